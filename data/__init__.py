@@ -1,0 +1,1 @@
+"""From files to tensors: metadata, audio, frames, alignment, datasets."""

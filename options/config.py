@@ -1,0 +1,178 @@
+"""Every setting with its default, as frozen dataclasses; argparse takes its defaults from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from util.errors import CheckpointError, OptionError
+
+IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Log-mel spectrogram and its place in time (SPEC sections 2 and 3)."""
+
+    sample_rate_hz: int = 16000
+    frame_length: int = 1280  # samples of one STFT frame
+    hop_length: int = 160  # samples between STFT frames: 100 bins a second
+    num_mel_bands: int = 80
+    min_frequency_hz: float = 125.0
+    max_frequency_hz: float = 7600.0
+    rms_target: float = 0.1
+    min_level_db: float = -100.0
+    reference_level_db: float = 20.0
+    bins_per_frame: int = 4  # at 25 fps
+    bins_per_window: int = 20  # 0.2 s of sound drive one frame
+    window_offset_frames: int = 2  # frame i starts at bin 4 * (i - 2)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How frames get from disk to tensors (SPEC section 4)."""
+
+    template_size: int = 224  # pixels; what VoxCeleb2 crops measure
+    crop_len: int = 16  # pixels cut left, right and (twice) below
+    crop_size: int = 224  # pixels; what the networks see
+    fps: int = 25
+    num_inputs: int = 1  # reference images averaged into one identity
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the six networks; the defaults are those of the published weights (SPEC section 1)."""
+
+    crop_size: int = 224
+    num_classes: int = 5830
+    clip_len: int = 1
+    feature_dim: int = 512  # of E and A_sync; the mouth code takes what the pose code leaves
+    pose_dim: int = 12
+    # G
+    generator_channels: tuple[int, ...] | None = None  # per resolution, from the smallest; None: StyleGAN2's table
+    generator_input_channels: int = 512  # of the identity map
+    mapping_layers: int = 8
+    # V, ResNeXt
+    identity_layers: tuple[int, ...] = (3, 4, 6, 3)
+    identity_width: int = 64  # stem channels; the identity vector has 32 times as many
+    identity_groups: int = 32
+    identity_group_width: int = 4
+    # E, hourglass
+    hourglass_channels: int = 256
+    hourglass_depth: int = 4
+    # A_sync and A, SE-ResNet
+    audio_layers: tuple[int, ...] = (3, 4, 6, 3)
+    audio_filters: tuple[int, ...] = (32, 64, 128, 256)
+    n_mel_t: int = 4  # A sees this many mel windows stacked
+    # D
+    discriminator_width: int = 64
+    num_discriminators: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("identity_layers", "audio_layers", "audio_filters", "generator_channels"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if not _is_image_size(self.crop_size):
+            raise OptionError(f"--crop_size {IMAGE_SIZE_RULE}, got {self.crop_size}")
+        if not 0 < self.pose_dim < self.feature_dim:
+            raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
+
+    @property
+    def identity_dim(self) -> int:
+        """Length of the identity vector: 2048 at the published size."""
+        return 32 * self.identity_width
+
+    @property
+    def mouth_dim(self) -> int:
+        """Length of the mouth code: 500 at the published size."""
+        return self.feature_dim - self.pose_dim
+
+    @property
+    def style_dim(self) -> int:
+        """Length of the style: identity vector, mouth code, pose code; 2560 at the published size."""
+        return self.identity_dim + self.feature_dim
+
+    @classmethod
+    def from_file(cls, path: Path) -> NetworkConfig:
+        """Reads the `network.json` that lies beside checkpoints of other than the published sizes.
+
+        Raises:
+            CheckpointError: not JSON, or a name or value that no network knows.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: not a readable JSON object of network sizes: {error}") from error
+        if unknown:
+            raise CheckpointError(f"{path}: unknown size {unknown[0]!r}; the names are the fields of NetworkConfig")
+        try:
+            return cls(**values)
+        except (OptionError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class TestConfig:
+    """One run of test.py."""
+
+    name: str = "demo"
+    checkpoints_dir: Path = Path("checkpoints")
+    which_epoch: str = "latest"
+    meta_path_vox: Path = Path("misc/demo.csv")
+    results_dir: Path = Path("results")
+    gpu_ids: tuple[int, ...] = (0,)
+    precision: str = "fp32"
+    batch_size: int = 16
+    num_threads: int = 4
+    # what is generated
+    driving_pose: bool = False
+    published_timing: bool = False
+    input_id_feature: bool = False
+    noise: str = "random"
+    seed: int = 0
+    # which rows
+    list_start: int = 0
+    list_end: int | None = None
+    how_many: int | None = None
+    # what is written
+    frame_format: str = "jpg"
+    gen_video: bool = False
+    labels: bool = False
+    resume: bool = False
+    verbose: bool = False
+    # parts
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    # pytest collects classes called Test*; this one is no test
+    __test__ = False
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The folder with the `<epoch>_net_<letter>.pth` files of this run."""
+        return self.checkpoints_dir / self.name
+
+
+def to_plain(config: Any) -> Any:
+    """A dataclass as nested dicts of JSON values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Path):
+        return str(config)
+    if isinstance(config, tuple):
+        return list(config)
+    return config
+
+
+def _is_image_size(size: int) -> bool:
+    for base in (4, 7):
+        quotient, rest = divmod(size, base)
+        if rest == 0 and quotient >= 4 and quotient & (quotient - 1) == 0:
+            return True
+    return False

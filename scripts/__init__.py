@@ -1,0 +1,1 @@
+"""Command-line tools around test.py and train.py."""

@@ -1,0 +1,1 @@
+"""Errors, logging, files, ffmpeg, checkpoints: what every room of the house uses."""

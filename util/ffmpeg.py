@@ -1,0 +1,145 @@
+"""The only place that starts ffmpeg; argument lists in, files or arrays out; times in seconds, rates in Hz.
+
+The system's ffmpeg is used when there is one, else the binary inside the package imageio-ffmpeg. Probing goes through
+PyAV, because that package brings no ffprobe.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from util.errors import MediaError
+
+_ERROR_LINES = 3
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. Durations in seconds, counted from the packets, not read from the header."""
+
+    video_codec: str | None
+    video_frames: int
+    video_duration_s: float
+    fps: float
+    width: int
+    height: int
+    audio_codec: str | None
+    audio_duration_s: float
+    sample_rate_hz: int
+
+
+@functools.cache
+def ffmpeg_path() -> str:
+    """Path of an ffmpeg binary. Raises MediaError when there is none."""
+    chosen = os.environ.get("PCAVS_FFMPEG") or shutil.which("ffmpeg")
+    if chosen:
+        return chosen
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        raise MediaError("no ffmpeg found: install ffmpeg, or `pip install imageio-ffmpeg`") from error
+
+
+def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> bytes:
+    """Runs ffmpeg with `arguments` and returns its standard output.
+
+    Args:
+        arguments: everything after the global flags; paths are passed as they are, never through a shell.
+        doing: what is being done, for the error, e.g. `encoding results/x/G_Pose_Driven_.mp4`.
+
+    Raises:
+        MediaError: with the last lines ffmpeg printed.
+    """
+    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
+    if done.returncode != 0:
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(done.stderr)}")
+    return done.stdout
+
+
+def last_lines(stderr: bytes, count: int = _ERROR_LINES) -> str:
+    """The last lines of a program's error output as one line of text."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    return " | ".join(lines[-count:]) or "no message"
+
+
+def protocol_free(path: str | Path) -> str:
+    """A path as ffmpeg takes it for a local file, also when it contains `:` or starts with `-`."""
+    return f"file:{path}"
+
+
+def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
+    """Decodes the first audio stream to mono 32-bit float PCM, little endian.
+
+    Raises:
+        MediaError: the file is missing, empty, or holds no sound ffmpeg can read.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise MediaError(f"{source}: no such audio file")
+    if source.stat().st_size == 0:
+        raise MediaError(f"{source}: the file is empty (0 bytes)")
+    output = ["-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
+    pcm = run_ffmpeg(["-i", protocol_free(source), "-map", "0:a:0", *output], f"{source}: reading the sound")
+    if not pcm:
+        raise MediaError(f"{source}: the audio stream holds no samples")
+    return pcm
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Counts frames and measures durations of the first video and audio stream.
+
+    Raises:
+        MediaError: no such file, or not a media file.
+    """
+    import av
+
+    source = Path(path)
+    if not source.is_file():
+        raise MediaError(f"{source}: no such file")
+    try:
+        with av.open(str(source)) as container:
+            video = container.streams.video[0] if container.streams.video else None
+            audio = container.streams.audio[0] if container.streams.audio else None
+            spans: dict[int, list[Fraction]] = {}
+            frames = 0
+            for packet in container.demux([s for s in (video, audio) if s is not None]):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                start = packet.pts * packet.time_base
+                end = start + (packet.duration or 0) * packet.time_base
+                span = spans.setdefault(packet.stream.index, [start, end])
+                span[0], span[1] = min(span[0], start), max(span[1], end)
+                frames += video is not None and packet.stream.index == video.index
+            return MediaInfo(
+                video_codec=video.codec_context.name if video else None,
+                video_frames=frames,
+                video_duration_s=_length(spans, video),
+                fps=float(video.average_rate or 0) if video else 0.0,
+                width=video.codec_context.width if video else 0,
+                height=video.codec_context.height if video else 0,
+                audio_codec=audio.codec_context.name if audio else None,
+                audio_duration_s=_length(spans, audio),
+                sample_rate_hz=audio.codec_context.sample_rate if audio else 0,
+            )
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError(f"{source}: not a readable media file: {error}") from error
+
+
+def _length(spans: dict[int, list[Fraction]], stream: object) -> float:
+    if stream is None or stream.index not in spans:  # type: ignore[attr-defined]
+        return 0.0
+    start, end = spans[stream.index]  # type: ignore[attr-defined]
+    return float(end - start)
