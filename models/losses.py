@@ -1,0 +1,108 @@
+"""Losses as pure functions of tensors; weights are the trainer's business. Every function returns a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_DISTANCE_EPS = 1e-8
+VGG_LAYER_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+
+
+def contrastive_loss(anchors: Tensor, candidates: Tensor) -> Tensor:
+    """Each anchor must find its partner among all candidates.
+
+    loss = CE(logits, diagonal), logits_ij = 1 / ||a_i / |a_i| - c_j / |c_j|||.
+
+    Args:
+        anchors, candidates: (B, D), row i of one belongs to row i of the other.
+
+    Source: the published training loss; Zhou et al. 2021, eq. 3 writes cosine similarity instead.
+    """
+    distance = torch.cdist(
+        F.normalize(anchors, dim=1), F.normalize(candidates, dim=1), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    targets = torch.arange(len(anchors), device=anchors.device)
+    return F.cross_entropy(1 / (distance + _DISTANCE_EPS), targets)
+
+
+def confusion_loss(features: Tensor) -> Tensor:
+    """Mean squared distance of softmax(features) from the uniform distribution.
+
+    Args:
+        features: (B, classes) scores of a classifier that should learn nothing.
+    """
+    return (F.softmax(features, dim=1) - 1 / features.shape[1]).square().mean()
+
+
+def _hinge(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
+    if not for_discriminator:
+        return -scores.mean()
+    return F.relu(1 - scores).mean() if is_real else F.relu(1 + scores).mean()
+
+
+def _least_squares(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
+    del for_discriminator
+    return F.mse_loss(scores, torch.full_like(scores, float(is_real)))
+
+
+def _original(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
+    del for_discriminator
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(is_real)))
+
+
+def _wasserstein(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
+    del for_discriminator
+    return -scores.mean() if is_real else scores.mean()
+
+
+GAN_MODES: dict[str, Callable[[Tensor, bool, bool], Tensor]] = {
+    "hinge": _hinge,
+    "ls": _least_squares,
+    "original": _original,
+    "w": _wasserstein,
+}
+
+
+def gan_loss(scores: Sequence[Tensor], is_real: bool, for_discriminator: bool, mode: str = "hinge") -> Tensor:
+    """Adversarial loss, the mean over the discriminator's scales.
+
+    Args:
+        scores: patch scores (B, 1, h, w) per scale.
+        is_real: what the scores should say (for the generator's step: True).
+        for_discriminator: the hinge has margins for the discriminator only.
+        mode: hinge, ls, original or w.
+    """
+    return torch.stack([GAN_MODES[mode](s, is_real, for_discriminator) for s in scores]).mean()
+
+
+def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Sum over scales and levels of the L1 distance of the activations, divided by the number of scales.
+
+    The last level, the scores, is left out; level 0 is the image, so a pixel L1 is included.
+
+    Args:
+        fake, real: what the discriminator returns for generated and true images; `real` is not trained through.
+    """
+    terms = [
+        F.l1_loss(f, r.detach())
+        for fake_levels, real_levels in zip(fake, real, strict=True)
+        for f, r in zip(fake_levels[:-1], real_levels[:-1], strict=True)
+    ]
+    return torch.stack(terms).sum() / len(fake)
+
+
+def perceptual_loss(
+    fake: Sequence[Tensor], real: Sequence[Tensor], layer_weights: Sequence[float] = VGG_LAYER_WEIGHTS
+) -> Tensor:
+    """Weighted sum of the L1 distances of features of a fixed network.
+
+    Args:
+        fake, real: one (B, C, h, w) tensor per slice, as `VGG19Features` returns them.
+        layer_weights: one per slice.
+    """
+    terms = [w * F.l1_loss(f, r.detach()) for w, f, r in zip(layer_weights, fake, real, strict=True)]
+    return torch.stack(terms).sum()

@@ -1,0 +1,64 @@
+"""D: two PatchGANs, the second on the image at half the size; every level's activations come out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import spectral_norm
+
+_SLOPE = 0.2
+
+
+class PatchDiscriminator(nn.Module):
+    """4x4 convolutions; spectral norm and instance norm on the middle three.
+
+    Args:
+        width: channels of the first level; 2, 4 and 8 times as many follow.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.model0 = nn.Sequential(nn.Conv2d(3, width, 4, stride=2, padding=2), nn.LeakyReLU(_SLOPE))
+        self.model1 = self._level(width, 2 * width, stride=2)
+        self.model2 = self._level(2 * width, 4 * width, stride=2)
+        self.model3 = self._level(4 * width, 8 * width, stride=1)
+        self.model4 = nn.Sequential(nn.Conv2d(8 * width, 1, 4, stride=1, padding=2))
+
+    @staticmethod
+    def _level(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+        convolution = spectral_norm(nn.Conv2d(in_channels, out_channels, 4, stride, padding=2, bias=False))
+        normalised = nn.Sequential(convolution, nn.InstanceNorm2d(out_channels))
+        return nn.Sequential(normalised, nn.LeakyReLU(_SLOPE))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> the image itself, four feature maps, and the patch scores (B, 1, h, w)."""
+        levels = [image]
+        for model in (self.model0, self.model1, self.model2, self.model3, self.model4):
+            levels.append(model(levels[-1]))
+        return levels
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """PatchGANs on an image pyramid.
+
+    Args:
+        width: channels of each PatchGAN's first level.
+        num_discriminators: scales.
+
+    Source: Wang et al. 2018 (pix2pixHD), as in SPADE.
+    """
+
+    def __init__(self, width: int = 64, num_discriminators: int = 2) -> None:
+        super().__init__()
+        self.num_discriminators = num_discriminators
+        for scale in range(num_discriminators):
+            self.add_module(f"discriminator_{scale}", PatchDiscriminator(width))
+
+    def forward(self, image: Tensor) -> list[list[Tensor]]:
+        """(B, 3, H, W) in [-1, 1] -> per scale the list of `PatchDiscriminator.forward`."""
+        outputs = []
+        for scale in range(self.num_discriminators):
+            if scale > 0:
+                image = F.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
+            outputs.append(getattr(self, f"discriminator_{scale}")(image))
+        return outputs

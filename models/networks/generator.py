@@ -1,0 +1,116 @@
+"""G: an identity map and a style make one frame; images RGB in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.networks.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+
+# channels up to a resolution (pixels), as in StyleGAN2's larger configuration
+_CHANNEL_TABLE = ((64, 512), (128, 256), (256, 128), (512, 64), (1024, 32))
+
+
+def resolutions(image_size: int) -> list[int]:
+    """Pixel sizes from the smallest map to the image: 7, 14 ... 224, or 4, 8 ... for a power of two.
+
+    >>> resolutions(56)
+    [7, 14, 28, 56]
+    """
+    start = image_size
+    while start % 2 == 0 and start > 4:
+        start //= 2
+    sizes = [start]
+    while sizes[-1] < image_size:
+        sizes.append(2 * sizes[-1])
+    return sizes
+
+
+def default_channels(image_size: int) -> tuple[int, ...]:
+    """StyleGAN2's channel counts for `resolutions(image_size)`."""
+    return tuple(next(c for limit, c in _CHANNEL_TABLE if size <= limit) for size in resolutions(image_size))
+
+
+class ConstantInput(nn.Module):
+    """The learned start map, for generation without an identity map."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, size, size))
+
+    def forward(self, batch: int) -> Tensor:
+        return self.input.expand(batch, -1, -1, -1)
+
+
+class Generator(nn.Module):
+    """StyleGAN2 with skip connections to RGB.
+
+    Args:
+        image_size: side of the square image, 7*2^k or 4*2^k.
+        style_dim: length of the style.
+        channels: per resolution, from the smallest; None takes StyleGAN2's table.
+        input_channels: of the identity map.
+        mapping_layers: depth of the mapping network, which is in the checkpoints and not run.
+
+    Source: Karras et al. 2020; Zhou et al. 2021, section 3.4.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        style_dim: int = 2560,
+        channels: Sequence[int] | None = None,
+        input_channels: int = 512,
+        mapping_layers: int = 8,
+    ) -> None:
+        super().__init__()
+        sizes = resolutions(image_size)
+        channels = tuple(channels) if channels is not None else default_channels(image_size)
+        if len(channels) != len(sizes):
+            raise ValueError(f"{image_size} px has {len(sizes)} resolutions, got {len(channels)} channel counts")
+        self.image_size = image_size
+        self.style_dim = style_dim
+        # (H, W) of every layer's noise: one at the smallest resolution, two at each further one
+        self.noise_sizes = [sizes[0]] + [size for size in sizes[1:] for _ in range(2)]
+
+        mapping = [EqualLinear(style_dim, style_dim, lr_multiplier=0.01, activate=True) for _ in range(mapping_layers)]
+        self.style = nn.Sequential(PixelNorm(), *mapping)
+        self.input = ConstantInput(input_channels, sizes[0])
+        self.conv1 = StyledConv(input_channels, channels[0], style_dim)
+        self.to_rgb1 = ToRGB(channels[0], style_dim, upsample=False)
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        for below, here in zip(channels[:-1], channels[1:], strict=True):
+            self.convs.append(StyledConv(below, here, style_dim, upsample=True))
+            self.convs.append(StyledConv(here, here, style_dim))
+            self.to_rgbs.append(ToRGB(here, style_dim))
+        self.noises = nn.Module()
+        for layer, size in enumerate(self.noise_sizes):
+            self.noises.register_buffer(f"noise_{layer}", torch.randn(1, 1, size, size))
+
+    def stored_noise(self) -> list[Tensor]:
+        """The noise images that came with the checkpoint, (1, 1, H, W) a layer."""
+        return [getattr(self.noises, f"noise_{layer}") for layer in range(len(self.noise_sizes))]
+
+    def forward(self, identity_map: Tensor | None, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Makes images.
+
+        Args:
+            identity_map: (B, input_channels, s, s) with s the smallest resolution; None starts from the constant.
+            style: (B, style_dim).
+            noise: one (B or 1, 1, H, W) image per layer, or None for no noise.
+
+        Returns:
+            (B, 3, image_size, image_size) in [-1, 1], RGB.
+        """
+        layer_noise = list(noise) if noise is not None else [None] * len(self.noise_sizes)
+        x = identity_map if identity_map is not None else self.input(style.shape[0])
+        x = self.conv1(x, style, layer_noise[0])  # (B, input_channels, s, s) -> (B, channels[0], s, s)
+        image = self.to_rgb1(x, style)
+        for level, to_rgb in enumerate(self.to_rgbs):
+            x = self.convs[2 * level](x, style, layer_noise[2 * level + 1])  # twice the size
+            x = self.convs[2 * level + 1](x, style, layer_noise[2 * level + 2])
+            image = to_rgb(x, style, image)
+        return torch.tanh(image)

@@ -1,0 +1,128 @@
+"""V: who a face is, from reference images; RGB in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_IMAGENET_CLASSES = 1000
+_EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """ResNeXt bottleneck: 1x1, grouped 3x3, 1x1, each with batch norm, and a shortcut."""
+
+    def __init__(self, in_channels: int, planes: int, inner: int, groups: int, stride: int) -> None:
+        super().__init__()
+        out_channels = planes * _EXPANSION
+        self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNeXt(nn.Module):
+    """ResNeXt trunk with torchvision's key names; 50 layers of 32x4d by default.
+
+    Written out because torchvision's class fixes the stem at 64 channels, and a small model needs a narrow one.
+
+    Args:
+        layers: blocks per stage.
+        width: stem channels; the feature map has 32 times as many.
+        groups, group_width: of the 3x3 convolutions in the first stage, for a stem of 64 channels.
+    """
+
+    def __init__(self, layers: Sequence[int], width: int, groups: int, group_width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        in_channels = width
+        for stage, blocks in enumerate(layers):
+            planes = width * 2**stage
+            inner = groups * group_width * 2**stage
+            stage_blocks = []
+            for block in range(blocks):
+                stride = 2 if block == 0 and stage > 0 else 1
+                stage_blocks.append(Bottleneck(in_channels, planes, inner, groups, stride))
+                in_channels = planes * _EXPANSION
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*stage_blocks))
+        self.num_stages = len(layers)
+        self.out_channels = in_channels
+        self.fc = nn.Linear(in_channels, _IMAGENET_CLASSES)  # in the checkpoints, never used
+        _init_convolutions(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 32 * width, H / 32, W / 32)."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        for stage in range(self.num_stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return x
+
+
+class IdentityEncoder(nn.Module):
+    """Identity vector and identity map of reference images.
+
+    Args:
+        num_classes: speakers of the classification head.
+        map_channels: channels of the identity map.
+        map_size: side of the identity map, the generator's smallest resolution.
+        layers, width, groups, group_width: of the ResNeXt trunk.
+
+    Source: Zhou et al. 2021, section 3.2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 5830,
+        map_channels: int = 512,
+        map_size: int = 7,
+        layers: Sequence[int] = (3, 4, 6, 3),
+        width: int = 64,
+        groups: int = 32,
+        group_width: int = 4,
+    ) -> None:
+        super().__init__()
+        self.model = ResNeXt(layers, width, groups, group_width)
+        self.conv1x1 = nn.Conv2d(self.model.out_channels, map_channels, 1)
+        self.fc = nn.Linear(self.model.out_channels, num_classes)
+        self.map_size = map_size
+
+    def forward(self, references: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes and averages the reference images of each clip.
+
+        Args:
+            references: (B, N, 3, H, W) in [-1, 1], RGB; N images of the same person.
+
+        Returns:
+            identity vector (B, 2048) and identity map (B, 512, 7, 7), at the default sizes.
+        """
+        batch, count = references.shape[:2]
+        features = self.model(references.flatten(0, 1))  # (B, N, 3, H, W) -> (B*N, 2048, H/32, W/32)
+        vector = features.mean(dim=(2, 3))
+        identity_map = F.adaptive_avg_pool2d(self.conv1x1(features), self.map_size)
+        return vector.unflatten(0, (batch, count)).mean(dim=1), identity_map.unflatten(0, (batch, count)).mean(dim=1)
+
+    def classify(self, vector: Tensor) -> Tensor:
+        """(B, 2048) -> speaker scores (B, num_classes)."""
+        return self.fc(vector)
+
+
+def _init_convolutions(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

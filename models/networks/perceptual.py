@@ -1,0 +1,33 @@
+"""VGG19 features for the perceptual loss; images RGB in [-1, 1], taken as they are, as the published loss does."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+_SLICE_ENDS = (2, 7, 12, 21, 30)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
+
+
+class VGG19Features(nn.Module):
+    """Activations after the first ReLU of each of VGG19's five blocks; parameters are frozen.
+
+    Args:
+        features: `torchvision.models.vgg19(...).features`, with the weights wanted.
+    """
+
+    def __init__(self, features: nn.Sequential) -> None:
+        super().__init__()
+        starts = (0, *_SLICE_ENDS[:-1])
+        self.slices = nn.ModuleList(features[start:end] for start, end in zip(starts, _SLICE_ENDS, strict=True))
+        self.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # the activations before it are returned too
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> five feature maps, from (B, 64, H, W) to (B, 512, H/16, W/16)."""
+        outputs = []
+        x = image
+        for part in self.slices:
+            x = part(x)
+            outputs.append(x)
+        return outputs

@@ -1,0 +1,124 @@
+"""Names on the command line -> networks; letters in checkpoint names -> how they are built from a NetworkConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from models.networks.audio_encoder import AudioEncoder
+from models.networks.discriminator import MultiscaleDiscriminator
+from models.networks.generator import Generator, resolutions
+from models.networks.identity_encoder import IdentityEncoder
+from models.networks.pose_encoder import PoseEncoder
+from options.config import AudioConfig, NetworkConfig
+from util.errors import OptionError
+
+Builder = Callable[[NetworkConfig], nn.Module]
+
+
+def _generator(config: NetworkConfig) -> nn.Module:
+    return Generator(
+        image_size=config.crop_size,
+        style_dim=config.style_dim,
+        channels=config.generator_channels,
+        input_channels=config.generator_input_channels,
+        mapping_layers=config.mapping_layers,
+    )
+
+
+def _discriminator(config: NetworkConfig) -> nn.Module:
+    return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators)
+
+
+def _identity_encoder(config: NetworkConfig) -> nn.Module:
+    return IdentityEncoder(
+        num_classes=config.num_classes,
+        map_channels=config.generator_input_channels,
+        map_size=resolutions(config.crop_size)[0],
+        layers=config.identity_layers,
+        width=config.identity_width,
+        groups=config.identity_groups,
+        group_width=config.identity_group_width,
+    )
+
+
+def _pose_encoder(config: NetworkConfig) -> nn.Module:
+    return PoseEncoder(
+        pose_dim=config.pose_dim,
+        num_classes=config.num_classes,
+        clip_len=config.clip_len,
+        image_size=config.crop_size,
+        feature_dim=config.feature_dim,
+        channels=config.hourglass_channels,
+        depth=config.hourglass_depth,
+    )
+
+
+def _speech_encoder(config: NetworkConfig) -> nn.Module:
+    return AudioEncoder(
+        num_classes=config.num_classes,
+        num_mel_bands=AudioConfig.num_mel_bands,
+        out_dim=config.feature_dim,
+        layers=config.audio_layers,
+        filters=config.audio_filters,
+    )
+
+
+def _voice_identity_encoder(config: NetworkConfig) -> nn.Module:
+    return AudioEncoder(
+        num_classes=config.num_classes,
+        num_mel_bands=AudioConfig.num_mel_bands * config.n_mel_t,
+        out_dim=config.identity_dim,
+        layers=config.audio_layers,
+        filters=config.audio_filters,
+    )
+
+
+GENERATORS: Mapping[str, Builder] = {"modulate": _generator}
+DISCRIMINATORS: Mapping[str, Builder] = {"multiscale": _discriminator}
+ENCODERS: Mapping[str, Builder] = {
+    "resnext": _identity_encoder,
+    "fan": _pose_encoder,
+    "ressesync": _speech_encoder,
+    "resseaudio": _voice_identity_encoder,
+}
+
+# letter in `<epoch>_net_<letter>.pth` -> (choices, the published choice)
+NETWORKS: Mapping[str, tuple[Mapping[str, Builder], str]] = {
+    "G": (GENERATORS, "modulate"),
+    "V": (ENCODERS, "resnext"),
+    "E": (ENCODERS, "fan"),
+    "A_sync": (ENCODERS, "ressesync"),
+    "A": (ENCODERS, "resseaudio"),
+    "D": (DISCRIMINATORS, "multiscale"),
+}
+
+# Heads whose size follows the class count or the clip length: only training uses them, so weights of other sizes
+# may be left out when a checkpoint is loaded. Everything else must match exactly.
+OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
+    "G": (),
+    "V": ("fc.",),
+    "E": ("classifier.2.", "mouth_fc.1.", "headpose_fc.1."),
+    "A_sync": ("fc.",),
+    "A": ("fc.",),
+    "D": (),
+}
+
+
+def build_network(letter: str, config: NetworkConfig, name: str | None = None) -> nn.Module:
+    """A freshly initialised network.
+
+    Args:
+        letter: G, V, E, A_sync, A or D.
+        config: sizes.
+        name: the choice on the command line, e.g. `resnext`; None takes the published one.
+
+    Raises:
+        OptionError: no such name; names the choices.
+    """
+    choices, published = NETWORKS[letter]
+    name = name or published
+    if name not in choices:
+        raise OptionError(f"--net{letter} {name}: no such network; choose from {', '.join(choices)}")
+    return choices[name](config)

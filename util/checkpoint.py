@@ -1,0 +1,156 @@
+"""Weights on disk: `<epoch>_net_<letter>.pth`, plain state dicts, saved atomically and loaded strictly."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from util.errors import CheckpointError
+from util.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_PARALLEL_PREFIX = "module."
+_HOW_TO_GET = "python scripts/download_checkpoints.py fetches the published weights into checkpoints/demo"
+
+
+def network_path(directory: Path, epoch: str, letter: str) -> Path:
+    """`<directory>/<epoch>_net_<letter>.pth`."""
+    return directory / f"{epoch}_net_{letter}.pth"
+
+
+def require_networks(directory: Path, epoch: str, letters: Sequence[str]) -> None:
+    """Checks that all files are there before any is loaded.
+
+    Raises:
+        CheckpointError: names every missing file and the command that gets them.
+    """
+    missing = [network_path(directory, epoch, letter) for letter in letters]
+    missing = [path for path in missing if not path.is_file()]
+    if not missing:
+        return
+    names = ", ".join(path.name for path in missing)
+    others = sorted({path.name.split("_net_")[0] for path in directory.glob("*_net_*.pth")} - {epoch})
+    hint = f"; there are weights of epoch {', '.join(others)}: choose with --which_epoch" if others else ""
+    raise CheckpointError(f"{directory}: missing weights {names}{hint}; {_HOW_TO_GET}")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Reads a plain state dict, without running any code in it.
+
+    A `module.` prefix (saved under DataParallel) is taken off; CUDA tensors arrive on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, not a torch file, or anything but names and tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; {_HOW_TO_GET}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(path, error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: truncated or not a torch file ({reason}); fetch or copy it again") from error
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(
+            f"{path}: holds {_describe(state)}, not a plain state dict; save network.state_dict() and nothing else"
+        )
+    if not state:
+        raise CheckpointError(f"{path}: an empty state dict")
+    if all(key.startswith(_PARALLEL_PREFIX) for key in state):
+        state = {key[len(_PARALLEL_PREFIX) :]: tensor for key, tensor in state.items()}
+    return state
+
+
+def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] = ()) -> list[str]:
+    """Copies the weights of a file into a network; every key and shape must match.
+
+    Args:
+        network: on any device; floating-point weights are cast to its types (fp16 files become fp32).
+        path: a `.pth` file.
+        optional_heads: key prefixes that may be absent or of another shape; they stay as they are.
+
+    Returns:
+        the keys that were left out; they are also logged.
+
+    Raises:
+        CheckpointError: a missing, unexpected or differently shaped key; names file, key and both shapes.
+    """
+    state = read_state_dict(path)
+    wanted = network.state_dict()
+    optional = tuple(optional_heads)
+    skipped = [
+        key
+        for key in wanted
+        if key.startswith(optional or ("\0",)) and (key not in state or state[key].shape != wanted[key].shape)
+    ]
+    _check_keys(path, state, wanted, skipped)
+    with torch.no_grad():
+        for key, tensor in wanted.items():
+            if key not in skipped:
+                tensor.copy_(state[key])
+    if skipped:
+        logger.info("%s: left out %s (another class count or clip length; not used here)", path, ", ".join(skipped))
+    return skipped
+
+
+def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
+    """Saves a plain state dict, on the CPU, atomically.
+
+    Raises:
+        CheckpointError: the disk refuses; an older file under that name stays as it was.
+    """
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(plain, temporary)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor], skipped: Sequence[str]) -> None:
+    missing = [key for key in wanted if key not in state and key not in skipped]
+    unexpected = [key for key in state if key not in wanted]
+    if missing and len(missing) + len(unexpected) >= len(wanted):
+        raise CheckpointError(
+            f"{path}: weights of another network (has {next(iter(state))}, needs {missing[0]}); is the file misnamed?"
+        )
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise CheckpointError(f"{path}: lacks {missing[0]} {list(wanted[missing[0]].shape)}{more}")
+    if unexpected:
+        more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
+        raise CheckpointError(f"{path}: has {unexpected[0]} {list(state[unexpected[0]].shape)}{more}, unknown here")
+    for key, tensor in wanted.items():
+        if key in skipped:
+            continue
+        if state[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path}: {key} is {list(state[key].shape)} in the file and {list(tensor.shape)} in the network; "
+                "give the sizes the weights were trained with (flags, or a network.json beside them)"
+            )
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
+    text = str(error)
+    if "Weights only load failed" in text or "Unsupported" in text:
+        return (
+            f"{path}: refused, because it is more than a plain state dict and loading it could run code; "
+            "convert it where you trust it: torch.save(network.state_dict(), ...)"
+        )
+    return f"{path}: truncated or not a torch file ({text.splitlines()[0] if text else 'empty'}); fetch it again"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        odd = next((k for k, v in value.items() if not isinstance(v, Tensor)), None)
+        return f"a dict with the entry {odd!r}"
+    return f"a {type(value).__name__}"
