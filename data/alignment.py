@@ -5,16 +5,32 @@ Source: SPEC section 4, checked against the published code's figures.
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 
-from util.errors import AlignmentError
+from util.errors import AlignmentError, MediaError, OptionError
+from util.files import write_text
 
 TEMPLATE_SIZE = 224
 RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
 # right eye, left eye, mouth; float32 because the published mean of these points is, which shows at 1e-6
 TEMPLATE_POINTS = np.array([[87, 59], [137, 59], [112, 120]], dtype=np.float32)
 SMOOTHING = 0.2  # weight of the previous frame's bias
+SMOOTH_SIGMA_FRAMES = 5.0  # of mode "smooth": 0.2 s at 25 fps
+# Up to this `template_score` a picture counts as aligned. The VoxCeleb2 crops of the published demo score 6 to 31
+# (median 16), the same after `align_matrices` 2 to 8; an uncropped portrait or a whole frame scores above 40.
+ALIGNED_SCORE_PX = 20.0
+SQUARE_TOLERANCE = 0.02  # a template-like picture is square to this part
+MEASURED = ("detected", "tracked", "given")  # statuses of frames whose landmarks were seen, not made up
+RECORD_NAME = "alignment.json"
+RECORD_FORMAT = 1
 
 
 def three_points(landmarks: np.ndarray) -> np.ndarray:
@@ -60,17 +76,20 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def align_matrices(points: np.ndarray, smoothing: float = SMOOTHING) -> tuple[np.ndarray, np.ndarray]:
+def align_matrices(
+    points: np.ndarray, smoothing: float = SMOOTHING, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """One rotation and scale for the whole clip, and a smoothed shift of its own for every frame.
 
     Args:
         points: (frames, 3, 2), see `three_points`.
         smoothing: weight of the previous frame's shift, 0 follows every frame's mouth exactly.
+        known: (frames,) bool, the frames that count for the clip's mean; None: all, as published.
 
     Returns:
         the clip's mean matrix (2, 3) and the frames' matrices (frames, 2, 3), float64.
     """
-    mean_matrix = similarity_transform(points.mean(axis=0), TEMPLATE_POINTS)
+    mean_matrix = _mean_matrix(points, known)
     raw = TEMPLATE_POINTS[2] - transform_points(mean_matrix, points[:, 2])  # (frames, 2)
     matrices = np.repeat(mean_matrix[None], len(points), axis=0)
     bias = raw[0]
@@ -79,6 +98,200 @@ def align_matrices(points: np.ndarray, smoothing: float = SMOOTHING) -> tuple[np
             bias = smoothing * bias + (1 - smoothing) * own
         matrices[frame, :, 2] += bias
     return mean_matrix, matrices
+
+
+def align_matrices_per_frame(points: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Every frame its own rotation, scale and shift: follows zooms and tilts, and all the landmarks' jitter.
+
+    Args and returns as in `align_matrices`.
+    """
+    matrices = np.stack([similarity_transform(own, TEMPLATE_POINTS) for own in points])
+    return _mean_matrix(points, known), matrices
+
+
+def align_matrices_smooth(
+    points: np.ndarray, sigma_frames: float = SMOOTH_SIGMA_FRAMES, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation, scale and shift of every frame from points smoothed over time by a Gaussian.
+
+    Args:
+        points: (frames, 3, 2).
+        sigma_frames: width of the Gaussian; at the ends of the clip the weights that remain are normalised.
+
+    Args and returns otherwise as in `align_matrices`.
+    """
+    reach = max(1, round(4 * sigma_frames))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_frames) ** 2)
+    count = len(points)
+    weight = np.convolve(np.ones(count), kernel)[reach : reach + count]
+    columns = points.reshape(count, -1).T
+    smoothed = np.stack([np.convolve(column, kernel)[reach : reach + count] / weight for column in columns], axis=1)
+    return _mean_matrix(points, known), align_matrices_per_frame(smoothed.reshape(points.shape))[1]
+
+
+def _mean_matrix(points: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    chosen = points if known is None or not known.any() else points[known]
+    return similarity_transform(chosen.mean(axis=0), TEMPLATE_POINTS)
+
+
+MODES: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "mean": align_matrices,
+    "per_frame": align_matrices_per_frame,
+    "smooth": align_matrices_smooth,
+}
+
+
+def clip_matrices(points: np.ndarray, mode: str, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The clip's mean matrix and its frames' matrices in one of `MODES`; arguments as in `align_matrices`.
+
+    Raises:
+        OptionError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise OptionError(f"unknown alignment mode {mode!r}; choose from {', '.join(MODES)}")
+    return MODES[mode](points, known=known)
+
+
+def fill_gaps(landmarks: np.ndarray, max_gap: int) -> tuple[np.ndarray, list[str]]:
+    """Gives frames without a face the landmarks of their neighbours.
+
+    Up to `max_gap` frames in a row between two known ones are interpolated linearly; longer gaps hold the frame before
+    them, and frames before the first known one hold that.
+
+    Args:
+        landmarks: (frames, points, 2) float, NaN where no face was found.
+
+    Returns:
+        landmarks without NaN, and a status per frame: "" where it was known, else "interpolated" or "held".
+
+    Raises:
+        AlignmentError: no frame is known.
+    """
+    known = np.flatnonzero(~np.isnan(landmarks).any(axis=(1, 2)))
+    if not len(known):
+        raise AlignmentError("no frame has landmarks")
+    filled = landmarks.copy()
+    status = ["held"] * len(landmarks)
+    filled[: known[0]] = landmarks[known[0]]
+    for before, after in itertools.pairwise([*known.tolist(), len(landmarks)]):
+        status[before] = ""
+        gap = range(before + 1, after)
+        bridged = after < len(landmarks) and len(gap) <= max_gap
+        for frame in gap:
+            filled[frame] = landmarks[before]
+            if bridged:
+                part = (frame - before) / (after - before)
+                filled[frame] = (1 - part) * landmarks[before] + part * landmarks[after]
+                status[frame] = "interpolated"
+    return filled, status
+
+
+def template_score(landmarks: np.ndarray, width: float = TEMPLATE_SIZE, height: float = TEMPLATE_SIZE) -> float:
+    """How far a picture or clip is from a VoxCeleb2 crop, as the networks would see it; 0 is a perfect fit.
+
+    Args:
+        landmarks: (68, 2) or (frames, 68, 2) in pixels of the picture; frames of NaN are left out.
+        width, height: of the picture in pixels; it is thought resized to 224 x 224 as the networks' input is.
+
+    Returns:
+        root mean square distance of eyes and mouth from their places in the template, over all frames, in pixels of
+        the 224 px template. Compare with `ALIGNED_SCORE_PX`.
+
+    Raises:
+        AlignmentError: no frame has landmarks.
+    """
+    points = three_points(np.asarray(landmarks, dtype=np.float64)).reshape(-1, 3, 2)
+    points = points[~np.isnan(points).any(axis=(1, 2))]
+    if not len(points):
+        raise AlignmentError("no frame has landmarks")
+    scaled = points * (TEMPLATE_SIZE / np.array([width, height], dtype=np.float64))
+    return float(np.sqrt(np.mean(np.sum((scaled - TEMPLATE_POINTS) ** 2, axis=-1))))
+
+
+def is_template_like(landmarks: np.ndarray, width: float, height: float) -> bool:
+    """True for a square picture whose `template_score` is at most `ALIGNED_SCORE_PX`; arguments as there."""
+    square = abs(width / height - 1) <= SQUARE_TOLERANCE
+    return square and template_score(landmarks, width, height) <= ALIGNED_SCORE_PX
+
+
+@dataclass(frozen=True)
+class AlignmentRecord:
+    """What `alignment.json` in an aligned folder says; index n is frame n, `%06d.jpg`."""
+
+    source: str
+    source_width: int
+    source_height: int
+    mode: str
+    score: float  # template_score of the aligned frames that were measured
+    mean_matrix: np.ndarray  # (2, 3), source pixels to template
+    matrices: np.ndarray  # (frames, 2, 3)
+    landmarks: np.ndarray  # (frames, 68, 2) in source pixels, without NaN
+    status: list[str]  # detected, tracked, given, interpolated or held
+    info: dict[str, Any] = field(default_factory=dict)  # how it was made
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip."""
+        return len(self.status)
+
+
+def write_record(path: str | Path, record: AlignmentRecord) -> None:
+    """Writes an alignment atomically, one line a frame; landmarks to 0.001 px, matrices exactly."""
+    head = {
+        "format": RECORD_FORMAT,
+        "source": record.source,
+        "source_width": record.source_width,
+        "source_height": record.source_height,
+        "template_size": TEMPLATE_SIZE,
+        "num_frames": record.num_frames,
+        "mode": record.mode,
+        "score": round(record.score, 3),
+        "mean_matrix": record.mean_matrix.tolist(),
+        "info": record.info,
+    }
+    lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    # array by array: a ten-minute clip has two million landmark numbers
+    lists: dict[str, Iterable[Any]] = {
+        "status": record.status,
+        "matrices": (matrix.tolist() for matrix in record.matrices),
+        "landmarks": (points.round(3).tolist() for points in record.landmarks),
+    }
+    for key, rows in lists.items():
+        body = ",\n  ".join(json.dumps(row) for row in rows)
+        lines.append(f' "{key}": [\n  {body}\n ]')
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_record(path: str | Path) -> AlignmentRecord:
+    """Reads what `write_record` wrote.
+
+    Raises:
+        MediaError: no such file, not such a file, or lists of different lengths.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if value["format"] != RECORD_FORMAT:
+            raise ValueError(f"format {value['format']}, this version reads {RECORD_FORMAT}")
+        record = AlignmentRecord(
+            source=str(value["source"]),
+            source_width=int(value["source_width"]),
+            source_height=int(value["source_height"]),
+            mode=str(value["mode"]),
+            score=float(value["score"]),
+            mean_matrix=np.array(value["mean_matrix"], dtype=np.float64),
+            matrices=np.array(value["matrices"], dtype=np.float64),
+            landmarks=np.array(value["landmarks"], dtype=np.float64),
+            status=[str(status) for status in value["status"]],
+            info=dict(value["info"]),
+        )
+        count = record.num_frames
+        if record.matrices.shape != (count, 2, 3) or record.landmarks.shape != (count, 68, 2):
+            raise ValueError(f"{count} statuses, matrices {record.matrices.shape}, landmarks {record.landmarks.shape}")
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}; run scripts/align_68.py") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{path}: not an alignment record ({error}); run scripts/align_68.py again") from error
+    return record
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:

@@ -118,3 +118,14 @@ def ping_pong(index: int, length: int) -> int:
     """
     turn, position = divmod(index, length)
     return position if turn % 2 == 0 else length - 1 - position
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a JPEG or PNG file is there with its end marker, so that an interrupted copy is not taken for a frame."""
+    ends = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(ends[path.suffix]), 2)
+            return file.read() == ends[path.suffix]
+    except (OSError, KeyError):
+        return False

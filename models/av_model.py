@@ -164,7 +164,9 @@ class AvModel:
         for frame in frames:
             drawn = generator_for(seed, frame).standard_normal(sum(s * s for s in sizes), dtype="float32")
             rows.append(torch.from_numpy(drawn).split([s * s for s in sizes]))
-        return [torch.stack(layer).view(len(rows), 1, s, s) for layer, s in zip(zip(*rows, strict=True), sizes, strict=True)]
+        return [
+            torch.stack(layer).view(len(rows), 1, s, s) for layer, s in zip(zip(*rows, strict=True), sizes, strict=True)
+        ]
 
     @property
     def _pose_encoder(self) -> Any:

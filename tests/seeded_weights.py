@@ -21,7 +21,7 @@ def seeded_tensor(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """The float64 values that stand under `key` in a seeded state dict."""
     rng = seeded_rng(key, seed)
     normal = rng.standard_normal(shape)
-    leaf = key.split(".")[-1]
+    leaf = key.rsplit(".", maxsplit=1)[-1]
     if leaf == "running_var":
         return 0.75 + 0.5 * rng.random(shape)
     if leaf == "running_mean" or key.endswith("noise.weight"):

@@ -25,3 +25,7 @@ class AlignmentError(PcavsError):
 
 class CheckpointError(PcavsError):
     """Weights that are missing, truncated, foreign or of other sizes; names file, key and shapes."""
+
+
+class DownloadError(PcavsError):
+    """A file that cannot be fetched or unpacked; names the address or the archive and the way by hand."""

@@ -67,4 +67,3 @@ def safe_name(text: str) -> str:
     if cleaned.strip(". ") == "":
         return "_" * max(1, len(cleaned))
     return cleaned
-

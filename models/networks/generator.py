@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -82,7 +83,7 @@ class Generator(nn.Module):
         self.to_rgb1 = ToRGB(channels[0], style_dim, upsample=False)
         self.convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
-        for below, here in zip(channels[:-1], channels[1:], strict=True):
+        for below, here in itertools.pairwise(channels):
             self.convs.append(StyledConv(below, here, style_dim, upsample=True))
             self.convs.append(StyledConv(here, here, style_dim))
             self.to_rgbs.append(ToRGB(here, style_dim))

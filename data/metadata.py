@@ -1,0 +1,169 @@
+"""Metadata rows: which reference, pose, audio and mouth source belong together; one clip a row, 8 fields.
+
+Fields, separated by spaces: reference folder, its frame count, pose folder or `None`, pose frame count, audio file,
+mouth folder or `None`, mouth frame count, spectrogram .npy (anything that is no file means: compute it).
+A field with spaces stands in double quotes, a double quote in it is doubled, as in any csv. Blank lines and lines that
+start with `#` are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from util.errors import MetadataError
+from util.files import safe_name, write_text
+
+NUM_FIELDS = 8
+_NO_PATH = ("None", "none", "")
+_HOW_TO_WRITE = "write it with scripts/prepare_testing_files.py"
+
+
+@dataclass(frozen=True)
+class TestClip:
+    """What one row asks for. Counts are numbers of frames; paths are as they were found."""
+
+    reference_dir: Path
+    num_references: int
+    pose_dir: Path | None
+    num_pose_frames: int
+    audio: Path
+    mouth_dir: Path | None
+    num_mouth_frames: int
+    spectrogram: Path | None
+
+    __test__ = False  # pytest: no test class
+
+    @property
+    def name(self) -> str:
+        """Name of the results folder, safe on every file system."""
+        pose = (self.pose_dir or self.reference_dir).name
+        return safe_name(f"id_{self.reference_dir.name}_pose_{pose}_audio_{self.audio.stem}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it stands in the file; `clip()` makes sense of it."""
+
+    source: Path
+    line: int
+    text: str
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for messages."""
+        return f"{self.source}:{self.line}"
+
+    def fields(self) -> list[str]:
+        """The 8 fields without their quotes.
+
+        Raises:
+            MetadataError: quotes that do not close, or another number of fields.
+        """
+        try:
+            fields = next(csv.reader([self.text], delimiter=" ", skipinitialspace=True, strict=True))
+        except csv.Error as error:
+            raise MetadataError(f"{self.place}: {error}; put paths with spaces in double quotes") from error
+        if len(fields) != NUM_FIELDS:
+            hint = "; paths with spaces need double quotes" if len(fields) > NUM_FIELDS else ""
+            raise MetadataError(f"{self.place}: expected {NUM_FIELDS} fields, got {len(fields)}{hint}; {_HOW_TO_WRITE}")
+        return fields
+
+    def clip(self) -> TestClip:
+        """Makes sense of the row.
+
+        Raises:
+            MetadataError: see `fields`; or a count that is none, or no reference or audio.
+        """
+        reference, num_references, pose, num_pose, audio, mouth, num_mouth, spectrogram = self.fields()
+        for name, value in (("reference folder", reference), ("audio file", audio)):
+            if value in _NO_PATH:
+                raise MetadataError(f"{self.place}: the {name} is {value or 'empty'!r}; every row needs one")
+        found_spectrogram = self._find(spectrogram) if spectrogram not in _NO_PATH else None
+        return TestClip(
+            reference_dir=self._find(reference),
+            num_references=self._count("reference", num_references, at_least=1),
+            pose_dir=None if pose in _NO_PATH else self._find(pose),
+            num_pose_frames=self._count("pose", num_pose, at_least=0 if pose in _NO_PATH else 1),
+            audio=self._find(audio),
+            mouth_dir=None if mouth in _NO_PATH else self._find(mouth),
+            num_mouth_frames=self._count("mouth", num_mouth, at_least=0 if mouth in _NO_PATH else 1),
+            spectrogram=found_spectrogram if found_spectrogram and found_spectrogram.is_file() else None,
+        )
+
+    def _count(self, what: str, text: str, at_least: int) -> int:
+        if not text.isdecimal() or int(text) < at_least:
+            raise MetadataError(
+                f"{self.place}: the {what} frame count must be a whole number of at least {at_least}, got {text!r}"
+            )
+        return int(text)
+
+    def _find(self, text: str) -> Path:
+        """Relative paths count from the working directory, else from the csv's folder or the folder above it."""
+        path = Path(text)
+        folder = self.source.parent
+        return next((p for p in (path, folder / path, folder.parent / path) if p.exists()), path)
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Lists the rows of a metadata file without looking into them, so that a bad one does not stop the others.
+
+    Raises:
+        MetadataError: no such file, not text, or no rows.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise MetadataError(f"{source}: no such metadata file; {_HOW_TO_WRITE}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"{source}: cannot be read as UTF-8 text: {error}") from error
+    lines = enumerate((line.strip() for line in text.split("\n")), start=1)
+    rows = [Row(source, number, line) for number, line in lines if line and not line.startswith("#")]
+    if not rows:
+        raise MetadataError(f"{source}: holds no rows; {_HOW_TO_WRITE}")
+    return rows
+
+
+def format_row(fields: Iterable[object]) -> str:
+    """One line for 8 fields, quoted where needed."""
+    values = [str(field) for field in fields]
+    if len(values) != NUM_FIELDS:
+        raise MetadataError(f"a row has {NUM_FIELDS} fields, got {len(values)}")
+    if any(ord(character) < 32 for value in values for character in value):
+        raise MetadataError("a path with a line break or another control character cannot stand in a metadata row")
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=" ", lineterminator="").writerow(values)
+    # a leading # would read as a comment
+    line = buffer.getvalue()
+    return f'"{values[0]}"{line[len(values[0]) :]}' if line.startswith("#") else line
+
+
+def write_rows(path: str | Path, rows: Iterable[Iterable[object]], append: bool = False) -> None:
+    """Writes rows atomically; with `append` after those that are there."""
+    target = Path(path)
+    before = target.read_text(encoding="utf-8-sig") if append and target.is_file() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    write_text(target, before + "".join(format_row(row) + "\n" for row in rows))
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Folder names for rows in order; the second row with a name gets `_2`, and so on.
+
+    >>> unique_names(["a", "b", "a"])
+    ['a', 'b', 'a_2']
+    """
+    given: set[str] = set()
+    result = []
+    for name in names:
+        candidate, turn = name, 1
+        while candidate.casefold() in given:
+            turn += 1
+            candidate = f"{name}_{turn}"
+        given.add(candidate.casefold())
+        result.append(candidate)
+    return result

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The main job: makes talking-face videos of the rows in misc/demo.csv. Sets itself up; extra flags go to test.py, e.g.
+#   bash experiments/demo_vox.sh --gpu_ids -1
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/setup_env.sh
+
+exec "$PYTHON" test.py --name demo \
+  --meta_path_vox misc/demo.csv \
+  --dataset_mode voxtest \
+  --netG modulate \
+  --netA resseaudio \
+  --netA_sync ressesync \
+  --netD multiscale \
+  --netV resnext \
+  --netE fan \
+  --model av \
+  --gpu_ids 0 \
+  --clip_len 1 \
+  --batchSize 16 \
+  --style_dim 2560 \
+  --nThreads 4 \
+  --input_id_feature \
+  --generate_interval 1 \
+  --style_feature_loss \
+  --use_audio 1 \
+  --noise_pose \
+  --driving_pose \
+  --gen_video \
+  --generate_from_audio_only \
+  "$@"

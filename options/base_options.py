@@ -1,0 +1,231 @@
+"""Flags shared by test.py and train.py, and how a namespace becomes a dataclass; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from options.config import DataConfig, NetworkConfig
+from util.errors import OptionError
+from util.files import make_directory, write_json, write_text
+from util.log import warn_once
+
+logger = logging.getLogger(__name__)
+
+NETWORK_CHOICES = {
+    "G": ("modulate",),
+    "D": ("multiscale",),
+    "V": ("resnext",),
+    "E": ("fan",),
+    "A": ("resseaudio",),
+    "A_sync": ("ressesync",),
+}
+# flag -> the NetworkConfig field it sets; a network.json beside the weights goes before them
+_SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the example commands of the description as written and shows defaults."""
+
+
+class IgnoredFlag(argparse.Action):
+    """A published flag without meaning here: accepted, and reported once per run."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
+        namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def natural_int(text: str) -> int:
+    """argparse type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
+    return value
+
+
+def gpu_list(text: str) -> tuple[int, ...]:
+    """argparse type: `0`, `0,2` or `-1` for the CPU."""
+    try:
+        ids = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
+        ) from error
+    return ids or (-1,)
+
+
+def add_base_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that mean the same in testing and training."""
+    run = parser.add_argument_group("run")
+    run.add_argument("--name", default="demo", help="the model: its weights lie in <checkpoints_dir>/<name>")
+    run.add_argument("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of all models")
+    run.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
+    run.add_argument("--gpu_ids", type=gpu_list, default=(0,), help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
+    run.add_argument("--batchSize", type=positive_int, default=16, help="frames that are loaded and sent together")
+    run.add_argument("--nThreads", type=natural_int, default=4, help="threads that load and write frames")
+    run.add_argument("--seed", type=natural_int, default=0, help="of every random choice")
+    run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
+    run.add_argument(
+        "--load_from_opt_file",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="take flags from a saved options.json (default: opt.json beside the weights); the command line goes first",
+    )
+    run.add_argument(
+        "--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code"
+    )
+
+    networks = parser.add_argument_group("networks")
+    networks.add_argument("--model", default="av", choices=("av",), help="the published name of the system")
+    for letter, choices in NETWORK_CHOICES.items():
+        networks.add_argument(f"--net{letter}", default=choices[0], choices=choices, help=f"network {letter}")
+    for flag in _SIZE_FLAGS:
+        default = getattr(NetworkConfig, flag)
+        networks.add_argument(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
+    networks.add_argument(
+        "--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones"
+    )
+    networks.add_argument("--input_id_feature", action="store_true", help="G starts from the identity map")
+    networks.add_argument(
+        "--crop_len", type=natural_int, default=DataConfig.crop_len, help="pixels cut off the 224 px frame"
+    )
+    networks.add_argument(
+        "--num_inputs", type=positive_int, default=1, help="reference images averaged into an identity"
+    )
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parses `argv`, putting the flags of `--load_from_opt_file` in front of it.
+
+    Raises:
+        OptionError: the options file is missing, unreadable, a pickle that is not trusted, or has unknown entries.
+    """
+    arguments = parser.parse_args(argv)
+    if arguments.load_from_opt_file is not None:
+        path = _options_file(arguments)
+        arguments = parser.parse_args([*_as_flags(parser, path, arguments.trust_pickle), *argv])
+    for flag in dict.fromkeys(getattr(arguments, "ignored_flags", None) or []):
+        warn_once(logger, f"{flag} is accepted for old scripts and has no meaning here")
+    return arguments
+
+
+def network_config(arguments: argparse.Namespace) -> NetworkConfig:
+    """Sizes from the `network.json` beside the weights where there is one, else from the flags.
+
+    Raises:
+        OptionError: `--style_dim` contradicts the sizes. CheckpointError: a broken network.json.
+    """
+    directory = arguments.checkpoints_dir / arguments.name
+    given = {flag: getattr(arguments, flag) for flag in _SIZE_FLAGS if getattr(arguments, flag) is not None}
+    described = directory / "network.json"
+    if described.is_file():
+        config = NetworkConfig.from_file(described)
+        given["style_dim"] = arguments.style_dim or config.style_dim
+        for flag, value in given.items():
+            if getattr(config, flag) != value:
+                logger.info("--%s %s: %s says %s, which goes first", flag, value, described, getattr(config, flag))
+        return config
+    config = NetworkConfig(**given)
+    if arguments.style_dim not in (None, config.style_dim):
+        raise OptionError(
+            f"--style_dim must be identity vector {config.identity_dim} + features {config.feature_dim} "
+            f"= {config.style_dim}, got {arguments.style_dim}; other sizes need a network.json beside the weights"
+        )
+    return config
+
+
+def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """All options as text, those that differ from their default marked."""
+    lines = ["----------------- Options ---------------"]
+    for name, value in sorted(_plain(arguments).items()):
+        default = _plain_value(parser.get_default(name))
+        mark = f"\t[default: {default}]" if value != default else ""
+        lines.append(f"{name:>25}: {value!s:<30}{mark}".rstrip())
+    lines.append("----------------- End -------------------")
+    return "\n".join(lines)
+
+
+def save(directory: Path, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Writes options.txt and options.json; the latter is what `--load_from_opt_file` reads."""
+    make_directory(directory)
+    write_text(directory / "options.txt", describe(parser, arguments) + "\n")
+    write_json(directory / "options.json", _plain(arguments))
+
+
+def _options_file(arguments: argparse.Namespace) -> Path:
+    if arguments.load_from_opt_file:
+        return Path(arguments.load_from_opt_file)
+    directory = arguments.checkpoints_dir / arguments.name
+    for name in ("opt.json", "options.json", "opt.pkl"):
+        if (directory / name).is_file():
+            return directory / name
+    raise OptionError(f"--load_from_opt_file: {directory} holds no opt.json, options.json or opt.pkl; give the file")
+
+
+def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -> list[str]:
+    legacy = path.suffix == ".pkl"
+    values = _read_pickle(path, trust_pickle) if legacy else _read_json(path)
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    flags: list[str] = []
+    for name, value in values.items():
+        action = actions.get(name)
+        if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
+            continue
+        if action is None or isinstance(action, IgnoredFlag):
+            if legacy:
+                continue
+            raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
+        if action.nargs == 0:
+            flags += [action.option_strings[0]] if value else []
+        else:
+            flags.append(
+                f"{action.option_strings[0]}={','.join(map(str, value)) if isinstance(value, list) else value}"
+            )
+    return flags
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--load_from_opt_file {path}: not a readable JSON file: {error}") from error
+    if not isinstance(values, dict):
+        raise OptionError(f"--load_from_opt_file {path}: must hold one JSON object of options")
+    return values
+
+
+def _read_pickle(path: Path, trusted: bool) -> dict[str, Any]:
+    if not trusted:
+        raise OptionError(
+            f"--load_from_opt_file {path}: unpickling runs code; add --trust_pickle if you trust this file"
+        )
+    import dill
+
+    try:
+        with path.open("rb") as file:
+            return dict(vars(dill.load(file)))
+    except Exception as error:  # an unpickler raises whatever the file makes it raise
+        raise OptionError(f"--load_from_opt_file {path}: cannot be unpickled: {error}") from error
+
+
+def _plain(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: _plain_value(value) for name, value in vars(arguments).items() if name != "ignored_flags"}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

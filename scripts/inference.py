@@ -1,0 +1,299 @@
+"""What test.py does with its rows: generate, write and encode each, and report; 25 frames a second throughout."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.frames import encode_image, is_whole, to_uint8
+from data.metadata import Row, TestClip, read_rows, unique_names
+from data.voxtest_dataset import TestItem, VoxTestDataset, to_batch
+from models.av_model import INFERENCE_LETTERS, AvModel, select_device
+from options.config import TestConfig, to_plain
+from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, concat
+from util.checkpoint import network_path
+from util.errors import MetadataError, PcavsError
+from util.files import make_directory, write_bytes, write_json
+from util.parallel import BackgroundTasks, prefetch
+
+logger = logging.getLogger(__name__)
+
+_CLIP_NOTE = "clip.json"
+_BATCHES_AHEAD = 2
+_WAITING_WRITES = 64
+
+
+@dataclass
+class RowReport:
+    """What became of one row."""
+
+    row: str  # file:line
+    name: str
+    status: str = "failed"  # done, failed or interrupted
+    frames: int = 0
+    frames_reused: int = 0
+    seconds: float = 0.0
+    fps: float = 0.0
+    outputs: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
+    """Generates the selected rows of the metadata file with one model.
+
+    Args:
+        config: the run.
+        choices: network names by letter.
+
+    Returns:
+        the exit code: 0 all rows done, 1 some failed, 130 interrupted.
+
+    Raises:
+        PcavsError: the metadata file or the weights cannot be read; no row was tried.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    jobs = select_rows(config)
+    device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")))
+    started = time.monotonic()
+    model = AvModel.from_checkpoints(
+        config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, choices
+    )
+    logger.info("%s on %s, loaded in %.1f s", config.checkpoint_dir, device, time.monotonic() - started)
+    reports: list[RowReport] = []
+    interrupted = False
+    for row, name in jobs[rank::world]:
+        report = RowReport(row.place, name)
+        reports.append(report)
+        try:
+            _run_row(model, config, row, report)
+            report.status = "done"
+        except PcavsError as error:
+            report.error = str(error)
+            logger.error("%s: %s", name, error, exc_info=error if config.verbose else None)
+        except torch.cuda.OutOfMemoryError:
+            report.error = f"out of GPU memory; try --batchSize {max(1, config.batch_size // 2)} or --precision fp16"
+            logger.error("%s: %s", name, report.error)
+        except KeyboardInterrupt:
+            report.status, interrupted = "interrupted", True
+            logger.warning("%s: stopped after %d frames; the same command with --resume goes on", name, report.frames)
+        if world == 1:
+            write_report(config, reports)
+        if interrupted:
+            break
+    if world > 1:
+        reports = _gather(reports)
+        if rank == 0:
+            write_report(config, reports)
+    if rank == 0:
+        print(summary(reports))
+    if interrupted:
+        return 130
+    return 0 if all(report.status == "done" for report in reports) else 1
+
+
+def select_rows(config: TestConfig) -> list[tuple[Row, str]]:
+    """The rows `--list_start`, `--list_end` and `--how_many` leave, each with its folder name.
+
+    Names are given over the whole file, so that a row's folder does not depend on the selection.
+    """
+    rows = read_rows(config.meta_path_vox)
+    jobs = list(zip(rows, unique_names(_row_name(row) for row in rows), strict=True))
+    selected = jobs[config.list_start : config.list_end][: config.how_many]
+    if not selected:
+        raise MetadataError(
+            f"{config.meta_path_vox}: --list_start {config.list_start} --list_end {config.list_end} "
+            f"leave none of its {len(rows)} rows"
+        )
+    return selected
+
+
+def write_report(config: TestConfig, reports: Sequence[RowReport]) -> None:
+    """Writes `report.json` into the results folder."""
+    make_directory(config.results_dir)
+    rows = [dataclasses.asdict(report) for report in reports]
+    write_json(config.results_dir / "report.json", {"config": to_plain(config), "rows": rows})
+
+
+def summary(reports: Sequence[RowReport]) -> str:
+    """The run in plain words, one line a row that did not end well."""
+    done = sum(report.status == "done" for report in reports)
+    lines = [f"{done} of {len(reports)} rows done"]
+    lines += [f"  {r.row} {r.status}: {r.error or 'run again with --resume'}" for r in reports if r.status != "done"]
+    return "\n".join(lines)
+
+
+def _row_name(row: Row) -> str:
+    try:
+        return row.clip().name
+    except MetadataError:
+        return f"line_{row.line}"  # the row will fail when its turn comes
+
+
+def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
+    clip = row.clip()
+    started = time.monotonic()
+    dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
+    folder = make_directory(config.results_dir / report.name)
+    logger.info("%s: %d frames", report.name, len(dataset))
+    finished = _prepare_folder(folder, config, clip, len(dataset))
+    report.frames = report.frames_reused = len(finished)
+    with contextlib.closing(generate_frames(model, config, dataset, folder, finished)) as frames:
+        for _ in frames:
+            report.frames += 1
+    made = report.frames - report.frames_reused
+    report.seconds = round(time.monotonic() - started, 3)
+    report.fps = round(made / report.seconds, 3)
+    report.outputs = [str(folder / column) for column in columns_of(config, clip)]
+    if config.gen_video:
+        videos = concat(folder, clip.audio, labels=config.labels)
+        report.outputs += [str(path) for path in videos]
+    report.seconds = round(time.monotonic() - started, 3)
+
+
+def columns_of(config: TestConfig, clip: TestClip) -> list[str]:
+    """Names of the frame folders a clip gets."""
+    columns = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
+    return columns + ([MOUTH] if clip.mouth_dir else [])
+
+
+def generate_frames(
+    model: AvModel, config: TestConfig, dataset: VoxTestDataset, folder: Path, finished: frozenset[int] = frozenset()
+) -> Generator[int, None, None]:
+    """Generates a clip into `folder`, yielding every output index when its pictures are handed to the writer.
+
+    Frames are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
+    pictures handed over are on disk.
+
+    Raises:
+        MediaError: a frame cannot be read or written.
+    """
+    indices = [index for index in range(len(dataset)) if index not in finished]
+    batches = [indices[start : start + config.batch_size] for start in range(0, len(indices), config.batch_size)]
+    references = torch.from_numpy(to_batch(list(dataset.references)))
+    identity = model.encode_identity(references, use_map=config.input_id_feature)
+    poses: dict[int, torch.Tensor] = {}
+    if not config.driving_pose:
+        poses[0] = model.encode_pose(references[:1])[0]
+    writer = BackgroundTasks(config.num_threads, _WAITING_WRITES)
+    input_picture = _encoded(dataset.references[0], config)
+    loaded = prefetch(lambda batch: [dataset[i] for i in batch], batches, min(config.num_threads, 2), _BATCHES_AHEAD)
+    bar = tqdm(total=len(dataset), initial=len(finished), unit="frame", desc=folder.name[:40], smoothing=0.1)
+    try:
+        with bar:
+            for batch, items in zip(batches, loaded, strict=True):
+                images = _generate_batch(model, config, identity, poses, items)
+                for index, item, image in zip(batch, items, images, strict=True):
+                    writer.submit(_write_frame, folder, config, index, item, image, input_picture)
+                    yield index
+                bar.update(len(batch))
+    finally:
+        loaded.close()  # type: ignore[attr-defined]
+        writer.wait()
+
+
+def _generate_batch(
+    model: AvModel, config: TestConfig, identity: Any, poses: dict[int, torch.Tensor], items: Sequence[TestItem]
+) -> np.ndarray:
+    """Frames (B, 3, S, S) float32; pose codes that are new are added to `poses`, so each is computed once a clip."""
+    new = {item.pose_index: item.pose for item in items if item.pose is not None and item.pose_index not in poses}
+    if new:
+        codes = model.encode_pose(torch.from_numpy(to_batch(list(new.values()))))
+        poses.update(zip(new, codes, strict=True))
+    mouth = model.encode_speech(torch.from_numpy(np.stack([item.mel for item in items])))
+    pose = torch.stack([poses[item.pose_index] for item in items])
+    noise = model.noise_for(config.noise, config.seed, [item.frame for item in items])
+    return model.generate(identity, mouth, pose, noise).cpu().numpy()
+
+
+def _write_frame(
+    folder: Path, config: TestConfig, index: int, item: TestItem, image: np.ndarray, input_picture: bytes
+) -> None:
+    """Writes the pictures of one output frame, the generated one last, because its presence says 'finished'."""
+    generated = DRIVEN if config.driving_pose else FIXED
+    pictures = {INPUT: input_picture}
+    if item.pose is not None:
+        pictures[POSE] = _encoded(item.pose, config)
+    if item.mouth is not None:
+        pictures[MOUTH] = _encoded(item.mouth, config)
+    pictures[generated] = _encoded(to_uint8(image), config)
+    for column, payload in pictures.items():
+        write_bytes(_frame_path(folder, column, index, config), payload)
+
+
+def _encoded(image_rgb: np.ndarray, config: TestConfig) -> bytes:
+    return encode_image(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), f".{config.frame_format}")
+
+
+def _frame_path(folder: Path, column: str, index: int, config: TestConfig) -> Path:
+    return folder / column / f"{column}{index}.{config.frame_format}"
+
+
+def _prepare_folder(folder: Path, config: TestConfig, clip: TestClip, num_frames: int) -> frozenset[int]:
+    """Makes the column folders; returns the frames that may stay: whole ones of the same settings, under `--resume`."""
+    note = {"audio": str(clip.audio.absolute()), "settings": _fingerprint(config, clip, num_frames)}
+    columns = columns_of(config, clip)
+    keep = config.resume and _read_note(folder / _CLIP_NOTE) == note
+    if config.resume and not keep and (folder / _CLIP_NOTE).exists():
+        logger.info("%s: inputs or settings have changed since, starting anew", folder)
+    if not keep:
+        for column in COLUMNS:
+            if (folder / column).is_dir():
+                shutil.rmtree(folder / column)
+    for column in columns:
+        make_directory(folder / column)
+    write_json(folder / _CLIP_NOTE, note)
+    if not keep:
+        return frozenset()
+    return frozenset(
+        index
+        for index in range(num_frames)
+        if all(is_whole(_frame_path(folder, column, index, config)) for column in columns)
+    )
+
+
+def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int) -> str:
+    """Hash of all that decides how frames look: settings, weights and inputs (files by path, size and time)."""
+    weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in INFERENCE_LETTERS]
+    sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram]
+    frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
+    files = [*weights, *(s for s in sources if s is not None), *frames]
+    parts = [
+        config.driving_pose, config.published_timing, config.input_id_feature, config.noise, config.seed,
+        config.precision, config.frame_format, config.data, config.network, num_frames,
+        *((str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files),
+    ]  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _read_note(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _gather(reports: list[RowReport]) -> list[RowReport]:
+    """All ranks' reports in file order; waits for every rank, because torchrun ends the others when one fails."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo")
+    everything: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everything, reports)
+    distributed.destroy_process_group()
+    merged = [report for part in everything for report in part]
+    return sorted(merged, key=lambda report: int(report.row.rsplit(":", 1)[1]))

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything that must hold: style, types, tests. Sets itself up; arguments go to pytest, e.g. -k audio or -m slow.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/setup_env.sh dev
+echo "ruff"
+"$PYTHON" -m ruff check .
+echo "mypy"
+"$PYTHON" -m mypy
+echo "pytest"
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,68 @@
+# Sets PYTHON to an interpreter with everything this project needs; to be sourced by the other scripts:
+#
+#   . scripts/setup_env.sh          what running needs
+#   . scripts/setup_env.sh dev      also what the tests need
+#
+# Which one: PYTHON=... if given, else the active virtual or conda environment, else .venv, which is made here.
+# Installing is skipped when nothing has changed since the last time, so the second call takes no time.
+
+_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+_lists=("$_root/requirements.txt")
+[ "${1:-}" = dev ] && _lists+=("$_root/requirements-dev.txt")
+
+_fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+
+_make_venv() {
+  local candidate
+  for candidate in python3 python3.11 python3.12 python3.10 python; do
+    _fits "$candidate" || continue
+    echo "setup: making .venv with $("$candidate" --version)"
+    if "$candidate" -m venv "$_root/.venv" >/dev/null 2>&1 || "$candidate" -m virtualenv -q "$_root/.venv"; then
+      return 0
+    fi
+    rm -rf "$_root/.venv"
+    echo "setup: $candidate cannot make virtual environments (on Debian and Ubuntu: apt-get install python3-venv)" >&2
+    return 1
+  done
+  echo "setup: needs Python 3.10, 3.11 or 3.12 and found none; install one, or give PYTHON=/path/to/python" >&2
+  return 1
+}
+
+_choose_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    echo "setup: using PYTHON=$PYTHON"
+  elif [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then
+    PYTHON="$(command -v python)"
+    echo "setup: using the active environment"
+  else
+    [ -x "$_root/.venv/bin/python" ] && _fits "$_root/.venv/bin/python" || _make_venv || return 1
+    PYTHON="$_root/.venv/bin/python"
+  fi
+  _fits "$PYTHON" || { echo "setup: $PYTHON is not a working Python 3.10, 3.11 or 3.12" >&2; return 1; }
+}
+
+_install() {
+  local stamp lists=() list
+  # what is installed belongs to these lists and this interpreter
+  stamp="$("$PYTHON" - "${_lists[@]}" <<'PY'
+import hashlib, pathlib, sys
+text = sys.version + "".join(pathlib.Path(p).read_text() for p in sys.argv[1:])
+print(pathlib.Path(sys.prefix) / f".pcavs-{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+PY
+)" || return 1
+  [ -e "$stamp" ] && return 0
+  for list in "${_lists[@]}"; do lists+=(-r "$list"); done
+  echo "setup: installing packages (the first time this takes some minutes)"
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check "${lists[@]}" ||
+    { echo "setup: installing failed; the lines above say why" >&2; return 1; }
+  # opencv-python needs libGL, which servers often lack; the headless build is the same without windows
+  if ! "$PYTHON" -c 'import cv2' >/dev/null 2>&1; then
+    echo "setup: opencv-python does not load here, taking opencv-python-headless"
+    "$PYTHON" -m pip uninstall --quiet --yes opencv-python &&
+      "$PYTHON" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps opencv-python-headless &&
+      "$PYTHON" -c 'import cv2' || { echo "setup: OpenCV cannot be loaded" >&2; return 1; }
+  fi
+  : >"$stamp" 2>/dev/null || true
+}
+
+_choose_python && _install && export PYTHON
