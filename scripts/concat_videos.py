@@ -21,8 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from util.errors import MediaError, PcavsError
-from util.ffmpeg import probe, protocol_free, run_ffmpeg
-from util.files import atomic_path
+from util.ffmpeg import probe, protocol_free, run_ffmpeg_to
 from util.log import setup_logging
 
 FPS = 25
@@ -127,28 +126,16 @@ def mux(video: Path, audio: Path, output: Path, num_frames: int) -> None:
     Raises:
         MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
-    seconds = num_frames / FPS
-    sound = [
-        "-map",
-        "0:v:0",
-        "-map",
-        "1:a:0",
-        "-af",
-        "asetpts=PTS-STARTPTS",
-        "-c:v",
-        "copy",
-        "-c:a",
-        "aac",
-        "-b:a",
-        "192k",
-    ]
-    with atomic_path(output) as temporary:
-        run_ffmpeg(
-            ["-i", protocol_free(video), "-i", protocol_free(audio), *sound, "-t", f"{seconds:.3f}",
-             "-movflags", "+faststart", protocol_free(temporary)],
-            f"{output}: adding the sound of {audio}",
-        )  # fmt: skip
-        _check(temporary, output, num_frames, with_sound=True)
+    # a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame
+    sound = ["-af", "asetpts=PTS-STARTPTS", "-c:a", "aac", "-b:a", "192k", "-ar", "48000"]
+    inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
+    length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart"]
+    run_ffmpeg_to(
+        output,
+        [*inputs, "-c:v", "copy", *sound, *length],
+        f"{output}: adding the sound of {audio}",
+        lambda path: _check(path, output, num_frames, with_sound=True),
+    )
 
 
 def _check(path: Path, shown_as: Path, num_frames: int, with_sound: bool = False) -> None:
@@ -179,10 +166,8 @@ def _read_column(folder: Path) -> Column:
 
 
 def _encode(inputs: Sequence[str | Path], filters: Sequence[str], output: Path, num_frames: int) -> None:
-    with atomic_path(output) as temporary:
-        arguments = ["-framerate", str(FPS), *inputs, *filters, "-frames:v", str(num_frames), *_H264]
-        run_ffmpeg([*arguments, protocol_free(temporary)], f"{output}: encoding")
-        _check(temporary, output, num_frames)
+    arguments = ["-framerate", str(FPS), *inputs, *filters, "-frames:v", str(num_frames), *_H264]
+    run_ffmpeg_to(output, arguments, f"{output}: encoding", lambda path: _check(path, output, num_frames))
 
 
 def _side_by_side(columns: Sequence[Column], output: Path, num_frames: int, labels: bool) -> None:

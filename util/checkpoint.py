@@ -123,20 +123,18 @@ def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor],
         raise CheckpointError(
             f"{path}: weights of another network (has {next(iter(state))}, needs {missing[0]}); is the file misnamed?"
         )
+    for key, tensor in wanted.items():
+        if key in state and key not in skipped and state[key].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path}: {key} is {list(state[key].shape)} in the file and {list(tensor.shape)} in the network; "
+                "give the sizes the weights were trained with (flags, or a network.json beside them)"
+            )
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise CheckpointError(f"{path}: lacks {missing[0]} {list(wanted[missing[0]].shape)}{more}")
     if unexpected:
         more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
         raise CheckpointError(f"{path}: has {unexpected[0]} {list(state[unexpected[0]].shape)}{more}, unknown here")
-    for key, tensor in wanted.items():
-        if key in skipped:
-            continue
-        if state[key].shape != tensor.shape:
-            raise CheckpointError(
-                f"{path}: {key} is {list(state[key].shape)} in the file and {list(tensor.shape)} in the network; "
-                "give the sizes the weights were trained with (flags, or a network.json beside them)"
-            )
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> str:

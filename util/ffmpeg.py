@@ -10,12 +10,14 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from util.errors import MediaError
+from util.files import atomic_path
 
 _ERROR_LINES = 3
 
@@ -69,6 +71,61 @@ def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> bytes:
     return done.stdout
 
 
+def run_ffmpeg_to(
+    output: Path, arguments: Sequence[str | Path], doing: str, check: Callable[[Path], None] | None = None
+) -> None:
+    """Runs ffmpeg with `output` as its last argument; the file appears only when it is finished and `check` is content.
+
+    Raises:
+        MediaError: ffmpeg fails, the disk refuses, or `check` raises it.
+    """
+    try:
+        with atomic_path(output) as temporary:
+            run_ffmpeg([*arguments, protocol_free(temporary)], doing)
+            if check is not None:
+                check(temporary)
+    except OSError as error:
+        raise MediaError(f"{doing}: {output} cannot be written: {error.strerror or error}") from error
+
+
+def run_ffmpeg_long(arguments: Sequence[str | Path], doing: str, on_progress: Callable[[float], None]) -> str:
+    """Runs a job of ffmpeg that may take minutes.
+
+    Args:
+        arguments, doing: as in `run_ffmpeg`.
+        on_progress: called about twice a second with the seconds of output written so far.
+
+    Returns:
+        the last lines of what ffmpeg complained about while it went on, such as damaged packets; "" when it did not.
+
+    Raises:
+        MediaError: with the last lines ffmpeg printed. Whatever is raised, ffmpeg has ended before.
+    """
+    flags = ["-hide_banner", "-nostdin", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"]
+    command = [ffmpeg_path(), *flags, *map(str, arguments)]
+    # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints)
+        except OSError as error:
+            raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
+        with process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    key, _, value = line.decode("ascii", "replace").strip().partition("=")
+                    if key == "out_time_us" and value.isdecimal():  # N/A before the first frame
+                        on_progress(int(value) / 1e6)
+                process.wait()
+            finally:
+                process.kill()  # Ctrl-C: nothing may write behind our back
+        complaints.seek(0)
+        text = complaints.read()
+    if process.returncode != 0:
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(text)}")
+    return last_lines(text) if text.strip() else ""
+
+
 def last_lines(stderr: bytes, count: int = _ERROR_LINES) -> str:
     """The last lines of a program's error output as one line of text."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -92,7 +149,12 @@ def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
     if source.stat().st_size == 0:
         raise MediaError(f"{source}: the file is empty (0 bytes)")
     output = ["-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
-    pcm = run_ffmpeg(["-i", protocol_free(source), "-map", "0:a:0", *output], f"{source}: reading the sound")
+    try:
+        pcm = run_ffmpeg(["-i", protocol_free(source), "-map", "0:a:0", *output], f"{source}: reading the sound")
+    except MediaError:
+        if probe(source).audio_codec is None:
+            raise MediaError(f"{source}: holds no sound; choose a file with an audio stream") from None
+        raise
     if not pcm:
         raise MediaError(f"{source}: the audio stream holds no samples")
     return pcm
@@ -118,8 +180,8 @@ def probe(path: str | Path) -> MediaInfo:
             for packet in container.demux([s for s in (video, audio) if s is not None]):
                 if packet.pts is None or packet.time_base is None:
                     continue
-                start = packet.pts * packet.time_base
-                end = start + (packet.duration or 0) * packet.time_base
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                start = max(packet.pts * packet.time_base, Fraction(0))  # before 0 an encoder warms up, nothing is heard
                 span = spans.setdefault(packet.stream.index, [start, end])
                 span[0], span[1] = min(span[0], start), max(span[1], end)
                 frames += video is not None and packet.stream.index == video.index

@@ -91,7 +91,8 @@ class FaceAlignmentNet(nn.Module):
         self.l0 = nn.Conv2d(channels, _LANDMARK_MAPS, 1)
         self.bn_end0 = nn.BatchNorm2d(channels)
         self.conv6 = nn.Conv2d(_LANDMARK_MAPS, 1, 3, stride=2, padding=1)
-        self.fc = nn.Linear((image_size // 8) ** 2, out_dim)
+        map_size = (image_size // 4 + 1) // 2  # 28 at 224 px
+        self.fc = nn.Linear(map_size**2, out_dim)
         self.bn5 = nn.BatchNorm2d(_LANDMARK_MAPS)
 
     def forward(self, x: Tensor) -> Tensor:

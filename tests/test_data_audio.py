@@ -1,0 +1,141 @@
+"""Sound on disk -> log-mel -> the windows of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.audio import full_frames, load_audio, log_mel, mel_window, normalise_rms, num_mel_bins, published_frames
+from tests.conftest import voice, write_wav
+from util.errors import MediaError
+from util.ffmpeg import run_ffmpeg
+
+
+def test_load_audio_of_16_bit_wav_is_exact(tmp_path: Path) -> None:
+    samples = np.round(voice(0.5) * 32767) / 32768
+    path = write_wav(tmp_path / "a.wav", voice(0.5))
+    assert np.abs(load_audio(path) - samples).max() < 1e-7
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_load_audio_stereo_at_other_rate_is_mixed_and_resampled(tmp_path: Path, rate: int) -> None:
+    time_s = np.arange(rate) / rate
+    tone = np.sin(2 * np.pi * 440 * time_s)
+    path = write_wav(tmp_path / "stereo.wav", np.stack([0.8 * tone, 0.2 * tone], axis=1), rate)
+    wave = load_audio(path)
+    assert abs(len(wave) - 16000) <= 16
+    inner = slice(2000, 14000)
+    # ffmpeg adds channels with constant power; loudness is normalised later, so only the shape counts
+    expected = np.sqrt(0.5) * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert np.abs(wave[inner] - expected[inner]).max() < 0.01
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "flac", "ogg", "opus"])
+def test_load_audio_of_compressed_formats_keeps_pitch_and_length(tmp_path: Path, suffix: str) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 500 * np.arange(16000) / 16000)
+    wav, path = write_wav(tmp_path / "a.wav", tone), tmp_path / f"a.{suffix}"
+    run_ffmpeg(["-i", wav, path], "making a test sound")
+    wave = load_audio(path)
+    assert abs(len(wave) - 16000) < 1700
+    spectrum = np.abs(np.fft.rfft(wave[4000:12000]))
+    assert abs(np.argmax(spectrum) * 16000 / 8000 - 500) <= 2
+
+
+def test_load_audio_of_wav_named_mp3_goes_by_content(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.mp3", voice(0.4))
+    assert len(load_audio(path)) == 6400
+
+
+def test_load_audio_missing_file_raises_media_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="gone.wav: no such audio file"):
+        load_audio(tmp_path / "gone.wav")
+
+
+def test_load_audio_empty_file_raises_media_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(MediaError, match=r"empty.wav: the file is empty"):
+        load_audio(tmp_path / "empty.wav")
+
+
+def test_load_audio_header_without_samples_raises_media_error(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "none.wav", np.zeros(0))
+    with pytest.raises(MediaError, match="none.wav"):
+        load_audio(path)
+
+
+def test_load_audio_of_text_raises_media_error(tmp_path: Path) -> None:
+    path = tmp_path / "text.wav"
+    path.write_text("this is no sound\n" * 50)
+    with pytest.raises(MediaError, match="text.wav: not a readable media file"):
+        load_audio(path)
+
+
+def test_load_audio_shorter_than_a_window_raises_media_error(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "short.wav", voice(0.19))
+    with pytest.raises(MediaError, match=r"short.wav: only 0.190 s of sound; at least 0.2 s"):
+        load_audio(path)
+
+
+def test_load_audio_with_nan_raises_media_error(tmp_path: Path) -> None:
+    raw, path = tmp_path / "a.f32", tmp_path / "nan.wav"
+    samples = voice(0.5).astype("<f4")
+    samples[100] = np.nan
+    raw.write_bytes(samples.tobytes())
+    run_ffmpeg(["-f", "f32le", "-ar", "16000", "-ac", "1", "-i", raw, "-c:a", "pcm_f32le", path], "making a test sound")
+    with pytest.raises(MediaError, match="NaN"):
+        load_audio(path)
+
+
+def test_normalise_rms_sets_rms_and_spares_silence() -> None:
+    wave = voice(1.0).astype(np.float32)
+    assert np.sqrt(np.mean(normalise_rms(wave) ** 2)) == pytest.approx(0.1, rel=1e-5)
+    assert np.array_equal(normalise_rms(np.zeros(10, np.float32)), np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize("samples", [3200, 3201, 3359, 3360, 16000])
+def test_log_mel_has_seven_bins_more_than_hops(samples: int) -> None:
+    mel = log_mel(voice(1.0)[:samples].astype(np.float32))
+    assert mel.shape == (7 + -(-samples // 160), 80)
+    assert num_mel_bins(samples) == len(mel)
+
+
+def test_log_mel_of_silence_is_zero() -> None:
+    assert np.array_equal(log_mel(np.zeros(8000, np.float32)), np.zeros((57, 80), np.float32))
+
+
+def test_log_mel_in_chunks_equals_direct_sum() -> None:
+    """Against a per-frame discrete Fourier sum, across the chunk border."""
+    wave = voice(25.0).astype(np.float32)
+    mel = log_mel(wave)
+    from data.audio import analysis_window, mel_basis
+    from options.config import AudioConfig
+
+    padded = np.concatenate([np.zeros(1120), normalise_rms(wave), np.zeros(2000)])
+    for bin_number in (0, 7, 2047, 2048, 2049):
+        frame = padded[160 * bin_number : 160 * bin_number + 1280] * analysis_window()
+        bands = mel_basis(AudioConfig()) @ np.abs(np.fft.rfft(frame))
+        expected = np.clip((20 * np.log10(np.maximum(1e-5, bands)) - 20 + 100) / 100, 0, 1)
+        assert np.abs(mel[bin_number] - expected).max() < 1e-5
+
+
+def test_mel_window_is_bins_around_the_frame_and_silent_outside() -> None:
+    mel = np.arange(1, 41, dtype=np.float32)[:, None].repeat(80, axis=1)
+    window = mel_window(mel, 5)
+    assert window.shape == (1, 80, 20)
+    assert np.array_equal(window[0, 3], np.arange(13, 33))
+    assert np.array_equal(mel_window(mel, 0)[0, 0], [0] * 8 + list(range(1, 13)))
+    assert np.array_equal(mel_window(mel, 9)[0, 0], list(range(29, 41)) + [0] * 8)
+    assert np.array_equal(mel_window(mel, 100)[0], np.zeros((80, 20)))
+
+
+def test_published_frames_run_from_two_to_a_quarter_of_the_bins_less_three() -> None:
+    assert published_frames(1460) == range(2, 363)
+    assert len(published_frames(1460)) == 361
+    assert len(published_frames(18)) == 0
+
+
+@pytest.mark.parametrize(("samples", "count"), [(3200, 5), (3201, 6), (16000, 25), (16001, 26)])
+def test_full_frames_cover_the_sound(samples: int, count: int) -> None:
+    assert full_frames(samples) == range(count)

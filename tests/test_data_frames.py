@@ -1,0 +1,154 @@
+"""Frame folders, pictures, crops and value ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data.frames import (
+    crop_template,
+    encode_image,
+    is_whole,
+    list_frames,
+    ping_pong,
+    read_image,
+    to_uint8,
+    to_unit_range,
+    write_image,
+)
+from options.config import DataConfig
+from tests.conftest import write_frames
+from util.errors import MediaError
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_list_frames_in_numeric_order(tmp_path: Path, suffix: str) -> None:
+    folder = write_frames(tmp_path / "f", 11, size=8, suffix=suffix)
+    (folder / "alignment.json").write_text("{}")
+    (folder / "contact_sheet.png").touch()
+    assert [p.name for p in list_frames(folder)] == [f"{n:06d}{suffix}" for n in range(11)]
+
+
+def test_list_frames_missing_folder_raises_media_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"nowhere: no such folder of frames; make one with"):
+        list_frames(tmp_path / "nowhere")
+
+
+def test_list_frames_of_a_file_raises_media_error(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(MediaError, match=r"photo.jpg: it is a file, a folder of frames is needed"):
+        list_frames(tmp_path / "photo.jpg")
+
+
+def test_list_frames_empty_folder_raises_media_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"holds no frames named 000000.jpg"):
+        list_frames(tmp_path)
+
+
+def test_list_frames_without_numbers_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "me.jpg").touch()
+    with pytest.raises(MediaError, match=r"me.jpg is not a frame number"):
+        list_frames(tmp_path)
+
+
+def test_list_frames_with_gap_names_the_missing_frame(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "f", 5, size=8)
+    (folder / "000002.jpg").unlink()
+    with pytest.raises(MediaError, match=r"frame 000002.jpg is missing \(the next one is 000003.jpg\)"):
+        list_frames(folder)
+
+
+def test_list_frames_starting_at_one_raises_media_error(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "f", 2, size=8, suffix=".png")
+    (folder / "000000.png").unlink()
+    with pytest.raises(MediaError, match=r"frames start at 000001.png, they must be numbered from 000000.png"):
+        list_frames(folder)
+
+
+def test_list_frames_of_two_formats_raises_media_error(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "f", 2, size=8)
+    (folder / "000002.png").touch()
+    with pytest.raises(MediaError, match=r"mixes frames of type .jpg and .png"):
+        list_frames(folder)
+
+
+def test_list_frames_with_a_number_twice_raises_media_error(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "f", 2, size=8)
+    (folder / "1.jpg").touch()
+    with pytest.raises(MediaError, match=r"frame 1 is there twice"):
+        list_frames(folder)
+
+
+def test_read_image_makes_bgr_of_grey_and_alpha(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((4, 5), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.full((4, 5, 4), 99, np.uint8))
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.full((4, 5, 3), 77))
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), np.full((4, 5, 3), 99))
+
+
+@pytest.mark.parametrize("payload", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut off"])
+def test_read_image_of_broken_file_raises_media_error(tmp_path: Path, payload: bytes) -> None:
+    path = tmp_path / "bröken.jpg"
+    path.write_bytes(payload)
+    with pytest.raises(MediaError, match=r"bröken.jpg: not a readable picture"):
+        read_image(path)
+
+
+def test_read_image_missing_raises_media_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"gone.jpg: cannot be read: No such file"):
+        read_image(tmp_path / "gone.jpg")
+
+
+def test_write_image_png_returns_the_same_pixels(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    write_image(tmp_path / "a ü.png", image)
+    assert np.array_equal(read_image(tmp_path / "a ü.png"), image)
+    assert [p.name for p in tmp_path.iterdir()] == ["a ü.png"]
+
+
+def test_crop_template_takes_rows_0_191_and_columns_16_207() -> None:
+    image = np.zeros((224, 224, 3), np.uint8)
+    image[:192, 16:208] = (10, 20, 30)  # BGR
+    crop = crop_template(image, DataConfig(crop_size=192))
+    assert np.array_equal(crop, np.broadcast_to([30, 20, 10], (192, 192, 3)))
+    assert crop_template(image).shape == (224, 224, 3)
+
+
+def test_crop_template_resizes_other_sizes_to_the_template_first() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (448, 448, 3), dtype=np.uint8)
+    assert np.array_equal(crop_template(image), crop_template(cv2.resize(image, (224, 224))))
+
+
+def test_unit_range_and_back_is_the_identity_for_all_bytes() -> None:
+    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    tensor = to_unit_range(values)
+    assert tensor.shape == (3, 16, 16)
+    assert tensor.min() == -1
+    assert tensor.max() == 1
+    assert np.abs(to_uint8(tensor).astype(int) - values).max() <= 1  # truncation, as published
+
+
+def test_to_uint8_clips_and_truncates() -> None:
+    image = np.array([-2.0, -1.0, 0.0, 0.999, 1.0, 3.0], np.float32).reshape(1, 1, 6).repeat(3, axis=0)
+    assert to_uint8(image)[0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
+
+
+def test_ping_pong_shows_each_end_twice() -> None:
+    assert [ping_pong(i, 3) for i in range(13)] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert {ping_pong(i, 1) for i in range(9)} == {0}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_is_whole_notices_cut_files(tmp_path: Path, suffix: str) -> None:
+    payload = encode_image(np.full((20, 20, 3), 7, np.uint8), suffix)
+    path = tmp_path / f"a{suffix}"
+    assert not is_whole(path)
+    path.write_bytes(payload)
+    assert is_whole(path)
+    path.write_bytes(payload[:-3])
+    assert not is_whole(path)
+    path.write_bytes(b"")
+    assert not is_whole(path)

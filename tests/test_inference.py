@@ -1,0 +1,465 @@
+"""test.py from files to files, with a tiny model: frames, timing, resume, reports, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.audio import load_audio, log_mel
+from tests.conftest import Workspace, voice, write_frames, write_wav
+from util.ffmpeg import probe, run_ffmpeg
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "id_a_pose_a_audio_a"
+
+
+def test_driven_clip_has_a_frame_for_every_25th_of_a_second(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(seconds=0.81, mouth_frames=4))
+    assert workspace.run("--driving_pose") == 0
+    columns = sorted(p.name for p in (workspace.results / NAME).iterdir() if p.is_dir())
+    assert columns == ["G_Pose_Driven_", "Input_", "Mouth_Source_", "Pose_Source_"]
+    for column in columns:
+        assert len(workspace.frames(NAME, column)) == 21
+    assert (workspace.results / NAME / "G_Pose_Driven_" / "G_Pose_Driven_20.jpg").is_file()
+    (row,) = workspace.report()
+    assert (row["status"], row["frames"], row["error"]) == ("done", 21, None)
+    assert row["fps"] == pytest.approx(21 / row["seconds"], rel=0.05)
+
+
+def test_columns_show_the_frames_that_were_used(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(pose_frames=3, mouth_frames=4))
+    workspace.run("--driving_pose", "--frame_format", "png")
+    pose, mouth = workspace.frames(NAME, "Pose_Source_"), workspace.frames(NAME, "Mouth_Source_")
+    assert [pose.index(p) for p in pose] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert [mouth.index(m) for m in mouth] == [0, 1, 2, 3] + [3] * 9
+    assert len(set(workspace.frames(NAME, "Input_"))) == 1
+
+
+def test_published_timing_gives_the_published_frames(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(seconds=0.8, pose_frames=3))
+    workspace.run("--driving_pose", "--published_timing", "--frame_format", "png", "--noise", "none")
+    published = workspace.frames(NAME)
+    poses = workspace.frames(NAME, "Pose_Source_")
+    assert len(published) == (7 + 80) // 4 - 4
+    workspace.run("--driving_pose", "--frame_format", "png", "--noise", "none")
+    full = workspace.frames(NAME)
+    assert len(full) == 20
+    assert published == full[2:19]  # the same pictures, without the first two and the last
+    assert poses == workspace.frames(NAME, "Pose_Source_")[2:19]
+
+
+def test_fixed_pose_equals_driving_with_the_reference(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    fixed, driven = [*row], [*row]
+    driven[2:4] = ["None", "0"]
+    workspace.write_csv(fixed)
+    workspace.run("--frame_format", "png")
+    assert sorted(p.name for p in (workspace.results / NAME).iterdir() if p.is_dir()) == ["G_Fix_Pose_", "Input_"]
+    frames = workspace.frames(NAME, "G_Fix_Pose_")
+    workspace.write_csv(driven)
+    workspace.run("--frame_format", "png", "--driving_pose")
+    assert workspace.frames(NAME, "G_Pose_Driven_") == frames
+
+
+def test_same_command_gives_the_same_bytes_for_any_batch_and_threads(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    runs = []
+    for flags in ([], ["--batchSize", "1"], ["--batchSize", "5", "--nThreads", "0"], ["--nThreads", "7"]):
+        assert workspace.run("--driving_pose", *flags) == 0
+        runs.append(workspace.frames(NAME))
+    assert all(run == runs[0] for run in runs)
+    workspace.run("--driving_pose", "--seed", "1")
+    assert workspace.frames(NAME) == runs[0]  # the tiny model's noise weights are zero ...
+
+
+def test_seed_and_noise_mode_change_frames_when_the_model_uses_noise(workspace: Workspace, tmp_path: Path) -> None:
+    from tests.conftest import TINY, write_tiny_model
+    from util.checkpoint import read_state_dict, save_state_dict
+
+    (workspace.root / "checkpoints" / "tiny").unlink()
+    directory = workspace.root / "checkpoints" / "tiny"
+    write_tiny_model(directory, TINY)
+    state = dict(read_state_dict(directory / "latest_net_G.pth"))
+    save_state_dict({k: v + 0.5 if k.endswith("noise.weight") else v for k, v in state.items()}, directory / "latest_net_G.pth")
+    workspace.write_csv(workspace.add_inputs())
+    outcomes = {}
+    for flags in (("--seed", "0"), ("--seed", "1"), ("--noise", "stored"), ("--noise", "none")):
+        workspace.run("--driving_pose", "--frame_format", "png", *flags)
+        outcomes[flags] = workspace.frames(NAME)
+        workspace.run("--driving_pose", "--frame_format", "png", "--batchSize", "3", *flags)
+        assert workspace.frames(NAME) == outcomes[flags]
+    assert len({frames[3] for frames in outcomes.values()}) == 4
+
+
+def test_num_inputs_averages_reference_images(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--frame_format", "png")
+    one = workspace.frames(NAME, "G_Fix_Pose_")
+    assert workspace.run("--frame_format", "png", "--num_inputs", "2") == 0
+    assert workspace.frames(NAME, "G_Fix_Pose_") != one
+    assert workspace.run("--num_inputs", "3") == 1
+    assert "--num_inputs 3, but the row says 2 reference frames" in workspace.report()[0]["error"]
+
+
+def test_prepared_spectrogram_gives_the_same_frames(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    workspace.write_csv(row)
+    workspace.run("--frame_format", "png")
+    frames = workspace.frames(NAME, "G_Fix_Pose_")
+    np.save(workspace.misc / "a.npy", log_mel(load_audio(workspace.misc / "Audio_Source" / "a.wav")))
+    workspace.write_csv([*row[:7], "misc/a.npy"])
+    workspace.run("--frame_format", "png")
+    assert workspace.frames(NAME, "G_Fix_Pose_") == frames
+    np.save(workspace.misc / "a.npy", np.zeros((57, 80), np.float32))
+    workspace.run("--frame_format", "png")
+    assert workspace.frames(NAME, "G_Fix_Pose_") != frames
+
+
+def test_gen_video_writes_videos_of_the_sounds_length(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(seconds=1.03, mouth_frames=2))
+    assert workspace.run("--driving_pose", "--gen_video", "--labels") == 0
+    folder = workspace.results / NAME
+    for name in ("avconcat.mp4", "generated.mp4"):
+        info = probe(folder / name)
+        assert (info.video_frames, info.fps) == (26, 25)
+        assert abs(info.audio_duration_s - 1.03) < 0.04
+    assert probe(folder / "avconcat.mp4").width == 4 * 28
+    assert probe(folder / "generated.mp4").width == 28
+    assert str(folder / "generated.mp4") in workspace.report()[0]["outputs"]
+
+
+def test_silence_gives_a_valid_video(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    write_wav(workspace.misc / "Audio_Source" / "a.wav", np.zeros(8000))
+    workspace.write_csv(row)
+    assert workspace.run("--driving_pose", "--gen_video") == 0
+    assert probe(workspace.results / NAME / "generated.mp4").video_frames == 13
+
+
+def test_png_frames_and_video_as_sound_are_taken(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    write_frames(workspace.misc / "Input" / "p", 1, suffix=".png")
+    wav = workspace.misc / "Audio_Source" / "a.wav"
+    run_ffmpeg(
+        ["-f", "lavfi", "-i", "color=red:s=64x64:d=0.5", "-i", wav, workspace.misc / "Audio_Source" / "v.mp4"], "a clip"
+    )
+    workspace.write_csv(["misc/Input/p", "1", *row[2:4], "misc/Audio_Source/v.mp4", *row[5:]])
+    assert workspace.run("--driving_pose", "--gen_video") == 0
+    assert workspace.report()[0]["frames"] in (13, 14)
+
+
+def test_second_run_replaces_the_frames_of_a_longer_one(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(seconds=0.8, mouth_frames=2))
+    workspace.run("--driving_pose")
+    write_wav(workspace.misc / "Audio_Source" / "a.wav", voice(0.4))
+    row = ["misc/Input/a", "2", "misc/Pose_Source/a", "5", "misc/Audio_Source/a.wav", "None", "0", "dummy"]
+    workspace.write_csv(row)
+    workspace.run()
+    assert len(workspace.frames(NAME, "G_Fix_Pose_")) == 10
+    assert sorted(p.name for p in (workspace.results / NAME).iterdir() if p.is_dir()) == ["G_Fix_Pose_", "Input_"]
+
+
+def test_resume_makes_only_what_is_missing_or_broken(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--driving_pose")
+    frames = workspace.frames(NAME)
+    folder = workspace.results / NAME
+    (folder / "G_Pose_Driven_" / "G_Pose_Driven_3.jpg").unlink()
+    (folder / "Input_" / "Input_5.jpg").write_bytes(b"cut off")
+    kept = folder / "G_Pose_Driven_" / "G_Pose_Driven_7.jpg"
+    before = kept.stat().st_mtime_ns
+    assert workspace.run("--driving_pose", "--resume") == 0
+    (row,) = workspace.report()
+    assert (row["frames"], row["frames_reused"]) == (13, 11)
+    assert workspace.frames(NAME) == frames
+    assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", ["seed", "audio", "weights"])
+def test_resume_starts_anew_when_anything_has_changed(workspace: Workspace, change: str) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--driving_pose")
+    flags = []
+    if change == "seed":
+        flags = ["--seed", "4"]
+    elif change == "audio":
+        write_wav(workspace.misc / "Audio_Source" / "a.wav", voice(0.5, seed=9))
+    else:
+        os.utime((workspace.root / "checkpoints" / "tiny" / "latest_net_G.pth").resolve())
+    workspace.run("--driving_pose", "--resume", *flags)
+    assert workspace.report()[0]["frames_reused"] == 0
+
+
+def test_rows_are_selected_by_position_and_keep_their_names(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    workspace.write_csv(*[row] * 5)
+    assert workspace.run("--list_start", "1", "--list_end", "4", "--how_many", "2") == 0
+    assert [r["name"] for r in workspace.report()] == [f"{NAME}_2", f"{NAME}_3"]
+    assert [r["row"].rsplit(":", 1)[1] for r in workspace.report()] == ["2", "3"]
+    assert workspace.run("--list_start", "5") == 1
+
+
+def test_rows_do_not_leak_into_each_other(workspace: Workspace) -> None:
+    first, second = workspace.add_inputs("a", mouth_frames=3), workspace.add_inputs("b", seconds=0.4)
+    second[2:4] = ["None", "0"]
+    workspace.write_csv(first, second)
+    workspace.run("--driving_pose", "--frame_format", "png")
+    together = workspace.frames("id_b_pose_b_audio_b")
+    assert not (workspace.results / "id_b_pose_b_audio_b" / "Mouth_Source_").exists()
+    workspace.write_csv(second)
+    workspace.run("--driving_pose", "--frame_format", "png")
+    assert workspace.frames("id_b_pose_b_audio_b") == together
+
+
+# What can be wrong with a row: how to break it, and what the report must say.
+def _set(position: int, value: str) -> Callable[[Workspace, list[str]], None]:
+    def change(workspace: Workspace, row: list[str]) -> None:
+        row[position] = value
+
+    return change
+
+
+def _write(path: str, payload: bytes) -> Callable[[Workspace, list[str]], None]:
+    def change(workspace: Workspace, row: list[str]) -> None:
+        (workspace.root / path).write_bytes(payload)
+
+    return change
+
+
+def _remove(path: str) -> Callable[[Workspace, list[str]], None]:
+    def change(workspace: Workspace, row: list[str]) -> None:
+        (workspace.root / path).unlink()
+
+    return change
+
+
+def _sound(samples: np.ndarray) -> Callable[[Workspace, list[str]], None]:
+    def change(workspace: Workspace, row: list[str]) -> None:
+        write_wav(workspace.misc / "Audio_Source" / "a.wav", samples)
+
+    return change
+
+
+def _spectrogram(value: np.ndarray) -> Callable[[Workspace, list[str]], None]:
+    def change(workspace: Workspace, row: list[str]) -> None:
+        np.save(workspace.misc / "s.npy", value)
+        row[7] = "misc/s.npy"
+
+    return change
+
+
+def _mute_video(workspace: Workspace, row: list[str]) -> None:
+    path = workspace.misc / "Audio_Source" / "mute.mp4"
+    run_ffmpeg(["-f", "lavfi", "-i", "color=red:s=64x64:d=0.5", path], "a clip")
+    row[4] = "misc/Audio_Source/mute.mp4"
+
+
+BAD_ROWS = {
+    "missing audio": (_set(4, "misc/gone.wav"), "gone.wav: no such audio file"),
+    "audio is a folder": (_set(4, "misc/Input"), "Input: no such audio file"),
+    "empty audio": (_write("misc/Audio_Source/a.wav", b""), "a.wav: the file is empty"),
+    "text as audio": (_write("misc/Audio_Source/a.wav", b"hello there"), "a.wav: not a readable media file"),
+    "audio header only": (_sound(np.zeros(0)), "a.wav"),
+    "audio of 0.1 s": (_sound(voice(0.1)), "only 0.100 s of sound"),
+    "video without sound": (_mute_video, "mute.mp4: holds no sound"),
+    "missing reference": (_set(0, "misc/Input/gone"), "gone: no such folder of frames"),
+    "reference is a file": (_set(0, "misc/Input/a/000000.jpg"), "it is a file, a folder of frames is needed"),
+    "empty pose folder": (_set(2, "misc/Input"), "holds no frames named 000000.jpg"),
+    "pose count too high": (_set(3, "9"), "the row says 9 frames, the folder holds 5"),
+    "pose count not a number": (_set(3, "many"), "the pose frame count must be a whole number"),
+    "zero references": (_set(1, "0"), "the reference frame count must be a whole number of at least 1"),
+    "gap in pose frames": (_remove("misc/Pose_Source/a/000002.jpg"), "frame 000002.jpg is missing"),
+    "pose starts at 1": (_remove("misc/Pose_Source/a/000000.jpg"), "must be numbered from 000000"),
+    "broken pose frame": (_write("misc/Pose_Source/a/000003.jpg", b"no jpeg"), "000003.jpg: not a readable picture"),
+    "empty reference frame": (_write("misc/Input/a/000000.jpg", b""), "000000.jpg: not a readable picture"),
+    "missing mouth folder": (_set(5, "misc/Mouth_Source/gone"), "the mouth frame count must be"),
+    "spectrogram is text": (_write("misc/Audio_Source/s.npy", b"text"), None),
+    "spectrogram of wrong shape": (_spectrogram(np.zeros((57, 40), np.float32)), "must be a float array (bins, 80)"),
+    "spectrogram of wrong length": (_spectrogram(np.zeros((99, 80), np.float32)), "it belongs to another file"),
+    "spectrogram of objects": (_spectrogram(np.array([{"a": 1}])), "not a readable .npy spectrogram"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_row_is_reported_and_the_others_go_on(
+    workspace: Workspace, case: str, capsys: pytest.CaptureFixture
+) -> None:
+    bad, good = workspace.add_inputs("a"), workspace.add_inputs("b")
+    change, message = BAD_ROWS[case]
+    change(workspace, bad)
+    if message is None:
+        bad[7], message = "misc/Audio_Source/s.npy", "not a readable .npy spectrogram"
+    workspace.write_csv(bad, good)
+    assert workspace.run("--driving_pose") == 1
+    first, second = workspace.report()
+    assert (first["status"], second["status"]) == ("failed", "done")
+    assert message in first["error"]
+    assert "\n" not in first["error"]
+    assert len(workspace.frames("id_b_pose_b_audio_b")) == 13
+    assert "1 of 2 rows done" in capsys.readouterr().out
+
+
+def test_row_with_seven_fields_is_reported_with_its_line(workspace: Workspace) -> None:
+    good = workspace.add_inputs()
+    workspace.write_csv(good)
+    workspace.csv.write_text("# a comment\n" + " ".join(good[:7]) + "\n" + workspace.csv.read_text())
+    assert workspace.run() == 1
+    first, second = workspace.report()
+    assert f"{workspace.csv}:2: expected 8 fields, got 7" in first["error"]
+    assert second["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--meta_path_vox", "gone.csv"], 1, "gone.csv: no such metadata file"),
+        (["--name", "gone"], 1, "missing weights latest_net_G.pth, latest_net_V.pth"),
+        (["--which_epoch", "7"], 1, "there are weights of epoch latest: choose with --which_epoch"),
+        (["--load_from_opt_file", "gone.json"], 2, "--load_from_opt_file gone.json"),
+        (["--results_dir", "/dev/null/x"], 1, "the folder cannot be made: Not a directory"),
+    ],
+)
+def test_what_stops_the_whole_run_is_one_line(
+    workspace: Workspace, flags: list[str], code: int, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    assert workspace.run(*flags) == code
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert message in line
+
+
+def test_broken_weights_name_the_file(workspace: Workspace, capsys: pytest.CaptureFixture) -> None:
+    directory = workspace.root / "checkpoints" / "tiny"
+    source = directory.resolve()
+    directory.unlink()
+    directory.mkdir()
+    for path in source.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes())
+    (directory / "latest_net_E.pth").write_bytes((source / "latest_net_E.pth").read_bytes()[:1000])
+    workspace.write_csv(workspace.add_inputs())
+    assert workspace.run() == 1
+    assert "latest_net_E.pth: truncated or not a torch file" in capsys.readouterr().err
+    (directory / "latest_net_E.pth").write_bytes((source / "latest_net_V.pth").read_bytes())
+    assert workspace.run() == 1
+    assert "latest_net_E.pth: weights of another network" in capsys.readouterr().err
+    (directory / "network.json").unlink()
+    assert workspace.run() == 1
+    assert "in the file and [" in capsys.readouterr().err
+
+
+def test_full_disk_fails_the_row_and_leaves_whole_frames_only(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.write_csv(workspace.add_inputs(seconds=0.8))
+    original = Path.write_bytes
+
+    def fills_up(self: Path, payload: bytes) -> int:
+        if "G_Pose_Driven_9" in self.name:
+            original(self, payload[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(self, payload)
+
+    monkeypatch.setattr(Path, "write_bytes", fills_up)
+    assert workspace.run("--driving_pose", "--batchSize", "4") == 1
+    (row,) = workspace.report()
+    assert "G_Pose_Driven_9.jpg: cannot be written: No space left on device" in row["error"]
+    monkeypatch.undo()
+    folder = workspace.results / NAME / "G_Pose_Driven_"
+    assert not (folder / "G_Pose_Driven_9.jpg").exists()
+    assert all(p.read_bytes().endswith(b"\xff\xd9") for p in folder.iterdir())
+    assert workspace.run("--driving_pose", "--resume") == 0
+    assert workspace.report()[0]["frames_reused"] >= 9
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_keeps_frames_and_says_how_to_resume(workspace: Workspace, kind: signal.Signals) -> None:
+    row = workspace.add_inputs(seconds=240.0)
+    workspace.write_csv(row)
+    command = [
+        sys.executable, str(ROOT / "test.py"), "--name", "tiny", "--checkpoints_dir", "checkpoints", "--driving_pose",
+        "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1", "--batchSize", "4",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=workspace.root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    folder = workspace.results / NAME / "G_Pose_Driven_"
+    deadline = time.monotonic() + 120
+    while not (folder / "G_Pose_Driven_20.jpg").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(kind)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "the same command with --resume goes on" in said
+    (report,) = json.loads((workspace.results / "report.json").read_text())["rows"]
+    assert report["status"] == "interrupted"
+    whole = [p for p in folder.iterdir() if p.suffix == ".jpg" and not p.name.startswith(".")]
+    assert len(whole) >= report["frames"] >= 20
+    assert all(p.read_bytes().endswith(b"\xff\xd9") for p in whole)
+
+
+def test_torchrun_shares_rows_and_writes_one_report(workspace: Workspace) -> None:
+    rows = [workspace.add_inputs(name, seconds=0.3) for name in "abc"]
+    rows[1][4] = "misc/gone.wav"
+    workspace.write_csv(*rows)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "test.py"),
+        "--name", "tiny", "--checkpoints_dir", "checkpoints", "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 1, done.stderr
+    assert [(r["name"][3], r["status"]) for r in workspace.report()] == [("a", "done"), ("b", "failed"), ("c", "done")]
+    assert "2 of 3 rows done" in done.stdout
+    assert len(list((workspace.results / "id_c_pose_c_audio_c" / "G_Fix_Pose_").iterdir())) == 8
+
+
+def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--driving_pose", "--seed", "3")
+    saved = json.loads((workspace.results / "options.json").read_text())
+    assert (saved["seed"], saved["driving_pose"]) == (3, True)
+    frames = workspace.frames(NAME)
+    assert workspace.run("--load_from_opt_file", workspace.results / "options.json") == 0
+    assert workspace.frames(NAME) == frames
+
+
+def test_memory_of_pending_work_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the clip, only so many loaded frames wait for the network."""
+    from data import voxtest_dataset
+
+    waiting, most = 0, 0
+    original_item = voxtest_dataset.VoxTestDataset.__getitem__
+
+    def counted(self: voxtest_dataset.VoxTestDataset, index: int) -> voxtest_dataset.TestItem:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        return original_item(self, index)
+
+    from scripts import inference
+
+    original_batch = inference._generate_batch
+
+    def consumed(*arguments: object) -> np.ndarray:
+        nonlocal waiting
+        waiting -= len(arguments[-1])  # type: ignore[arg-type]
+        return original_batch(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(voxtest_dataset.VoxTestDataset, "__getitem__", counted)
+    monkeypatch.setattr(inference, "_generate_batch", consumed)
+    workspace.write_csv(workspace.add_inputs(seconds=8.0))
+    assert workspace.run("--batchSize", "4") == 0
+    assert waiting == 0
+    assert most <= 4 * 4

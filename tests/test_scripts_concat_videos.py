@@ -1,0 +1,154 @@
+"""Result folders -> videos whose frames, order and lengths are measured by decoding them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from scripts import concat_videos
+from tests.conftest import voice, write_wav
+from util.errors import MediaError
+from util.ffmpeg import probe
+
+LEVELS = {"Input_": 40, "G_Pose_Driven_": 90, "Pose_Source_": 150, "Mouth_Source_": 210}
+
+
+def _result(root: Path, counts: dict[str, int], seconds: float, suffix: str = ".jpg") -> Path:
+    """Columns of flat grey frames; the first frame of each is darker by 30."""
+    folder = root / "id_a b_pose_50%d_audio_ü"
+    for column, count in counts.items():
+        (folder / column).mkdir(parents=True)
+        for n in range(count):
+            image = np.full((64, 64, 3), LEVELS[column] - (30 if n == 0 else 0), np.uint8)
+            ok, payload = cv2.imencode(suffix, image)
+            assert ok
+            (folder / column / f"{column}{n}{suffix}").write_bytes(payload.tobytes())
+    audio = write_wav(root / "völce.wav", voice(seconds))
+    (folder / "clip.json").write_text(json.dumps({"audio": str(audio)}))
+    return folder
+
+
+def _decoded(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_concat_stacks_columns_in_published_order_and_adds_sound(tmp_path: Path, suffix: str) -> None:
+    folder = _result(tmp_path, dict.fromkeys(LEVELS, 25), 1.0, suffix)
+    assert concat_videos.main([str(folder)]) == 0
+    frames = _decoded(folder / "concat.mp4")
+    assert len(frames) == 25
+    assert frames[0].shape == (64, 256)
+    for turn, level in enumerate(LEVELS.values()):
+        block = np.s_[:, 64 * turn + 8 : 64 * turn + 56]
+        assert abs(frames[0][block].mean() - (level - 30)) < 3
+        assert abs(frames[12][block].mean() - level) < 3
+    names = [f"{column}.mp4" for column in LEVELS] + ["concat.mp4", "avconcat.mp4", "generated.mp4"]
+    for name in names:
+        info = probe(folder / name)
+        assert (info.video_codec, info.video_frames, info.fps) == ("h264", 25, 25)
+        assert info.audio_codec == ("aac" if name in ("avconcat.mp4", "generated.mp4") else None)
+    assert abs(_decoded(folder / "generated.mp4")[5].mean() - 90) < 3
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*names, *LEVELS, "clip.json"])
+
+
+@pytest.mark.parametrize(("frames", "seconds"), [(30, 1.2), (31, 1.201), (26, 1.2)])
+def test_sound_and_picture_start_and_end_within_one_frame(tmp_path: Path, frames: int, seconds: float) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": frames}, seconds)
+    concat_videos.main([str(folder)])
+    info = probe(folder / "avconcat.mp4")
+    assert info.video_duration_s == pytest.approx(frames / 25)
+    assert abs(info.audio_duration_s - min(seconds, frames / 25)) < 0.04
+    with av.open(str(folder / "avconcat.mp4")) as container:
+        heard = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0) if f.pts >= 0])
+    expected = voice(seconds)
+    onset = [np.argmax(np.abs(x) > 0.05) / rate for x, rate in ((heard, 48000), (expected, 16000))]
+    assert abs(onset[0] - onset[1]) < 0.005
+
+
+def test_shorter_column_holds_its_last_frame_and_longer_one_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = _result(tmp_path, {"Input_": 3, "G_Pose_Driven_": 10, "Pose_Source_": 14}, 0.4)
+    concat_videos.main([str(folder)])
+    frames = _decoded(folder / "concat.mp4")
+    assert len(frames) == 10
+    assert abs(frames[9][:, 8:56].mean() - LEVELS["Input_"]) < 3
+    said = capsys.readouterr().err
+    assert "Input_: 3 frames beside 10 generated ones; its last frame is held" in said
+    assert "Pose_Source_: 14 frames beside 10 generated ones; the rest is left out" in said
+
+
+def test_labels_add_a_strip_with_writing(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"Input_": 5, "G_Pose_Driven_": 5}, 0.2)
+    concat_videos.main([str(folder), "--labels"])
+    frame = _decoded(folder / "concat.mp4")[2]
+    assert frame.shape == (64 + 24, 128)
+    assert frame[:24].max() > 240
+    assert frame[:24, :64].min() < 120
+    assert frame[:24, 64:].min() < 120
+    assert abs(frame[30:, 8:56].mean() - LEVELS["Input_"]) < 3
+
+
+def test_folder_without_generated_frames_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = _result(tmp_path, {"Input_": 3}, 0.3)
+    assert concat_videos.main([str(folder)]) == 1
+    assert "nothing was generated here; run test.py first" in capsys.readouterr().err
+
+
+def test_one_bad_folder_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    assert concat_videos.main([str(tmp_path / "gone"), str(folder)]) == 1
+    assert (folder / "generated.mp4").is_file()
+
+
+def test_gap_in_frames_names_the_frame(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    (folder / "G_Pose_Driven_" / "G_Pose_Driven_2.jpg").unlink()
+    with pytest.raises(MediaError, match=r"frame G_Pose_Driven_2.jpg is missing; finish the row with test.py --resume"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+
+
+def test_broken_frame_fails_and_leaves_no_video(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    (folder / "G_Pose_Driven_" / "G_Pose_Driven_2.jpg").write_bytes(b"rubbish")
+    with pytest.raises(MediaError, match=r"G_Pose_Driven_.mp4"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    assert not list(folder.glob("*.mp4"))
+
+
+def test_missing_sound_fails_with_its_name(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    with pytest.raises(MediaError, match=r"avconcat.mp4: adding the sound of .*gone.wav: ffmpeg failed"):
+        concat_videos.concat(folder, tmp_path / "gone.wav")
+    assert not (folder / "avconcat.mp4").exists()
+
+
+def test_sound_much_shorter_than_the_picture_is_an_error(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 50}, 0.5)
+    with pytest.raises(MediaError, match=r"0.5\d* s of sound beside 2.000 s of picture"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    assert not (folder / "avconcat.mp4").exists()
+
+
+def test_unwritable_folder_fails_with_a_message(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    (folder / "G_Pose_Driven_.mp4").mkdir()  # a name that cannot be replaced, also for root
+    with pytest.raises(MediaError, match=r"G_Pose_Driven_.mp4"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    assert not [name for name in os.listdir(folder) if ".part" in name]
+
+
+def test_without_clip_json_the_sound_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    (folder / "clip.json").unlink()
+    assert concat_videos.main([str(folder)]) == 1
+    assert "give --audio FILE" in capsys.readouterr().err
+    assert concat_videos.main([str(folder), "--audio", str(tmp_path / "völce.wav")]) == 0

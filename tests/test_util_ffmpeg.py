@@ -1,0 +1,65 @@
+"""Starting ffmpeg, its errors, and what the probe measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import voice, write_frames, write_wav
+from util.errors import MediaError
+from util.ffmpeg import decode_audio, probe, protocol_free, run_ffmpeg
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 frames at 25 fps with 1.2 s of sound."""
+    folder = tmp_path_factory.mktemp("clip")
+    frames, wav = write_frames(folder / "f", 30, size=64), write_wav(folder / "a.wav", voice(1.2))
+    path = folder / "clip.mp4"
+    run_ffmpeg(["-framerate", "25", "-i", frames / "%06d.jpg", "-i", wav, "-pix_fmt", "yuv420p", path], "making a clip")
+    return path
+
+
+def test_probe_counts_frames_and_measures_durations(clip: Path) -> None:
+    info = probe(clip)
+    assert (info.video_frames, info.width, info.height) == (30, 64, 64)
+    assert info.fps == 25
+    assert info.video_duration_s == pytest.approx(1.2)
+    assert info.audio_duration_s == pytest.approx(1.2, abs=0.07)
+    assert info.sample_rate_hz == 16000
+
+
+def test_probe_of_sound_alone_has_no_picture(tmp_path: Path) -> None:
+    info = probe(write_wav(tmp_path / "a.wav", voice(0.5)))
+    assert info.video_codec is None
+    assert info.video_frames == 0
+    assert info.audio_duration_s == pytest.approx(0.5)
+
+
+def test_probe_of_no_media_raises_media_error(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("text")
+    with pytest.raises(MediaError, match=r"a.mp4: not a readable media file"):
+        probe(tmp_path / "a.mp4")
+    with pytest.raises(MediaError, match=r"gone.mp4: no such file"):
+        probe(tmp_path / "gone.mp4")
+
+
+def test_decode_audio_of_video_without_sound_raises_media_error(tmp_path: Path) -> None:
+    frames = write_frames(tmp_path / "f", 5, size=64)
+    run_ffmpeg(["-framerate", "25", "-i", frames / "%06d.jpg", tmp_path / "mute.mp4"], "making a clip")
+    with pytest.raises(MediaError, match=r"mute.mp4: holds no sound; choose a file with an audio stream"):
+        decode_audio(tmp_path / "mute.mp4", 16000)
+
+
+@pytest.mark.parametrize("name", ["-i.wav", "a:b.wav", "a b'\"$(x).wav", "100%d.wav"])
+def test_odd_file_names_are_not_read_as_flags_protocols_or_patterns(tmp_path: Path, name: str) -> None:
+    path = write_wav(tmp_path / name, voice(0.3))
+    assert len(np.frombuffer(decode_audio(path, 16000), "<f4")) == 4800
+    assert protocol_free(path) == f"file:{path}"
+
+
+def test_run_ffmpeg_failure_carries_what_was_done_and_the_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"copying the sky: ffmpeg failed: .*No such file"):
+        run_ffmpeg(["-i", tmp_path / "gone.mp4", tmp_path / "out.mp4"], "copying the sky")
