@@ -61,15 +61,25 @@ def edge_blocks(image: np.ndarray) -> np.ndarray:
     from skimage.feature import canny
 
     enough = EDGE_SHARE * BLOCK**2
-    rows, columns = image.shape[0] // BLOCK, image.shape[1] // BLOCK
-    strip = np.arange(_STRIP_START - _CANNY_REACH, _STRIP_STOP + _CANNY_REACH)
-    strips = image[(BLOCK * np.arange(rows)[:, None] + strip).ravel(), :]
-    # strong edges alone: whether a weak one counts depends on what lies outside the strip
-    strong = canny(strips, low_threshold=_CANNY_HIGH, high_threshold=_CANNY_HIGH)
-    strong = strong.reshape(rows, len(strip), -1)[:, _CANNY_REACH:-_CANNY_REACH, : columns * BLOCK]
-    if (strong.reshape(rows, -1, columns, BLOCK).sum(axis=(1, 3)) > enough).all():
-        return np.ones(rows * columns, dtype=bool)
+    strips = _strong_edges(image)[:, :, : image.shape[1] // BLOCK * BLOCK]
+    in_strips = strips.reshape(len(strips), strips.shape[1], -1, BLOCK).sum(axis=(1, 3)).ravel()
+    if (in_strips > enough).all():
+        return np.ones(len(in_strips), dtype=bool)
     return np.count_nonzero(_blocks(canny(image)), axis=1) > enough
+
+
+def _strong_edges(image: np.ndarray) -> np.ndarray:
+    """Canny's strong edges in rows 28-35 of every row of blocks: (H, W) -> (H // 64, 8, W) bool.
+
+    The weak ones are left out, because whether they count depends on what lies outside these rows.
+    """
+    from skimage.feature import canny
+
+    strip = np.arange(_STRIP_START - _CANNY_REACH, _STRIP_STOP + _CANNY_REACH)
+    first = BLOCK * np.arange(image.shape[0] // BLOCK)[:, None]
+    strips = image[(first + strip).ravel(), :]  # one under the other; what they do to each other ends within the reach
+    strong = canny(strips, low_threshold=_CANNY_HIGH, high_threshold=_CANNY_HIGH)
+    return strong.reshape(len(first), len(strip), -1)[:, _CANNY_REACH:-_CANNY_REACH]
 
 
 def edge_widths(image: np.ndarray) -> np.ndarray:

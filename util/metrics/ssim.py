@@ -7,11 +7,12 @@ import numpy as np
 from util.errors import MediaError
 
 WINDOW = 7  # pixels; scikit-image's default, uniform
+PSNR_CEILING_DB = 100.0  # one level in one pixel of a 224 px frame makes 99.9 dB
 _PEAK = 255
 
 
 def ssim(real: np.ndarray, generated: np.ndarray) -> float:
-    """Structural similarity of two colour frames, mean over pixels and channels; a clip's score is the mean over frames.
+    """Structural similarity of two frames, mean over pixels and channels; a clip's score is the mean over frames.
 
     Args:
         real, generated: (H, W, 3) uint8, same channel order, at least 7 x 7.
@@ -39,14 +40,14 @@ def psnr(real: np.ndarray, generated: np.ndarray) -> float:
         real, generated: (H, W, 3) uint8, same channel order.
 
     Returns:
-        decibel; infinite when the frames are equal.
+        decibel; equal frames get 100 instead of infinity, so that one of them does not make a clip's mean infinite.
 
     Raises:
         MediaError: other type or shape, or sizes that differ.
     """
     _check_pair(real, generated)
     error = float(np.mean(np.square(real.astype(np.float64) - generated)))
-    return 10 * float(np.log10(_PEAK**2 / error)) if error > 0 else float("inf")
+    return min(PSNR_CEILING_DB, 10 * float(np.log10(_PEAK**2 / error))) if error > 0 else PSNR_CEILING_DB
 
 
 def _check_pair(real: np.ndarray, generated: np.ndarray) -> None:
