@@ -26,7 +26,7 @@ from data.voxtest_dataset import TestItem, VoxTestDataset, to_batch
 from models.av_model import INFERENCE_LETTERS, AvModel, select_device
 from options.config import TestConfig, to_plain
 from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, concat
-from util.checkpoint import network_path
+from util.checkpoint import network_path, require_networks
 from util.errors import MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json
 from util.parallel import BackgroundTasks, prefetch
@@ -67,6 +67,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
         PcavsError: the metadata file or the weights cannot be read; no row was tried.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
     jobs = select_rows(config)
     device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")))
     started = time.monotonic()
@@ -92,18 +93,18 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
             report.status, interrupted = "interrupted", True
             logger.warning("%s: stopped after %d frames; the same command with --resume goes on", name, report.frames)
         if world == 1:
-            write_report(config, reports)
+            _try_to_write_report(config, reports)  # after every row, so that a crash loses nothing
         if interrupted:
             break
+    written = True
     if world > 1:
         reports = _gather(reports)
-        if rank == 0:
-            write_report(config, reports)
     if rank == 0:
+        written = _try_to_write_report(config, reports)
         print(summary(reports))
     if interrupted:
         return 130
-    return 0 if all(report.status == "done" for report in reports) else 1
+    return 0 if written and all(report.status == "done" for report in reports) else 1
 
 
 def select_rows(config: TestConfig) -> list[tuple[Row, str]]:
@@ -127,6 +128,16 @@ def write_report(config: TestConfig, reports: Sequence[RowReport]) -> None:
     make_directory(config.results_dir)
     rows = [dataclasses.asdict(report) for report in reports]
     write_json(config.results_dir / "report.json", {"config": to_plain(config), "rows": rows})
+
+
+def _try_to_write_report(config: TestConfig, reports: Sequence[RowReport]) -> bool:
+    """Whether the report could be written; a full disk must not keep the summary from being printed."""
+    try:
+        write_report(config, reports)
+    except PcavsError as error:
+        logger.error("%s", error)
+        return False
+    return True
 
 
 def summary(reports: Sequence[RowReport]) -> str:

@@ -18,7 +18,7 @@ from util.files import atomic_path
 logger = logging.getLogger(__name__)
 
 _PARALLEL_PREFIX = "module."
-_HOW_TO_GET = "python scripts/download_checkpoints.py fetches the published weights into checkpoints/demo"
+_HOW_TO_GET = "fetch the published weights and samples with: python scripts/download_checkpoints.py --samples"
 
 
 def network_path(directory: Path, epoch: str, letter: str) -> Path:
