@@ -1,0 +1,305 @@
+"""Synthetic talking heads with ground truth: 224 px BGR frames at 25 fps, 16 kHz sound, angles in degrees.
+
+    clip = make_clip(speaker_seed=7, clip_seed=0, num_frames=75)
+    frame = render_frame(make_identity(7), FaceState(yaw=20, opening=0.8))
+
+Speech, head motion and eyes are drawn from separate random streams, so that nothing but the sound tells the mouth and
+nothing tells the pose. Frame i shows the state at the middle of its 40 ms, (i + 0.5) / 25 s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.ndimage
+
+from data.synthetic_head import FaceState, Identity, Scene, make_identity, make_scene
+from data.synthetic_model import FRAME_SIZE, Head
+from data.synthetic_voice import SAMPLE_RATE_HZ, Phoneme, make_phonemes, make_voice, mouth_track, synthesize
+from util.errors import MediaError
+from util.ffmpeg import protocol_free, run_ffmpeg
+from util.files import atomic_path, make_directory
+from util.seed import generator_for
+
+__all__ = [
+    "FPS",
+    "FRAME_SIZE",
+    "STATE_NAMES",
+    "Clip",
+    "FaceState",
+    "Identity",
+    "Performance",
+    "Scene",
+    "Truth",
+    "combine",
+    "landmarks",
+    "make_clip",
+    "make_identity",
+    "make_performance",
+    "make_scene",
+    "read_truth",
+    "render_frame",
+    "render_states",
+    "write_clip",
+]
+
+FPS = 25
+YAW_LIMIT_DEG, PITCH_LIMIT_DEG, ROLL_LIMIT_DEG = 35.0, 20.0, 12.0
+STATE_NAMES = tuple(f.name for f in dataclasses.fields(FaceState))
+MOUTH_NAMES = ("opening", "width", "lip_teeth", "press")
+_LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a person does: one row of `states` a frame, in the order of STATE_NAMES.
+
+    states: (T, 13) float32.  wave: (T * 640,) float32 at 16 kHz.
+    """
+
+    states: np.ndarray
+    phonemes: tuple[Phoneme, ...]
+    wave: np.ndarray
+
+    def state(self, frame: int) -> FaceState:
+        """The state at a frame."""
+        return FaceState(*map(float, self.states[frame]))
+
+    def track(self, name: str) -> np.ndarray:
+        """One quantity over time, e.g. `track("yaw")`: (T,) float32."""
+        return self.states[:, STATE_NAMES.index(name)]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Everything that is known about a clip.
+
+    states: (T, 13) float32, columns STATE_NAMES.  landmarks: (T, 68, 2) float32, (x, y) in pixels, iBUG order, points
+    of the surface (hidden ones included).  identity: (44,) float32, see `Identity.vector`.
+    """
+
+    speaker_seed: int
+    clip_seed: int
+    states: np.ndarray
+    landmarks: np.ndarray
+    identity: np.ndarray
+    phonemes: tuple[Phoneme, ...]
+
+    def track(self, name: str) -> np.ndarray:
+        """One quantity over time, e.g. `track("opening")`: (T,) float32."""
+        return self.states[:, STATE_NAMES.index(name)]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """frames: (T, 224, 224, 3) uint8 BGR.  wave: (T * 640,) float32 at 16 kHz."""
+
+    frames: np.ndarray
+    wave: np.ndarray
+    truth: Truth
+
+
+# -------------------------------------------------------------------------------------------------------- pictures
+
+
+@functools.lru_cache(maxsize=4)
+def _head(identity: Identity, scene: Scene) -> Head:
+    return Head(identity, scene)
+
+
+def render_frame(identity: Identity, state: FaceState, scene: Scene | None = None) -> np.ndarray:
+    """Renders any state of any person, e.g. one person's face with another's pose.
+
+    Args:
+        scene: light, clothes and background; the identity's own by default.
+
+    Returns:
+        (224, 224, 3) uint8 BGR, placed like a VoxCeleb2 crop.
+    """
+    return _head(identity, scene or make_scene(identity.seed)).render(state)
+
+
+def render_states(identity: Identity, states: np.ndarray, scene: Scene | None = None) -> np.ndarray:
+    """Renders a track of states, (T, 13) in the order of STATE_NAMES: (T, 224, 224, 3) uint8 BGR."""
+    frames = np.empty((len(states), FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8)
+    for frame, row in enumerate(states):
+        frames[frame] = render_frame(identity, FaceState(*map(float, row)), scene)
+    return frames
+
+
+def landmarks(identity: Identity, state: FaceState) -> np.ndarray:
+    """The 68 points of a state: (68, 2) float32, (x, y) in pixels of the frame, iBUG order."""
+    return _head(identity, make_scene(identity.seed)).landmarks(state)
+
+
+# --------------------------------------------------------------------------------------------------------- acting
+
+
+def make_performance(seed: int, identity: Identity, num_frames: int) -> Performance:
+    """Speech in the identity's voice, and head motion, blinks and gaze that know nothing of it."""
+    seconds = num_frames / FPS
+    voice = make_voice(identity.seed, identity.femininity)
+    phonemes = make_phonemes(seed, seconds, voice.rate)
+    wave = synthesize(phonemes, voice, seed, num_frames * SAMPLE_RATE_HZ // FPS)
+    tracks = _motion(seed, num_frames)
+    tracks.update(zip(MOUTH_NAMES, mouth_track(phonemes, (np.arange(num_frames) + 0.5) / FPS).T, strict=True))
+    states = np.stack([tracks[name] for name in STATE_NAMES], axis=1).astype(np.float32)
+    return Performance(states, tuple(phonemes), wave)
+
+
+def combine(mouth: Performance, pose: Performance) -> Performance:
+    """The mouth and sound of one performance with head and eyes of another, over the shorter of both."""
+    count = min(len(mouth.states), len(pose.states))
+    states = pose.states[:count].copy()
+    columns = [STATE_NAMES.index(name) for name in MOUTH_NAMES]
+    states[:, columns] = mouth.states[:count][:, columns]
+    return Performance(states, mouth.phonemes, mouth.wave[: count * SAMPLE_RATE_HZ // FPS])
+
+
+def _motion(seed: int, num_frames: int) -> dict[str, np.ndarray]:
+    """Tracks of everything but the mouth, (num_frames,) each."""
+    rng = generator_for(seed, 301)
+
+    def turn(limit: float, offset: float, slow: float, fast: float) -> np.ndarray:
+        raw = rng.uniform(-offset, offset) + rng.uniform(0.4, 1.0) * slow * _drift(rng, num_frames, 17)
+        raw = raw + fast * _drift(rng, num_frames, 6)
+        return limit * np.tanh(raw / limit)
+
+    yaw = turn(YAW_LIMIT_DEG, 14, 19, 2.5)
+    pitch = turn(PITCH_LIMIT_DEG, 5, 9, 2.0)
+    roll = turn(ROLL_LIMIT_DEG, 3, 5, 1.0)
+    blink, gaze_x, gaze_y = _eyes(generator_for(seed, 302), num_frames)
+    return {
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+        "blink": blink,
+        "gaze_x": np.clip(gaze_x - 0.5 * yaw, -25, 25),
+        "gaze_y": np.clip(gaze_y - 0.4 * pitch, -15, 15),
+        "brow": np.clip(0.4 * _drift(rng, num_frames, 10), -1, 1),
+        "shift_x": 1.5 * _drift(rng, num_frames, 20),
+        "shift_y": 1.5 * _drift(rng, num_frames, 20),
+        "zoom": 1 + 0.015 * _drift(rng, num_frames, 30) + rng.uniform(-0.02, 0.02),
+    }
+
+
+def _drift(rng: np.random.Generator, num_frames: int, width: float) -> np.ndarray:
+    """Smooth noise of unit deviation that forgets itself after some `width` frames."""
+    margin = int(4 * width)
+    white = rng.standard_normal(num_frames + 2 * margin)
+    smooth = scipy.ndimage.gaussian_filter1d(white, width)[margin : margin + num_frames]
+    return smooth * np.sqrt(2 * np.sqrt(np.pi) * width)
+
+
+def _eyes(rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Blinks (0..1) every few seconds, and a gaze (degrees) that jumps and rests."""
+    blink = np.zeros(num_frames + 16)
+    frame = int(rng.integers(0, 70))
+    while frame < num_frames:
+        blink[frame : frame + 6] = np.maximum(blink[frame : frame + 6], [0.35, 0.9, 1.0, 0.85, 0.45, 0.12])
+        frame += int(rng.integers(25, 130))
+    gaze = np.zeros((num_frames, 2))
+    frame = 0
+    while frame < num_frames:
+        gaze[frame:] = rng.standard_normal(2) * [5, 2.5]
+        frame += int(rng.integers(8, 50))
+    return blink[:num_frames], gaze[:, 0], gaze[:, 1]
+
+
+# ---------------------------------------------------------------------------------------------------------- clips
+
+
+def make_clip(speaker_seed: int, clip_seed: int, num_frames: int) -> Clip:
+    """One clip of a speaker; clips of one speaker differ in words, motion, light, clothes and background."""
+    identity = make_identity(speaker_seed)
+    seed = int(generator_for(speaker_seed, 303, clip_seed).integers(2**62))
+    scene = make_scene(seed)
+    performance = make_performance(seed, identity, num_frames)
+    frames = render_states(identity, performance.states, scene)
+    head = _head(identity, scene)
+    points = np.stack([head.landmarks(performance.state(frame)) for frame in range(num_frames)])
+    points = np.round(points / _LANDMARK_STEP).astype(np.float32) * np.float32(_LANDMARK_STEP)
+    truth = Truth(speaker_seed, clip_seed, performance.states, points, identity.vector(), performance.phonemes)
+    return Clip(frames, performance.wave, truth)
+
+
+def write_clip(clip: Clip, video: str | Path) -> None:
+    """Writes `video` (H.264 and AAC in mp4) and, last, the ground truth beside it with the suffix .npz.
+
+    Raises:
+        MediaError: the folder cannot be written, or ffmpeg fails.
+    """
+    video = Path(video)
+    make_directory(video.parent)
+    size, rate = f"{clip.frames.shape[2]}x{clip.frames.shape[1]}", str(SAMPLE_RATE_HZ)
+    try:
+        with tempfile.TemporaryDirectory() as folder, atomic_path(video) as temporary:
+            picture, sound = Path(folder, "frames.raw"), Path(folder, "sound.raw")
+            clip.frames.tofile(picture)
+            clip.wave.astype("<f4").tofile(sound)
+            inputs: list[str | Path] = [
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "bgr24",
+                "-s",
+                size,
+                "-r",
+                str(FPS),
+                "-i",
+                picture,
+            ]
+            inputs += ["-f", "f32le", "-ar", rate, "-ac", "1", "-i", sound]
+            coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-threads", "1"]
+            coding += ["-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart"]
+            run_ffmpeg([*inputs, *coding, protocol_free(temporary)], f"encoding {video}")
+        with atomic_path(video.with_suffix(".npz")) as temporary:
+            np.savez_compressed(temporary, **_truth_arrays(clip.truth))  # type: ignore[arg-type]
+    except OSError as error:
+        raise MediaError(f"{video}: cannot be written: {error.strerror or error}") from error
+
+
+def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
+    return {
+        "seeds": np.array([truth.speaker_seed, truth.clip_seed], dtype=np.int64),
+        "states": truth.states,
+        "state_names": np.array(STATE_NAMES),
+        "landmarks": truth.landmarks,
+        "identity": truth.identity,
+        "phoneme_names": np.array([p.name for p in truth.phonemes]),
+        "phoneme_times": np.array([(p.start_s, p.end_s, p.stress) for p in truth.phonemes], dtype=np.float64),
+    }
+
+
+def read_truth(path: str | Path) -> Truth:
+    """Reads the ground truth of a clip; `path` is its .npz or its .mp4.
+
+    Raises:
+        MediaError: missing, damaged, or written by another version.
+    """
+    source = Path(path).with_suffix(".npz")
+    try:
+        with np.load(source, allow_pickle=False) as stored:
+            if tuple(stored["state_names"]) != STATE_NAMES:
+                raise MediaError(f"{source}: holds other states than this version; make the data again")
+            times = zip(stored["phoneme_names"], stored["phoneme_times"], strict=True)
+            return Truth(
+                speaker_seed=int(stored["seeds"][0]),
+                clip_seed=int(stored["seeds"][1]),
+                states=stored["states"],
+                landmarks=stored["landmarks"],
+                identity=stored["identity"],
+                phonemes=tuple(Phoneme(str(name), *map(float, row)) for name, row in times),
+            )
+    except FileNotFoundError as error:
+        raise MediaError(f"{source}: no ground truth there; make it with scripts/make_synthetic_data.py") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MediaError(
+            f"{source}: not readable as ground truth ({error}); delete it and make the clip again"
+        ) from error
