@@ -95,7 +95,9 @@ class Workspace:
     def csv(self) -> Path:
         return self.misc / "demo.csv"
 
-    def add_inputs(self, name: str = "a", seconds: float = 0.5, pose_frames: int = 5, mouth_frames: int = 0) -> list[str]:
+    def add_inputs(
+        self, name: str = "a", seconds: float = 0.5, pose_frames: int = 5, mouth_frames: int = 0
+    ) -> list[str]:
         """Makes reference, pose, mouth and sound called `name` and returns their row."""
         write_frames(self.misc / "Input" / name, 2, seed=1)
         write_frames(self.misc / "Pose_Source" / name, pose_frames, seed=2)
@@ -152,5 +154,3 @@ def _forget_once_messages() -> None:
     from util import log
 
     log._said.clear()
-
-

@@ -49,7 +49,7 @@ def test_load_audio_of_wav_named_mp3_goes_by_content(tmp_path: Path) -> None:
 
 
 def test_load_audio_missing_file_raises_media_error(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="gone.wav: no such audio file"):
+    with pytest.raises(MediaError, match=r"gone.wav: no such audio file"):
         load_audio(tmp_path / "gone.wav")
 
 
@@ -61,14 +61,14 @@ def test_load_audio_empty_file_raises_media_error(tmp_path: Path) -> None:
 
 def test_load_audio_header_without_samples_raises_media_error(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "none.wav", np.zeros(0))
-    with pytest.raises(MediaError, match="none.wav"):
+    with pytest.raises(MediaError, match=r"none.wav"):
         load_audio(path)
 
 
 def test_load_audio_of_text_raises_media_error(tmp_path: Path) -> None:
     path = tmp_path / "text.wav"
     path.write_text("this is no sound\n" * 50)
-    with pytest.raises(MediaError, match="text.wav: not a readable media file"):
+    with pytest.raises(MediaError, match=r"text.wav: not a readable media file"):
         load_audio(path)
 
 

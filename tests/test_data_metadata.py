@@ -80,7 +80,9 @@ def test_too_few_fields_raise_metadata_error_with_place() -> None:
 
 
 def test_too_many_fields_hint_at_quotes() -> None:
-    with pytest.raises(MetadataError, match=r"demo.csv:3: expected 8 fields, got 9; paths with spaces need double quotes"):
+    with pytest.raises(
+        MetadataError, match=r"demo.csv:3: expected 8 fields, got 9; paths with spaces need double quotes"
+    ):
         _row(PUBLISHED.replace("517", "5 17")).clip()
 
 

@@ -90,7 +90,9 @@ def test_seed_and_noise_mode_change_frames_when_the_model_uses_noise(workspace: 
     directory = workspace.root / "checkpoints" / "tiny"
     write_tiny_model(directory, TINY)
     state = dict(read_state_dict(directory / "latest_net_G.pth"))
-    save_state_dict({k: v + 0.5 if k.endswith("noise.weight") else v for k, v in state.items()}, directory / "latest_net_G.pth")
+    save_state_dict(
+        {k: v + 0.5 if k.endswith("noise.weight") else v for k, v in state.items()}, directory / "latest_net_G.pth"
+    )
     workspace.write_csv(workspace.add_inputs())
     outcomes = {}
     for flags in (("--seed", "0"), ("--seed", "1"), ("--noise", "stored"), ("--noise", "none")):
@@ -389,7 +391,9 @@ def test_interrupted_run_keeps_frames_and_says_how_to_resume(workspace: Workspac
         sys.executable, str(ROOT / "test.py"), "--name", "tiny", "--checkpoints_dir", "checkpoints", "--driving_pose",
         "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1", "--batchSize", "4",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=workspace.root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=workspace.root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     folder = workspace.results / NAME / "G_Pose_Driven_"
     deadline = time.monotonic() + 120
     while not (folder / "G_Pose_Driven_20.jpg").exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 from pathlib import Path
 
 import dill
@@ -14,12 +16,9 @@ from options.config import AudioConfig, NetworkConfig, TestConfig, to_plain
 from options.test_options import build_parser, to_config
 from util.errors import CheckpointError, OptionError
 
-PUBLISHED = (
-    "--name demo --meta_path_vox misc/demo.csv --dataset_mode voxtest --netG modulate --netA resseaudio --netA_sync "
-    "ressesync --netD multiscale --netV resnext --netE fan --model av --gpu_ids 0 --clip_len 1 --batchSize 16 "
-    "--style_dim 2560 --nThreads 4 --input_id_feature --generate_interval 1 --style_feature_loss --use_audio 1 "
-    "--noise_pose --driving_pose --gen_video --generate_from_audio_only"
-).split()
+# what experiments/demo_vox.sh calls, which is the published command line
+_SCRIPT = (Path(__file__).resolve().parents[1] / "experiments" / "demo_vox.sh").read_text()
+PUBLISHED = shlex.split(_SCRIPT.partition(" test.py ")[2].replace("\\\n", " "))[:-1]
 
 
 def _config(*flags: str) -> TestConfig:
@@ -27,6 +26,7 @@ def _config(*flags: str) -> TestConfig:
 
 
 def test_published_command_line_gives_the_published_run() -> None:
+    assert len(PUBLISHED) == 40
     config = _config(*PUBLISHED)
     assert config.checkpoint_dir == Path("checkpoints/demo")
     assert (config.gpu_ids, config.batch_size, config.num_threads) == ((0,), 16, 4)
@@ -64,8 +64,6 @@ def test_wrong_values_name_the_flag(flags: list[str], message: str, capsys: pyte
     with pytest.raises(SystemExit) as stop:
         _config(*flags)
     assert stop.value.code == 2
-    import re
-
     assert re.search(message, capsys.readouterr().err)
 
 
@@ -126,7 +124,18 @@ def test_broken_network_json_raises_checkpoint_error(tmp_path: Path, text: str, 
 
 def test_saved_options_are_read_back_and_the_command_line_goes_first(tmp_path: Path) -> None:
     parser = build_parser()
-    flags = ["--name", "my model", "--gpu_ids", "0,1", "--seed", "7", "--driving_pose", "--precision", "bf16", "--noise_pose"]
+    flags = [
+        "--name",
+        "my model",
+        "--gpu_ids",
+        "0,1",
+        "--seed",
+        "7",
+        "--driving_pose",
+        "--precision",
+        "bf16",
+        "--noise_pose",
+    ]
     base_options.save(tmp_path, parser, base_options.parse(parser, flags))
     again = _config("--load_from_opt_file", str(tmp_path / "options.json"), "--seed", "8")
     assert (again.name, again.gpu_ids, again.seed, again.precision) == ("my model", (0, 1), 8, "bf16")

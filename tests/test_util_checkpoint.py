@@ -86,7 +86,10 @@ def test_optional_head_of_other_size_or_absent_is_left_out_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "x.pth"
-    for state in (_network(classes=7).state_dict(), {k: v for k, v in _network().state_dict().items() if "fc" not in k}):
+    for state in (
+        _network(classes=7).state_dict(),
+        {k: v for k, v in _network().state_dict().items() if "fc" not in k},
+    ):
         save_state_dict(state, path)
         network = _scrambled()
         head = network["fc"].weight.clone()
@@ -100,7 +103,9 @@ def test_optional_head_of_other_size_or_absent_is_left_out_and_logged(
 def test_other_shape_elsewhere_names_file_key_and_both_shapes(tmp_path: Path) -> None:
     path = tmp_path / "wide.pth"
     save_state_dict(_network(classes=7).state_dict(), path)
-    with pytest.raises(CheckpointError, match=r"wide.pth: fc.weight is \[7, 5\] in the file and \[3, 5\] in the network"):
+    with pytest.raises(
+        CheckpointError, match=r"wide.pth: fc.weight is \[7, 5\] in the file and \[3, 5\] in the network"
+    ):
         load_network(_network(), path)
 
 
@@ -123,7 +128,10 @@ def test_weights_of_another_network_are_called_that(tmp_path: Path) -> None:
 
 
 def test_missing_file_names_the_command_that_gets_it(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"gone.pth: no such file; fetch the published weights and samples with: python scripts/download_checkpoints.py"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"gone.pth: no such file; fetch the published weights and samples with: python scripts/download_checkpoints.py",
+    ):
         read_state_dict(tmp_path / "gone.pth")
 
 
@@ -173,7 +181,8 @@ def test_require_networks_names_all_missing_files_and_other_epochs(tmp_path: Pat
     for name in ("latest_net_G.pth", "20_net_V.pth"):
         (tmp_path / name).touch()
     with pytest.raises(
-        CheckpointError, match=r"missing weights latest_net_V.pth, latest_net_E.pth; there are weights of epoch 20: choose"
+        CheckpointError,
+        match=r"latest_net_V.pth, latest_net_E.pth; there are weights of epoch 20: choose",
     ):
         require_networks(tmp_path, "latest", ("G", "V", "E"))
 

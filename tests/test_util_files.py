@@ -63,7 +63,13 @@ def test_make_directory_below_a_file_raises_media_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("a b-c_1.x", "a b-c_1.x"), ("../../etc", ".._.._etc"), ("ümlaut 中", "ümlaut 中"), ("a\n\tb", "a__b"), ("..", "__")],
+    [
+        ("a b-c_1.x", "a b-c_1.x"),
+        ("../../etc", ".._.._etc"),
+        ("ümlaut 中", "ümlaut 中"),
+        ("a\n\tb", "a__b"),
+        ("..", "__"),
+    ],
 )
 def test_safe_name_is_one_component(text: str, name: str) -> None:
     assert safe_name(text) == name

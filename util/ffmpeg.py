@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -88,12 +88,15 @@ def run_ffmpeg_to(
         raise MediaError(f"{doing}: {output} cannot be written: {error.strerror or error}") from error
 
 
-def run_ffmpeg_long(arguments: Sequence[str | Path], doing: str, on_progress: Callable[[float], None]) -> str:
+def run_ffmpeg_long(
+    arguments: Sequence[str | Path], doing: str, on_progress: Callable[[Mapping[str, int]], None]
+) -> str:
     """Runs a job of ffmpeg that may take minutes.
 
     Args:
         arguments, doing: as in `run_ffmpeg`.
-        on_progress: called about twice a second with the seconds of output written so far.
+        on_progress: called about twice a second, and at the end, with the numbers of ffmpeg's report, such as `frame`
+            and `total_size`. (`out_time_us` is no measure under -copyts.)
 
     Returns:
         the last lines of what ffmpeg complained about while it went on, such as damaged packets; "" when it did not.
@@ -112,10 +115,13 @@ def run_ffmpeg_long(arguments: Sequence[str | Path], doing: str, on_progress: Ca
         with process:
             try:
                 assert process.stdout is not None
+                report: dict[str, int] = {}
                 for line in process.stdout:
                     key, _, value = line.decode("ascii", "replace").strip().partition("=")
-                    if key == "out_time_us" and value.isdecimal():  # N/A before the first frame
-                        on_progress(int(value) / 1e6)
+                    if value.isdecimal():
+                        report[key] = int(value)
+                    if key == "progress":  # the last line of a report
+                        on_progress(report)
                 process.wait()
             finally:
                 process.kill()  # Ctrl-C: nothing may write behind our back
@@ -181,7 +187,8 @@ def probe(path: str | Path) -> MediaInfo:
                 if packet.pts is None or packet.time_base is None:
                     continue
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                start = max(packet.pts * packet.time_base, Fraction(0))  # before 0 an encoder warms up, nothing is heard
+                # before 0 an encoder warms up, and nothing is heard
+                start = max(packet.pts * packet.time_base, Fraction(0))
                 span = spans.setdefault(packet.stream.index, [start, end])
                 span[0], span[1] = min(span[0], start), max(span[1], end)
                 frames += video is not None and packet.stream.index == video.index
