@@ -130,7 +130,7 @@ def test_weights_of_another_network_are_called_that(tmp_path: Path) -> None:
 def test_missing_file_names_the_command_that_gets_it(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"gone.pth: no such file; fetch the published weights and samples with: python scripts/download_checkpoints.py",
+        match=r"gone.pth: no such file; fetch the published weights .*: python scripts/download_checkpoints.py",
     ):
         read_state_dict(tmp_path / "gone.pth")
 
