@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import wave
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,3 +154,18 @@ def _forget_once_messages() -> None:
     from util import log
 
     log._said.clear()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiny networks only lose by threads that wait for each other; full-size ones ask for them by `all_cores`."""
+    if "all_cores" in request.keywords:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for child processes
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

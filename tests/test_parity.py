@@ -11,6 +11,7 @@ from tests import parity
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@pytest.mark.all_cores
 @pytest.mark.timeout(600)
 def test_all_static_quantities_match_reference() -> None:
     checks = list(parity.static_checks(GOLDEN, seed=1))
