@@ -29,6 +29,7 @@ from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, co
 from util.checkpoint import network_path, require_networks
 from util.errors import MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json
+from util.html import write_gallery
 from util.parallel import BackgroundTasks, prefetch
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class RowReport:
     frames_reused: int = 0
     seconds: float = 0.0
     fps: float = 0.0
+    inputs: dict[str, str] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -102,6 +104,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     if rank == 0:
         written = _try_to_write_report(config, reports)
         print(summary(reports))
+        print(f"look at {config.results_dir / 'index.html'}")
     if interrupted:
         return 130
     return 0 if written and all(report.status == "done" for report in reports) else 1
@@ -124,10 +127,12 @@ def select_rows(config: TestConfig) -> list[tuple[Row, str]]:
 
 
 def write_report(config: TestConfig, reports: Sequence[RowReport]) -> None:
-    """Writes `report.json` into the results folder."""
+    """Writes `report.json`, and `index.html` to look at the clips, into the results folder."""
     make_directory(config.results_dir)
     rows = [dataclasses.asdict(report) for report in reports]
-    write_json(config.results_dir / "report.json", {"config": to_plain(config), "rows": rows})
+    settings = to_plain(config)
+    write_json(config.results_dir / "report.json", {"config": settings, "rows": rows})
+    write_gallery(config.results_dir, rows, settings, f"PC-AVS: {config.name}")
 
 
 def _try_to_write_report(config: TestConfig, reports: Sequence[RowReport]) -> bool:
@@ -157,19 +162,25 @@ def _row_name(row: Row) -> str:
 
 def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
     clip = row.clip()
+    report.inputs = {
+        "reference": str(clip.reference_dir),
+        "pose": str(clip.pose_dir or clip.reference_dir) if config.driving_pose else "of the reference",
+        "audio": str(clip.audio),
+        "mouth": str(clip.mouth_dir or ""),
+    }
     started = time.monotonic()
     dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
     folder = make_directory(config.results_dir / report.name)
     logger.info("%s: %d frames", report.name, len(dataset))
     finished = _prepare_folder(folder, config, clip, len(dataset))
     report.frames = report.frames_reused = len(finished)
+    report.outputs = [str(folder / column) for column in columns_of(config, clip)]
     with contextlib.closing(generate_frames(model, config, dataset, folder, finished)) as frames:
         for _ in frames:
             report.frames += 1
     made = report.frames - report.frames_reused
     report.seconds = round(time.monotonic() - started, 3)
     report.fps = round(made / report.seconds, 3)
-    report.outputs = [str(folder / column) for column in columns_of(config, clip)]
     if config.gen_video:
         videos = concat(folder, clip.audio, labels=config.labels)
         report.outputs += [str(path) for path in videos]

@@ -1,0 +1,135 @@
+"""Pages to look at results in a browser: plain files, no network, readable on a phone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from util.files import write_text
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --soft: #8882; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .25rem; }
+h2 { font-size: 1.05rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
+.card { border: 1px solid var(--line); border-radius: .6rem; margin: 1rem 0; padding: 1rem; }
+.media { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+figure { margin: 0; min-width: 0; }
+figcaption { font-size: .85rem; opacity: .75; }
+video, img { display: block; max-width: 100%; height: auto; border-radius: .3rem; background: #000; }
+.thumb img { width: 112px; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0 0; font-size: .9rem; }
+dt { opacity: .75; }
+dd { margin: 0; overflow-wrap: anywhere; }
+.failed { border-left: .4rem solid #c33; }
+.interrupted { border-left: .4rem solid #c83; }
+.done { border-left: .4rem solid #3a6; }
+.say { margin: 0; overflow-wrap: anywhere; }
+details { margin-top: 1rem; }
+pre { background: var(--soft); overflow-x: auto; padding: .75rem; border-radius: .3rem; font-size: .8rem; }
+"""
+# what a card shows of a row's outputs: file name -> caption
+_VIDEOS = {"generated.mp4": "generated", "avconcat.mp4": "reference, generated, sources"}
+_THUMBNAILS = {
+    "Input_": "reference",
+    "G_Pose_Driven_": "generated",
+    "G_Fix_Pose_": "generated",
+    "Pose_Source_": "pose source",
+    "Mouth_Source_": "mouth source",
+}
+
+
+def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], title: str) -> Path:
+    """Writes `index.html` with a card per row.
+
+    Args:
+        directory: the results folder; links are relative to it, so that it can be moved or copied.
+        rows: as in `report.json`: name, row, status, frames, seconds, fps, inputs, outputs, error.
+        settings: what was the same for all rows, shown as a table at the end.
+        title: of the page.
+
+    Returns:
+        the path of the page.
+    """
+    import dominate
+    from dominate import tags
+
+    page = dominate.document(title=title)
+    page["lang"] = "en"
+    with page.head:
+        tags.meta(charset="utf-8")
+        tags.meta(name="viewport", content="width=device-width, initial-scale=1")
+        tags.style(dominate.util.raw(_STYLE))
+    done = sum(row["status"] == "done" for row in rows)
+    with page:
+        tags.h1(title)
+        tags.p(f"{done} of {len(rows)} rows done", cls="say")
+        for row in rows:
+            _card(directory, row)
+        with tags.details():
+            tags.summary("Options of this run")
+            tags.pre("\n".join(f"{name}: {value}" for name, value in settings.items()))
+    path = directory / "index.html"
+    write_text(path, page.render())
+    return path
+
+
+def _card(directory: Path, row: Mapping[str, Any]) -> None:
+    from dominate import tags
+
+    outputs = [Path(output) for output in row["outputs"]]
+    with tags.section(cls=f"card {row['status']}"):
+        tags.h2(row["name"])
+        if row["status"] == "failed":
+            tags.p(f"This row failed: {row['error']}", cls="say")
+        elif row["status"] == "interrupted":
+            tags.p("This row was interrupted; run the same command with --resume to finish it.", cls="say")
+        with tags.div(cls="media"):
+            for name, caption in _VIDEOS.items():
+                for output in outputs:
+                    if output.name == name and output.is_file():
+                        _video(directory, output, caption)
+            for output in outputs:
+                _thumbnail(directory, output)
+        with tags.dl():
+            for name, value in _facts(row):
+                tags.dt(name)
+                tags.dd(value)
+
+
+def _facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [("row", str(row["row"]))]
+    if row["frames"]:
+        reused = f" ({row['frames_reused']} from an earlier run)" if row["frames_reused"] else ""
+        facts.append(("frames", f"{row['frames']}{reused}, {row['frames'] / 25:.2f} s"))
+        facts.append(("time", f"{row['seconds']:.1f} s, {row['fps']:.2f} frames a second"))
+    return facts + [(name, str(value)) for name, value in row["inputs"].items() if value]
+
+
+def _video(directory: Path, path: Path, caption: str) -> None:
+    from dominate import tags
+
+    with tags.figure():
+        tags.video(src=_link(directory, path), controls=True, preload="metadata", playsinline=True)
+        tags.figcaption(caption)
+
+
+def _thumbnail(directory: Path, folder: Path) -> None:
+    from dominate import tags
+
+    caption = _THUMBNAILS.get(folder.name)
+    picture = next(iter(sorted(folder.glob(f"{folder.name}0.*"))), None) if caption and folder.is_dir() else None
+    if picture is None:
+        return
+    with tags.figure(cls="thumb"):
+        tags.img(src=_link(directory, picture), alt=f"first frame: {caption}")
+        tags.figcaption(caption)
+
+
+def _link(directory: Path, path: Path) -> str:
+    """A relative link that works for every file name."""
+    return quote(Path(os.path.relpath(path, directory)).as_posix())
