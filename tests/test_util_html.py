@@ -63,6 +63,7 @@ def test_gallery_says_what_failed_in_plain_words(tmp_path: Path) -> None:
     assert "This row failed: x.wav: &lt;no&gt; such file" in text
     assert "run the same command with --resume" in text
     assert "seed: 7" in text
+    assert text.count("<dd>seed 7</dd>") == 3
     assert "25, 1.00 s" in text
 
 

@@ -21,6 +21,7 @@ h2 { font-size: 1.05rem; margin: 0 0 .75rem; overflow-wrap: anywhere; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .85rem; opacity: .75; }
 video, img { display: block; max-width: 100%; height: auto; border-radius: .3rem; background: #000; }
+video { min-width: min(14rem, 100%); }
 .thumb img { width: 112px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .75rem 0 0; font-size: .9rem; }
 dt { opacity: .75; }
@@ -32,6 +33,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 details { margin-top: 1rem; }
 pre { background: var(--soft); overflow-x: auto; padding: .75rem; border-radius: .3rem; font-size: .8rem; }
 """
+_SHOWN_SETTINGS = ("seed", "noise", "precision")  # on every card; all of them stand at the end of the page
 # what a card shows of a row's outputs: file name -> caption
 _VIDEOS = {"generated.mp4": "generated", "avconcat.mp4": "reference, generated, sources"}
 _THUMBNAILS = {
@@ -69,7 +71,7 @@ def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: 
         tags.h1(title)
         tags.p(f"{done} of {len(rows)} rows done", cls="say")
         for row in rows:
-            _card(directory, row)
+            _card(directory, row, settings)
         with tags.details():
             tags.summary("Options of this run")
             tags.pre("\n".join(f"{name}: {value}" for name, value in settings.items()))
@@ -78,7 +80,7 @@ def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: 
     return path
 
 
-def _card(directory: Path, row: Mapping[str, Any]) -> None:
+def _card(directory: Path, row: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     from dominate import tags
 
     outputs = [Path(output) for output in row["outputs"]]
@@ -96,17 +98,20 @@ def _card(directory: Path, row: Mapping[str, Any]) -> None:
             for output in outputs:
                 _thumbnail(directory, output)
         with tags.dl():
-            for name, value in _facts(row):
+            for name, value in _facts(row, settings):
                 tags.dt(name)
                 tags.dd(value)
 
 
-def _facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(row: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("row", str(row["row"]))]
     if row["frames"]:
         reused = f" ({row['frames_reused']} from an earlier run)" if row["frames_reused"] else ""
         facts.append(("frames", f"{row['frames']}{reused}, {row['frames'] / 25:.2f} s"))
         facts.append(("time", f"{row['seconds']:.1f} s, {row['fps']:.2f} frames a second"))
+    shown = [f"{name} {settings[name]}" for name in _SHOWN_SETTINGS if name in settings]
+    if shown:
+        facts.append(("options", ", ".join(shown)))
     return facts + [(name, str(value)) for name, value in row["inputs"].items() if value]
 
 
