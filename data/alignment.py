@@ -24,9 +24,11 @@ RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
 TEMPLATE_POINTS = np.array([[87, 59], [137, 59], [112, 120]], dtype=np.float32)
 SMOOTHING = 0.2  # weight of the previous frame's bias
 SMOOTH_SIGMA_FRAMES = 5.0  # of mode "smooth": 0.2 s at 25 fps
-# Up to this `template_score` a picture counts as aligned. The VoxCeleb2 crops of the published demo score 6 to 31
-# (median 16), the same after `align_matrices` 2 to 8; an uncropped portrait or a whole frame scores above 40.
-ALIGNED_SCORE_PX = 20.0
+# Up to this `template_score` a picture counts as aligned. The 20 VoxCeleb2 crops of the published demo, which the model
+# takes as they are, score 6 to 32 (median 15; after `align_matrices` 2 to 8) and need scaling by 0.95 to 1.09. A
+# head-and-shoulders portrait scores about 40 and needs scaling by 2 or 3; a whole scene scores more.
+ALIGNED_SCORE_PX = 33.0
+ALIGNED_SCALES = (0.8, 1.25)
 SQUARE_TOLERANCE = 0.02  # a template-like picture is square to this part
 MEASURED = ("detected", "tracked", "given")  # statuses of frames whose landmarks were seen, not made up
 RECORD_NAME = "alignment.json"
@@ -200,18 +202,29 @@ def template_score(landmarks: np.ndarray, width: float = TEMPLATE_SIZE, height: 
     Raises:
         AlignmentError: no frame has landmarks.
     """
+    points = _points_at_template_size(landmarks, width, height)
+    return float(np.sqrt(np.mean(np.sum((points - TEMPLATE_POINTS) ** 2, axis=-1))))
+
+
+def is_template_like(landmarks: np.ndarray, width: float, height: float) -> bool:
+    """True for a picture or clip that the networks can take as it is; arguments and errors as in `template_score`.
+
+    It must be square, score at most `ALIGNED_SCORE_PX`, and show the face at the template's size (`ALIGNED_SCALES`).
+    """
+    matrix = similarity_transform(_points_at_template_size(landmarks, width, height).mean(axis=0), TEMPLATE_POINTS)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    square = abs(width / height - 1) <= SQUARE_TOLERANCE
+    sized = ALIGNED_SCALES[0] <= scale <= ALIGNED_SCALES[1]
+    return square and sized and template_score(landmarks, width, height) <= ALIGNED_SCORE_PX
+
+
+def _points_at_template_size(landmarks: np.ndarray, width: float, height: float) -> np.ndarray:
+    """(frames, 3, 2) of the frames that have landmarks."""
     points = three_points(np.asarray(landmarks, dtype=np.float64)).reshape(-1, 3, 2)
     points = points[~np.isnan(points).any(axis=(1, 2))]
     if not len(points):
         raise AlignmentError("no frame has landmarks")
-    scaled = points * (TEMPLATE_SIZE / np.array([width, height], dtype=np.float64))
-    return float(np.sqrt(np.mean(np.sum((scaled - TEMPLATE_POINTS) ** 2, axis=-1))))
-
-
-def is_template_like(landmarks: np.ndarray, width: float, height: float) -> bool:
-    """True for a square picture whose `template_score` is at most `ALIGNED_SCORE_PX`; arguments as there."""
-    square = abs(width / height - 1) <= SQUARE_TOLERANCE
-    return square and template_score(landmarks, width, height) <= ALIGNED_SCORE_PX
+    return points * (TEMPLATE_SIZE / np.array([width, height], dtype=np.float64))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,421 @@
+"""68 face landmarks behind one interface: BGR pictures in, points and boxes (x, y) in pixels of the full picture out.
+
+Faces are looked for in a reduced copy, landmarks are always measured in the full picture. Making a detector is cheap;
+`load` (or the first use) reads its weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import inspect
+import logging
+import math
+import pickle
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from util.errors import AlignmentError, OptionError
+
+_log = logging.getLogger(__name__)
+
+WEAK_DETECTION = 0.2  # of the strongest one's score: below, it is a pattern in the wall
+DOWNLOAD_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class FaceLandmarks:
+    """One face of one picture."""
+
+    points: np.ndarray  # (68, 2) float64, pixels of the full picture
+    box: np.ndarray  # (4,) float64: x0, y0, x1, y1, the box the landmarks were measured in
+    score: float  # the backend's confidence, not comparable between backends; dlib: 0 for a box that was given
+
+
+@dataclass(frozen=True)
+class FaceBox:
+    """A face that was found: (4,) float64 x0, y0, x1, y1 in pixels of the full picture, and the confidence."""
+
+    box: np.ndarray
+    score: float
+
+    @property
+    def size(self) -> float:
+        """Geometric mean of width and height."""
+        width, height = self.box[2:] - self.box[:2]
+        return float(math.sqrt(max(0.0, width) * max(0.0, height)))
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(2,) x, y."""
+        return (self.box[:2] + self.box[2:]) / 2
+
+
+class LandmarkDetector(ABC):
+    """Finds faces and their 68 landmarks.
+
+    Attributes:
+        name: what it goes by in `make_detector`.
+        search_sides: longer sides, in pixels, of the copies in which faces are looked for, one after the other until
+            there is one; None looks at full size only.
+        sure_face: a face of this many pixels in the copy is found with certainty.
+    """
+
+    name = ""
+    search_sides: tuple[int, ...] | None = None
+    sure_face = 100.0
+
+    def load(self) -> None:  # noqa: B027 (nothing to load is a valid answer)
+        """Reads the weights. Raises AlignmentError when they are missing and cannot be fetched."""
+
+    def detect(self, image_bgr: np.ndarray, boxes: Sequence[np.ndarray] | None = None) -> list[FaceLandmarks]:
+        """Landmarks of all faces, or of the faces in `boxes` without looking for any.
+
+        Args:
+            image_bgr: (H, W, 3) uint8.
+            boxes: (4,) arrays x0, y0, x1, y1 such as `find_faces` and `carry_box` give.
+
+        Raises:
+            AlignmentError: the backend cannot be loaded.
+        """
+        self.load()
+        if boxes is not None:
+            return [self._landmarks(image_bgr, FaceBox(np.asarray(box, dtype=np.float64), 0.0)) for box in boxes]
+        return [self.landmarks_of(image_bgr, face) for face in self.find_faces(image_bgr)]
+
+    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        """Landmarks of a face that `find_faces` gave."""
+        return self._landmarks(image_bgr, face)
+
+    def find_faces(self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None) -> list[FaceBox]:
+        """Looks for faces in reduced copies of the picture.
+
+        Args:
+            image_bgr: (H, W, 3) uint8.
+            thorough: look at the next larger copy, and at last with the second method, until there is a face; else
+                look once.
+            face_size: pixels that the face is expected to measure: chooses the size of the first copy.
+
+        Returns:
+            the faces from left to right.
+        """
+        self.load()
+        sides = self._copy_sides(max(image_bgr.shape[:2]), face_size)
+        faces: list[FaceBox] = []
+        for side in sides[: None if thorough else 1]:
+            copy, factor = resized_to(image_bgr, side)
+            faces = [FaceBox(face.box / factor, face.score) for face in self._find(copy)]
+            if faces:
+                break
+        if not faces and thorough:
+            faces = self._second_try(image_bgr)
+        strongest = max((face.score for face in faces), default=0.0)
+        faces = [face for face in faces if face.score >= WEAK_DETECTION * strongest]
+        return sorted(faces, key=lambda face: float(face.centre[0]))
+
+    def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
+        """The box for the next frame, from this frame's landmarks.
+
+        Args:
+            points: (68, 2) landmarks of the frame before.
+            seen: the face when it was last found: the box lies to its landmarks as the new box will lie to `points`.
+
+        Returns:
+            (4,) x0, y0, x1, y1.
+        """
+        scale = spread(points) / spread(seen.points)
+        corners = seen.box.reshape(2, 2) - seen.points.mean(axis=0)
+        return (points.mean(axis=0) + scale * corners).reshape(4)
+
+    def _copy_sides(self, longer_side: int, face_size: float | None) -> list[int]:
+        if self.search_sides is None:
+            return [longer_side]
+        sides = {min(side, longer_side) for side in self.search_sides}
+        if 2 * longer_side <= max(self.search_sides):
+            sides.add(2 * longer_side)  # small pictures are enlarged as a last resort
+        if not face_size:
+            return sorted(sides)
+        wanted = min(max(round(longer_side * self.sure_face / face_size), 32), max(sides))
+        return [wanted, *sorted(side for side in sides if side > wanted)]
+
+    @abstractmethod
+    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        """Faces in the picture at its own size."""
+
+    @abstractmethod
+    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        """Landmarks in the box."""
+
+    def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        """Another method, for when the first finds nothing at all; boxes in pixels of `image_bgr`."""
+        del image_bgr
+        return []
+
+
+class DlibDetector(LandmarkDetector):
+    """dlib's HOG face detector, its CNN as second try, and the 68-point predictor; the files are in a package.
+
+    The predictor's answer depends on where in the face the box lies, and the HOG detector's boxes jump in steps of
+    8 px of its pyramid. So a found box is replaced by the box that the landmarks in it imply, which moves smoothly.
+    """
+
+    name = "dlib"
+    search_sides = (640, 1280, 2560)
+    sure_face = 96.0  # the HOG window is 80 px, pyramid steps of 5/6
+    # mean of dlib's boxes on 600 demo frames: side in units of `spread`, shift of the centre in units of the side
+    BOX_SIDE = 2.84
+    BOX_SHIFT = (0.0, -0.06)
+    CNN_SIDE = 640
+    CNN_SMALLEST = 40  # its faces have 80 px and more
+    PACKAGE = "face_recognition_models"
+
+    def __init__(self) -> None:
+        self._hog: Any = None
+        self._cnn: Any = None
+        self._predictor: Any = None
+
+    def load(self) -> None:
+        if self._predictor is not None:
+            return
+        try:
+            import dlib
+        except ImportError as error:
+            raise AlignmentError(f"dlib cannot be imported ({error}): pip install dlib-bin {self.PACKAGE}") from error
+        predictor = _dlib_model(dlib.shape_predictor, self.PACKAGE, "shape_predictor_68_face_landmarks.dat")
+        self._cnn = _dlib_model(dlib.cnn_face_detection_model_v1, self.PACKAGE, "mmod_human_face_detector.dat")
+        self._hog = dlib.get_frontal_face_detector()
+        self._predictor = predictor
+
+    def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
+        del seen  # the mean over many faces is steadier than the last detection
+        side = self.BOX_SIDE * spread(points)
+        centre = points.mean(axis=0) + np.array(self.BOX_SHIFT) * side
+        return np.concatenate([centre - side / 2, centre + side / 2])
+
+    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        rough = self._landmarks(image_bgr, face)
+        return self._landmarks(image_bgr, FaceBox(self.carry_box(rough.points, rough), face.score))
+
+    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        boxes, scores, _ = self._hog.run(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), 0, 0.0)
+        return [FaceBox(_dlib_box(box), float(score)) for box, score in zip(boxes, scores, strict=True)]
+
+    def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        copy, factor = resized_to(image_bgr, min(self.CNN_SIDE, 2 * max(image_bgr.shape[:2])))
+        if min(copy.shape[:2]) < self.CNN_SMALLEST:
+            return []  # the network's filters would not fit in
+        found = self._cnn(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB), 0)
+        return [FaceBox(_dlib_box(face.rect) / factor, float(face.confidence)) for face in found]
+
+    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        import dlib
+
+        region, offset = cut_region(image_bgr, face.box, margin=0.5)
+        corners = (face.box.reshape(2, 2) - offset).reshape(4)
+        rectangle = dlib.rectangle(*(round(float(corner)) for corner in corners))
+        shape = self._predictor(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY), rectangle)
+        points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
+        return FaceLandmarks(points + offset, face.box, face.score)
+
+
+class FaceAlignmentDetector(LandmarkDetector):
+    """face-alignment: S3FD face detector and the 2D FAN landmark network, as the published script uses them.
+
+    `load` raises OptionError for a GPU that is not there.
+    """
+
+    name = "face_alignment"
+    search_sides = (320, 640)  # 0.3 s and 1.3 s on two cores; 1280 takes 5 s
+    sure_face = 60.0
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._net: Any = None
+
+    def load(self) -> None:
+        if self._net is not None:
+            return
+        try:
+            import face_alignment
+            import torch
+        except ImportError as error:
+            raise AlignmentError(f"face_alignment cannot be imported ({error}): pip install face-alignment") from error
+        has_gpu = torch.cuda.is_available()
+        if self._device.startswith("cuda") and not has_gpu:
+            raise OptionError(f"--device {self._device}: this torch sees no GPU; use --device cpu")
+        device = self._device if self._device != "auto" else "cuda" if has_gpu else "cpu"
+        # torch.compile needs a C++ compiler and minutes; versions before 1.5 do not know the argument
+        accepted = inspect.signature(face_alignment.FaceAlignment).parameters
+        extra = {"compile": False} if "compile" in accepted else {}
+        try:
+            with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+                self._net = face_alignment.FaceAlignment(
+                    face_alignment.LandmarksType.TWO_D, device=device, flip_input=False, **extra
+                )
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
+            folder = Path(torch.hub.get_dir()) / "checkpoints"
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise AlignmentError(
+                f"face_alignment: its weights are not (whole) in {folder} and cannot be fetched ({reason}); "
+                "put s3fd-*.pth and 2DFAN4-* there, or use --landmarks dlib"
+            ) from error
+
+    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        found = self._net.face_detector.detect_from_image(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
+        return [FaceBox(np.array(face[:4], dtype=np.float64), float(face[4])) for face in found]
+
+    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        region, offset = cut_region(image_bgr, face.box, margin=1.0)
+        box = (face.box.reshape(2, 2) - offset).reshape(4)
+        points, scores, _ = self._net.get_landmarks_from_image(
+            cv2.cvtColor(region, cv2.COLOR_BGR2RGB), detected_faces=[[*box, face.score]], return_landmark_score=True
+        )
+        score = float(np.mean(np.asarray(scores[0])))
+        return FaceLandmarks(np.asarray(points[0], dtype=np.float64)[:, :2] + offset, face.box, score)
+
+
+class AutoDetector(LandmarkDetector):
+    """The first backend that works: face_alignment, else dlib. `name` is the chosen one's after `load`."""
+
+    name = "auto"
+    ORDER = ("face_alignment", "dlib")
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._chosen: LandmarkDetector | None = None
+
+    def load(self) -> None:
+        if self._chosen is not None:
+            return
+        reasons = []
+        for name in self.ORDER:
+            candidate = make_detector(name, self._device)
+            try:
+                candidate.load()
+            except AlignmentError as error:
+                reasons.append(str(error))
+                _log.info("not available: %s", error)
+                continue
+            _log.info("landmarks by %s", name)
+            self._chosen, self.name = candidate, name
+            return
+        raise AlignmentError("no landmark detector works: " + "; ".join(reasons))
+
+    @property
+    def chosen(self) -> LandmarkDetector:
+        """The backend in use."""
+        self.load()
+        assert self._chosen is not None
+        return self._chosen
+
+    def find_faces(self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None) -> list[FaceBox]:
+        return self.chosen.find_faces(image_bgr, thorough, face_size)
+
+    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        return self.chosen.landmarks_of(image_bgr, face)
+
+    def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
+        return self.chosen.carry_box(points, seen)
+
+    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        return self.chosen._find(image_bgr)
+
+    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+        return self.chosen._landmarks(image_bgr, face)
+
+
+DETECTORS: dict[str, Callable[[str], LandmarkDetector]] = {
+    "dlib": lambda _device: DlibDetector(),
+    "face_alignment": FaceAlignmentDetector,
+    "auto": AutoDetector,
+}
+
+
+def make_detector(name: str, device: str = "auto") -> LandmarkDetector:
+    """Makes the detector of that name; nothing is loaded or fetched yet.
+
+    Args:
+        name: dlib, face_alignment or auto.
+        device: cpu, cuda, cuda:N, or auto; only face_alignment cares.
+
+    Raises:
+        OptionError: an unknown name.
+    """
+    if name not in DETECTORS:
+        raise OptionError(f"--landmarks {name}: unknown; choose from {', '.join(DETECTORS)}")
+    return DETECTORS[name](device)
+
+
+def spread(points: np.ndarray) -> float:
+    """Size of a point set: root mean square distance from its mean, in pixels."""
+    return float(np.sqrt(points.var(axis=0).sum()))
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two (4,) boxes."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    common = float(np.prod(np.maximum(sides, 0)))
+    union = float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common
+    return common / union if union > 0 else 0.0
+
+
+def resized_to(image: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
+    """The picture with that longer side, and the factor from the picture to the copy."""
+    height, width = image.shape[:2]
+    factor = longer_side / max(height, width)
+    if factor == 1:
+        return image, 1.0
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    # halving by area is fast; by another factor it would cost as much as looking for the face
+    while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), factor
+
+
+def cut_region(image: np.ndarray, box: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the picture around a box, `margin` sides wider on each side (a view), and its corner (x, y).
+
+    Converting the colours of a whole large frame would cost as much as measuring the landmarks.
+    """
+    extra = margin * (box[2:] - box[:2])
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(box[:2] - extra), 0, [width - 1, height - 1]).astype(int)
+    x1, y1 = np.clip(np.ceil(box[2:] + extra), [x0 + 1, y0 + 1], [width, height]).astype(int)
+    return image[y0:y1, x0:x1], np.array([x0, y0], dtype=np.float64)
+
+
+def _dlib_box(rectangle: Any) -> np.ndarray:
+    corners = (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
+    return np.array(corners, dtype=np.float64)
+
+
+def _dlib_model(load: Callable[[str], Any], package: str, name: str) -> Any:
+    """Loads a model file of the installed package, which is found by its path: importing it needs old setuptools."""
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    path = next((p for p in (Path(folder) / "models" / name for folder in folders) if p.is_file()), None)
+    if path is None:
+        raise AlignmentError(f"dlib's model {name} is missing: pip install {package}")
+    try:
+        return load(str(path))
+    except RuntimeError as error:
+        raise AlignmentError(f"{path}: dlib cannot read it ({error}); reinstall {package}") from error
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """torch.hub sets no timeout of its own: without one a dropped connection would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
