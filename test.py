@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from options import base_options
@@ -24,11 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = build_parser()
     rank = int(os.environ.get("RANK", "0"))
-    setup_logging(prefix=f"[rank {rank}] " if "RANK" in os.environ else "")
+    prefix = f"[rank {rank}] " if "RANK" in os.environ else ""
+    setup_logging(prefix=prefix)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves what Ctrl-C saves
     arguments = None
     try:
         arguments = base_options.parse(parser, sys.argv[1:] if argv is None else argv)
+        setup_logging(arguments.verbose, prefix)
         config = to_config(arguments)
         if rank == 0:
             print(base_options.describe(parser, arguments))
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_rows(config, {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES})
     except PcavsError as error:
         if arguments is not None and arguments.verbose:
-            raise
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
     except KeyboardInterrupt:

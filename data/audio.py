@@ -6,6 +6,7 @@ Computes what the published code got from the package `lws`, without it: SPEC se
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,14 @@ def normalise_rms(wave: np.ndarray, config: AudioConfig | None = None) -> np.nda
         (samples,) float32.
     """
     config = config or AudioConfig()
-    rms = np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
-    return (wave * (config.rms_target / max(_QUIETEST_RMS, rms))).astype(np.float32)
+    return (wave * _gain(wave, config)).astype(np.float32)
+
+
+def _gain(wave: np.ndarray, config: AudioConfig) -> float:
+    """What brings a wave to the wanted RMS; summed in pieces, which keeps memory flat for hours of sound."""
+    piece = _CHUNK_FRAMES * config.hop_length
+    energy = sum(float(np.sum(np.square(wave[i : i + piece], dtype=np.float64))) for i in range(0, len(wave), piece))
+    return config.rms_target / max(_QUIETEST_RMS, math.sqrt(energy / len(wave)))
 
 
 def analysis_window(config: AudioConfig | None = None) -> np.ndarray:
@@ -98,15 +105,20 @@ def log_mel(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
     config = config or AudioConfig()
     hop, length = config.hop_length, config.frame_length
     bins = num_mel_bins(len(wave), config)
-    padded = np.zeros((bins - 1) * hop + length, dtype=np.float32)
-    padded[length - hop : length - hop + len(wave)] = normalise_rms(wave, config)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]  # (bins, length), a view
-    window = analysis_window(config)
+    gain, window = _gain(wave, config), analysis_window(config)
     basis = mel_basis(config).astype(np.float64).T
     mel = np.empty((bins, config.num_mel_bands), dtype=np.float32)
-    for start in range(0, bins, _CHUNK_FRAMES):
-        magnitude = np.abs(scipy.fft.rfft(frames[start : start + _CHUNK_FRAMES] * window, axis=-1))
-        mel[start : start + _CHUNK_FRAMES] = _to_unit_range(magnitude @ basis, config)
+    for first in range(0, bins, _CHUNK_FRAMES):
+        count = min(_CHUNK_FRAMES, bins - first)
+        padded = np.zeros((count - 1) * hop + length, dtype=np.float32)
+        # bin b starts at sample 160 b - 1120 of the wave; outside it there are zeros
+        start = first * hop - (length - hop)
+        piece = wave[max(start, 0) : max(start + len(padded), 0)]
+        offset = max(start, 0) - start
+        padded[offset : offset + len(piece)] = piece * gain
+        frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]  # (count, length), a view
+        magnitude = np.abs(scipy.fft.rfft(frames * window, axis=-1))
+        mel[first : first + count] = _to_unit_range(magnitude @ basis, config)
     return mel
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from util.files import write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_TAIL = 65536  # bytes that cameras may append
 
 
 def list_frames(directory: str | Path) -> list[Path]:
@@ -25,10 +28,13 @@ def list_frames(directory: str | Path) -> list[Path]:
         MediaError: no such folder, no frames, a gap, a start other than 0, or two formats mixed.
     """
     folder = Path(directory)
-    if not folder.is_dir():
-        hint = "it is a file, a folder of frames is needed" if folder.exists() else "no such folder of frames"
+    if not os.path.isdir(folder):  # pathlib raises for names no disk can hold
+        hint = "it is a file, a folder of frames is needed" if os.path.exists(folder) else "no such folder of frames"
         raise MediaError(f"{folder}: {hint}; make one with scripts/prepare_testing_files.py")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    except OSError as error:
+        raise MediaError(f"{folder}: cannot be read: {error.strerror or error}") from error
     numbered = sorted((int(p.stem), p) for p in paths if p.stem.isdecimal())
     if not numbered:
         found = f" ({paths[0].name} is not a frame number)" if paths else ""
@@ -60,7 +66,12 @@ def read_image(path: str | Path) -> np.ndarray:
         payload = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-    image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size else None
+    try:
+        # OpenCV 4 decodes a JPEG that was cut off without a word
+        cut_off = payload[:2].tobytes() == _JPEG_START and _JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
+        image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size and not cut_off else None
+    except cv2.error as error:
+        raise MediaError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
@@ -122,7 +133,7 @@ def ping_pong(index: int, length: int) -> int:
 
 def is_whole(path: Path) -> bool:
     """Whether a JPEG or PNG file is there with its end marker, so that an interrupted copy is not taken for a frame."""
-    ends = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
+    ends = {".jpg": _JPEG_END, ".png": b"IEND\xaeB`\x82"}
     try:
         with path.open("rb") as file:
             file.seek(-len(ends[path.suffix]), 2)

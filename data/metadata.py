@@ -9,7 +9,9 @@ start with `#` are skipped.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from util.errors import MetadataError
 from util.files import safe_name, write_text
 
 NUM_FIELDS = 8
+_LONGEST_NAME_BYTES = 70
 _NO_PATH = ("None", "none", "")
 _HOW_TO_WRITE = "write it with scripts/prepare_testing_files.py"
 
@@ -40,8 +43,16 @@ class TestClip:
     @property
     def name(self) -> str:
         """Name of the results folder, safe on every file system."""
-        pose = (self.pose_dir or self.reference_dir).name
-        return safe_name(f"id_{self.reference_dir.name}_pose_{pose}_audio_{self.audio.stem}")
+        reference, pose = self.reference_dir.name, (self.pose_dir or self.reference_dir).name
+        return safe_name(f"id_{_short(reference)}_pose_{_short(pose)}_audio_{_short(self.audio.stem)}")
+
+
+def _short(name: str) -> str:
+    """A name of at most 70 bytes: file systems allow 255 for the three together; a hash tells long ones apart."""
+    if len(name.encode()) <= _LONGEST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name.encode()[: _LONGEST_NAME_BYTES - 9].decode(errors="ignore") + "-" + digest
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Row:
         """Relative paths count from the working directory, else from the csv's folder or the folder above it."""
         path = Path(text)
         folder = self.source.parent
-        return next((p for p in (path, folder / path, folder.parent / path) if p.exists()), path)
+        return next((p for p in (path, folder / path, folder.parent / path) if os.path.exists(p)), path)
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,6 @@ class VoxTestDataset:
         self.frames = (
             published_frames(len(self._mel), audio) if published_timing else full_frames(len(wave), audio, data.fps)
         )
-        if not self.frames:
-            raise MediaError(f"{clip.audio}: too short for --published_timing, which needs 0.2 s more")
         self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
 
     def __len__(self) -> int:
@@ -105,7 +104,7 @@ def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.nd
     """
     try:
         mel = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
     bands = config.num_mel_bands
     if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
@@ -116,6 +115,8 @@ def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.nd
     expected = num_mel_bins(num_samples, config)
     if abs(len(mel) - expected) > config.bins_per_frame:
         raise MediaError(f"{path}: has {len(mel)} bins, the sound has {expected}; it belongs to another file")
+    if not (np.isfinite(mel).all() and mel.min() >= 0 and mel.max() <= 1):
+        raise MediaError(f"{path}: a spectrogram must lie in [0, 1]; put None to compute it")
     return mel.astype(np.float32)
 
 

@@ -2,8 +2,8 @@
 # The main job: makes talking-face videos of the rows in misc/demo.csv. Sets itself up; extra flags go to test.py, e.g.
 #   bash experiments/demo_vox.sh --gpu_ids -1
 set -euo pipefail
+. "$(dirname "$0")/../scripts/setup_env.sh"
 cd "$(dirname "$0")/.."
-. scripts/setup_env.sh
 
 exec "$PYTHON" test.py --name demo \
   --meta_path_vox misc/demo.csv \

@@ -27,9 +27,10 @@ INFERENCE_LETTERS = ("G", "V", "E", "A_sync")
 SPEECH_GAIN = 1.2
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-# On the CPU the rounding of a convolution depends on how many images it sees. Networks are therefore run on pieces of
-# a fixed size, the last one filled up, so that a frame never depends on the batch it came in.
+# The rounding of a convolution depends on how many images it sees. Networks are therefore run on pieces of a fixed
+# size, the last one filled up, so that a frame never depends on the batch it came in.
 _CPU_PIECE = {"G": 1, "V": 1, "E": 1, "A_sync": 8}
+_GPU_PIECE = {"G": 8, "V": 1, "E": 8, "A_sync": 8}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class AvModel:
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device, precision: str = "fp32") -> None:
+        if device.type == "cuda":  # the same command, the same bytes; and fp32 means fp32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.device = device
         self.dtype = PRECISIONS[precision]
         self.networks = {letter: net.to(device).eval().requires_grad_(False) for letter, net in networks.items()}
@@ -173,12 +177,10 @@ class AvModel:
         return self.networks["E"]
 
     def _run(self, letter: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Moves inputs to the device and runs `function` on them, on the CPU in pieces of fixed size."""
-        piece = _CPU_PIECE[letter] if self.device.type == "cpu" else 0
+        """Moves inputs to the device and runs `function` on them in pieces of fixed size."""
+        piece = (_CPU_PIECE if self.device.type == "cpu" else _GPU_PIECE)[letter]
         moved = [tensor.to(self.device) for tensor in inputs]
         with torch.inference_mode(), self._autocast():
-            if not piece:
-                return _as_float(function(*moved))
             batch = len(moved[0])
             outputs = []
             for start in range(0, batch, piece):
@@ -194,13 +196,23 @@ class AvModel:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
-def select_device(gpu_ids: Sequence[int], local_rank: int = 0) -> torch.device:
-    """The device of a run: `--gpu_ids -1` is the CPU; without CUDA the CPU is taken with one warning."""
+def select_device(gpu_ids: Sequence[int], local_rank: int = 0, several: bool = False) -> torch.device:
+    """The device of a process: `--gpu_ids -1` is the CPU; without CUDA the CPU is taken with one warning.
+
+    Args:
+        gpu_ids: of the command line.
+        local_rank: of this process among `several` on this machine, which take the GPUs in turn: those of `gpu_ids`
+            if it names more than one, else all there are.
+    """
     if not gpu_ids or gpu_ids[0] < 0:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         logger.warning("--gpu_ids %s, but CUDA is not available here: running on the CPU", gpu_ids[0])
         return torch.device("cpu")
+    if several and len(gpu_ids) == 1:
+        gpu_ids = range(torch.cuda.device_count())
+    if not several and len(gpu_ids) > 1:
+        logger.warning("one process uses one GPU, %d; for all of them: torchrun --nproc_per_node N test.py", gpu_ids[0])
     chosen = gpu_ids[local_rank % len(gpu_ids)]
     if chosen >= torch.cuda.device_count():
         logger.warning("--gpu_ids %d, but there are only %d GPUs: using GPU 0", chosen, torch.cuda.device_count())

@@ -178,17 +178,21 @@ def _options_file(arguments: argparse.Namespace) -> Path:
 def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -> list[str]:
     legacy = path.suffix == ".pkl"
     values = _read_pickle(path, trust_pickle) if legacy else _read_json(path)
-    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    actions = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
     flags: list[str] = []
     for name, value in values.items():
         action = actions.get(name)
         if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
-        if action is None or isinstance(action, IgnoredFlag):
+        if isinstance(action, IgnoredFlag):
+            continue
+        if action is None:
             if legacy:
                 continue
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
         if action.nargs == 0:
+            if not isinstance(value, bool):
+                raise OptionError(f"{path}: {name} must be true or false, got {value!r}")
             flags += [action.option_strings[0]] if value else []
         else:
             flags.append(

@@ -75,9 +75,22 @@ class NetworkConfig:
         for name in ("identity_layers", "audio_layers", "audio_filters", "generator_channels"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, tuple(value))
+                object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
+        for name, value in dataclasses.asdict(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if value is not None and not all(type(n) is int and n > 0 for n in numbers):
+                rule = IMAGE_SIZE_RULE if name == "crop_size" else "must be whole numbers above 0"
+                raise OptionError(f"--{name} {rule}, got {value!r}")
         if not _is_image_size(self.crop_size):
             raise OptionError(f"--crop_size {IMAGE_SIZE_RULE}, got {self.crop_size}")
+        if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
+            raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")
+        levels = _num_resolutions(self.crop_size)
+        if self.generator_channels is not None and len(self.generator_channels) != levels:
+            raise OptionError(
+                f"generator_channels must have {levels} entries for crop_size {self.crop_size}, "
+                f"got {len(self.generator_channels)}"
+            )
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
 
@@ -168,6 +181,12 @@ def to_plain(config: Any) -> Any:
     if isinstance(config, tuple):
         return list(config)
     return config
+
+
+def _num_resolutions(size: int) -> int:
+    """How often the image is halved down to 7 or 4 pixels, and once more: 6 at 224."""
+    base = 7 if size % 7 == 0 else 4
+    return (size // base).bit_length()
 
 
 def _is_image_size(size: int) -> bool:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from options.base_options import Formatter, IgnoredFlag, add_base_flags, natural_int, network_config, positive_int
 from options.config import DataConfig, TestConfig
+from util.errors import OptionError
+from util.log import warn_once
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """Makes talking-face videos: one photo, one voice, one pose video per row of a metadata file.
 
@@ -20,6 +25,7 @@ _IGNORED_WITH_VALUE = (
     "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim", "load_size", "preprocess_mode",
     "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc", "audio_nc", "n_mel_T",
     "list_num", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
+    "D_input", "feature_encoded_dim",
 )  # fmt: skip
 _IGNORED_SWITCHES = (
     "style_feature_loss", "noise_pose", "generate_from_audio_only", "serial_batches", "no_flip", "isTrain", "multi_gpu",
@@ -50,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     generation.add_argument(
         "--published_timing",
         action="store_true",
-        help="exactly the published frames: 4-5 fewer, the picture 80 ms early",
+        help="exactly the published frames: 3 fewer, the picture 80 ms early",
     )
     generation.add_argument(
         "--noise", default=TestConfig.noise, choices=("random", "stored", "none"), help="the generator's noise images"
@@ -81,9 +87,14 @@ def to_config(arguments: argparse.Namespace) -> TestConfig:
     """The namespace as a frozen dataclass.
 
     Raises:
-        OptionError: sizes that contradict each other. CheckpointError: a broken network.json.
+        OptionError: sizes that contradict each other, or a crop that leaves nothing.
+        CheckpointError: a broken network.json.
     """
     network = network_config(arguments)
+    if 2 * arguments.crop_len >= DataConfig.template_size:
+        raise OptionError(f"--crop_len must be less than {DataConfig.template_size // 2}, got {arguments.crop_len}")
+    if arguments.labels and not arguments.gen_video:
+        warn_once(logger, "--labels has no effect without --gen_video")
     return TestConfig(
         name=arguments.name,
         checkpoints_dir=arguments.checkpoints_dir,

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -64,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except PcavsError as error:
             failures += 1
             print(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("interrupted; videos that are finished stay", file=sys.stderr)
+            return 130
     return 1 if failures else 0
 
 
@@ -82,6 +86,7 @@ def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
         MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
     """
     columns = find_columns(folder)
+    _check_sound(audio)
     generated = next((column for column in columns if column.prefix in GENERATED), None)
     if generated is None:
         raise MediaError(f"{folder}: has no {DRIVEN} or {FIXED} folder, nothing was generated here; run test.py first")
@@ -108,16 +113,19 @@ def find_columns(folder: Path) -> list[Column]:
     """The column folders that are there, from left to right, each checked for gaps."""
     if not folder.is_dir():
         raise MediaError(f"{folder}: no such result folder")
-    return [_read_column(folder / name) for name in COLUMNS if (folder / name).is_dir()]
+    present = [name for name in COLUMNS if (folder / name).is_dir() and any((folder / name).iterdir())]
+    for name in _recorded(folder).get("columns", []):
+        if name not in present:
+            print(f"{folder}: column {name} is missing, the videos are made without it", file=sys.stderr)
+    return [_read_column(folder / name) for name in present]
 
 
 def recorded_audio(folder: Path) -> Path:
     """The sound test.py noted in `clip.json`. Raises MediaError when there is no such note."""
-    note = folder / "clip.json"
-    try:
-        return Path(json.loads(note.read_text(encoding="utf-8"))["audio"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MediaError(f"{folder}: no readable clip.json says which sound belongs here; give --audio FILE") from error
+    audio = _recorded(folder).get("audio")
+    if audio is None:
+        raise MediaError(f"{folder}: no readable clip.json says which sound belongs here; give --audio FILE")
+    return Path(audio)
 
 
 def mux(video: Path, audio: Path, output: Path, num_frames: int) -> None:
@@ -144,10 +152,26 @@ def _check(path: Path, shown_as: Path, num_frames: int, with_sound: bool = False
         raise MediaError(
             f"{shown_as}: has {info.video_frames} frames at {info.fps:.2f} fps, asked for {num_frames} at {FPS}"
         )
-    if with_sound and abs(info.audio_duration_s - info.video_duration_s) > 1.5 / FPS:
+    # sound may stop within the last frame, and coding may lengthen it by a millisecond or two
+    if with_sound and abs(info.audio_duration_s - info.video_duration_s) > 1 / FPS + 0.005:
         raise MediaError(
             f"{shown_as}: {info.audio_duration_s:.3f} s of sound beside {info.video_duration_s:.3f} s of picture"
         )
+
+
+def _check_sound(audio: Path) -> None:
+    """Before minutes of encoding: is there any sound?"""
+    if probe(audio).audio_codec is None:
+        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What test.py noted in `clip.json`; nothing if there is no such note."""
+    try:
+        note = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _read_column(folder: Path) -> Column:

@@ -55,6 +55,7 @@ WEIGHTS_BY_HAND = (
 )
 
 _BLOCK_BYTES = 1 << 18
+_OTHER_PYTHON = "run it with the .venv/bin/python that experiments/demo_vox.sh makes"
 _RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _WEIGHT_NAME = re.compile(r"(?P<epoch>.+)_net_(?P<letter>[A-Z](?:_[a-z]+)?)\.pth")
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)")
@@ -264,7 +265,7 @@ def _connection_reason(error: BaseException | None) -> str:
 
 
 def _import_gdown() -> Any:
-    advice = "pip install 'gdown>=6.4'"
+    advice = f"pip install 'gdown>=6.4', or {_OTHER_PYTHON}"
     try:
         import gdown
     except ImportError as error:
@@ -661,6 +662,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 job()
             except PcavsError as error:
                 print(f"error: {error}", file=sys.stderr)
+                failed = True
+            except ModuleNotFoundError as error:
+                print(f"error: this Python has no {error.name}; {_OTHER_PYTHON}", file=sys.stderr)
                 failed = True
     except KeyboardInterrupt:
         print("\ninterrupted: what has come is kept, the same command goes on from there", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ from models.av_model import INFERENCE_LETTERS, AvModel, select_device
 from options.config import TestConfig, to_plain
 from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, concat
 from util.checkpoint import network_path, require_networks
-from util.errors import MetadataError, PcavsError
+from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json
 from util.html import write_gallery
 from util.parallel import BackgroundTasks, prefetch
@@ -69,45 +70,56 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
         PcavsError: the metadata file or the weights cannot be read; no row was tried.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if rank == 0:  # an older run's report would be taken for this one's if this one ends early
+        (config.results_dir / "report.json").unlink(missing_ok=True)
     require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
     jobs = select_rows(config)
-    device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")))
+    device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")), several=world > 1)
     started = time.monotonic()
     model = AvModel.from_checkpoints(
         config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, choices
     )
     logger.info("%s on %s, loaded in %.1f s", config.checkpoint_dir, device, time.monotonic() - started)
+    part = config.results_dir / (f"report.{rank}.json" if world > 1 else "report.json")
     reports: list[RowReport] = []
-    interrupted = False
-    for row, name in jobs[rank::world]:
-        report = RowReport(row.place, name)
-        reports.append(report)
-        try:
-            _run_row(model, config, row, report)
-            report.status = "done"
-        except PcavsError as error:
-            report.error = str(error)
-            logger.error("%s: %s", name, error, exc_info=error if config.verbose else None)
-        except torch.cuda.OutOfMemoryError:
-            report.error = f"out of GPU memory; try --batchSize {max(1, config.batch_size // 2)} or --precision fp16"
-            logger.error("%s: %s", name, report.error)
-        except KeyboardInterrupt:
-            report.status, interrupted = "interrupted", True
-            logger.warning("%s: stopped after %d frames; the same command with --resume goes on", name, report.frames)
-        if world == 1:
-            _try_to_write_report(config, reports)  # after every row, so that a crash loses nothing
-        if interrupted:
-            break
+    try:
+        for row, name in jobs[rank::world]:
+            reports.append(RowReport(row.place, name))
+            _try_row(model, config, row, reports[-1])
+            _try_to_write_report(config, reports, part)  # after every row, so that a crash loses nothing
+        if world > 1:
+            reports = _gather(reports)
+    except KeyboardInterrupt:
+        logger.warning("interrupted; finished frames are kept, and the same command with --resume goes on")
+        _try_to_write_report(config, reports, part)
+        return 130
     written = True
-    if world > 1:
-        reports = _gather(reports)
     if rank == 0:
-        written = _try_to_write_report(config, reports)
+        written = _try_to_write_report(config, reports, config.results_dir / "report.json")
+        for number in range(world if world > 1 else 0):
+            (config.results_dir / f"report.{number}.json").unlink(missing_ok=True)
         print(summary(reports))
         print(f"look at {config.results_dir / 'index.html'}")
-    if interrupted:
-        return 130
     return 0 if written and all(report.status == "done" for report in reports) else 1
+
+
+def _try_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
+    """Generates a row; an error is noted in the report, so that the other rows go on."""
+    try:
+        _run_row(model, config, row, report)
+        report.status = "done"
+    except PcavsError as error:
+        report.error = str(error)
+        logger.error("%s: %s", report.name, error, exc_info=error if config.verbose else None)
+    except torch.cuda.OutOfMemoryError:
+        report.error = "out of GPU memory; close other programs, or try --precision fp16 or --gpu_ids -1"
+        logger.error("%s: %s", report.name, report.error)
+    except KeyboardInterrupt:
+        report.status = "interrupted"
+        raise
+    except Exception as error:  # a mistake of ours must not cost the other rows
+        report.error = f"unexpected {type(error).__name__}: {error}; please report it with the traceback in the log"
+        logger.exception("%s: %s", report.name, report.error)
 
 
 def select_rows(config: TestConfig) -> list[tuple[Row, str]]:
@@ -126,19 +138,20 @@ def select_rows(config: TestConfig) -> list[tuple[Row, str]]:
     return selected
 
 
-def write_report(config: TestConfig, reports: Sequence[RowReport]) -> None:
-    """Writes `report.json`, and `index.html` to look at the clips, into the results folder."""
+def write_report(config: TestConfig, reports: Sequence[RowReport], path: Path) -> None:
+    """Writes a report, `report.json` or a rank's part of it, and with the former the gallery `index.html`."""
     make_directory(config.results_dir)
     rows = [dataclasses.asdict(report) for report in reports]
     settings = to_plain(config)
-    write_json(config.results_dir / "report.json", {"config": settings, "rows": rows})
-    write_gallery(config.results_dir, rows, settings, f"PC-AVS: {config.name}")
+    write_json(path, {"config": settings, "rows": rows})
+    if path.name == "report.json":
+        write_gallery(config.results_dir, rows, settings, f"PC-AVS: {config.name}")
 
 
-def _try_to_write_report(config: TestConfig, reports: Sequence[RowReport]) -> bool:
+def _try_to_write_report(config: TestConfig, reports: Sequence[RowReport], path: Path) -> bool:
     """Whether the report could be written; a full disk must not keep the summary from being printed."""
     try:
-        write_report(config, reports)
+        write_report(config, reports, path)
     except PcavsError as error:
         logger.error("%s", error)
         return False
@@ -172,7 +185,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
     folder = make_directory(config.results_dir / report.name)
     logger.info("%s: %d frames", report.name, len(dataset))
-    finished = _prepare_folder(folder, config, clip, len(dataset))
+    finished = _prepare_folder(folder, config, clip, dataset.frames, model.device.type)
     report.frames = report.frames_reused = len(finished)
     report.outputs = [str(folder / column) for column in columns_of(config, clip)]
     with contextlib.closing(generate_frames(model, config, dataset, folder, finished)) as frames:
@@ -223,9 +236,13 @@ def generate_frames(
                     writer.submit(_write_frame, folder, config, index, item, image, input_picture)
                     yield index
                 bar.update(len(batch))
+    except BaseException:  # Ctrl-C included: what was handed over is still written, the first error counts
+        with contextlib.suppress(PcavsError):
+            writer.wait()
+        raise
     finally:
         loaded.close()  # type: ignore[attr-defined]
-        writer.wait()
+    writer.wait()
 
 
 def _generate_batch(
@@ -239,7 +256,12 @@ def _generate_batch(
     mouth = model.encode_speech(torch.from_numpy(np.stack([item.mel for item in items])))
     pose = torch.stack([poses[item.pose_index] for item in items])
     noise = model.noise_for(config.noise, config.seed, [item.frame for item in items])
-    return model.generate(identity, mouth, pose, noise).cpu().numpy()
+    images = model.generate(identity, mouth, pose, noise).cpu().numpy()
+    broken = [item.frame for item, image in zip(items, images, strict=True) if not np.isfinite(image).all()]
+    if broken:
+        hint = "" if config.precision == "fp32" else "; try --precision fp32"
+        raise MediaError(f"frame {broken[0]}: the networks gave NaN or infinity; are the weights damaged?{hint}")
+    return images
 
 
 def _write_frame(
@@ -265,17 +287,25 @@ def _frame_path(folder: Path, column: str, index: int, config: TestConfig) -> Pa
     return folder / column / f"{column}{index}.{config.frame_format}"
 
 
-def _prepare_folder(folder: Path, config: TestConfig, clip: TestClip, num_frames: int) -> frozenset[int]:
+def _prepare_folder(
+    folder: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str
+) -> frozenset[int]:
     """Makes the column folders; returns the frames that may stay: whole ones of the same settings, under `--resume`."""
-    note = {"audio": str(clip.audio.absolute()), "settings": _fingerprint(config, clip, num_frames)}
     columns = columns_of(config, clip)
+    note = {
+        "audio": str(clip.audio.absolute()),
+        # where scripts/paste_back.py finds what it needs
+        "reference": str(clip.reference_dir.absolute()),
+        "first_frame": frames[0],
+        "crop_len": config.data.crop_len,
+        "columns": columns,
+        "settings": _fingerprint(config, clip, len(frames), device),
+    }
     keep = config.resume and _read_note(folder / _CLIP_NOTE) == note
     if config.resume and not keep and (folder / _CLIP_NOTE).exists():
         logger.info("%s: inputs or settings have changed since, starting anew", folder)
     if not keep:
-        for column in COLUMNS:
-            if (folder / column).is_dir():
-                shutil.rmtree(folder / column)
+        _remove_results(folder)
     for column in columns:
         make_directory(folder / column)
     write_json(folder / _CLIP_NOTE, note)
@@ -283,23 +313,44 @@ def _prepare_folder(folder: Path, config: TestConfig, clip: TestClip, num_frames
         return frozenset()
     return frozenset(
         index
-        for index in range(num_frames)
+        for index in range(len(frames))
         if all(is_whole(_frame_path(folder, column, index, config)) for column in columns)
     )
 
 
-def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int) -> str:
-    """Hash of all that decides how frames look: settings, weights and inputs (files by path, size and time)."""
+def _remove_results(folder: Path) -> None:
+    """Takes away what an earlier run with other settings left: frames and videos, nothing else."""
+    try:
+        for column in COLUMNS:
+            if (folder / column).is_dir():
+                shutil.rmtree(folder / column)
+        for video in (*COLUMNS, "concat", "avconcat", "generated", "pasted"):
+            (folder / f"{video}.mp4").unlink(missing_ok=True)
+    except OSError as error:
+        raise MediaError(f"{error.filename}: an old result cannot be removed: {error.strerror or error}") from error
+
+
+def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
+    """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
     weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in INFERENCE_LETTERS]
     sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram]
     frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
     files = [*weights, *(s for s in sources if s is not None), *frames]
-    parts = [
-        config.driving_pose, config.published_timing, config.input_id_feature, config.noise, config.seed,
-        config.precision, config.frame_format, config.data, config.network, num_frames,
-        *((str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files),
-    ]  # fmt: skip
+    # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
+    settings = dataclasses.replace(
+        config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
+        gpu_ids=(), gen_video=False, labels=False, resume=False, verbose=False,
+    )  # fmt: skip
+    parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _file_state(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path.absolute()), -1, -1  # a dangling link beside the frames
+    return str(path.absolute()), state.st_size, state.st_mtime_ns
 
 
 def _read_note(path: Path) -> Any:
@@ -313,7 +364,8 @@ def _gather(reports: list[RowReport]) -> list[RowReport]:
     """All ranks' reports in file order; waits for every rank, because torchrun ends the others when one fails."""
     from torch import distributed
 
-    distributed.init_process_group("gloo")
+    # a rank may have days of rows left when this one is done; the default would give up after half an hour
+    distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
     everything: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(everything, reports)
     distributed.destroy_process_group()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold: style, types, tests. Sets itself up; arguments go to pytest, e.g. -k audio or -m slow.
 set -euo pipefail
+. "$(dirname "$0")/../scripts/setup_env.sh" dev
 cd "$(dirname "$0")/.."
-. scripts/setup_env.sh dev
 echo "ruff"
 "$PYTHON" -m ruff check .
 echo "mypy"

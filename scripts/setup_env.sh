@@ -29,12 +29,17 @@ _make_venv() {
 }
 
 _choose_python() {
+  local active=""
+  if [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then active="$(command -v python || true)"; fi
   if [ -n "${PYTHON:-}" ]; then
+    # whoever sources this may change the folder afterwards
+    case "$PYTHON" in */*) PYTHON="$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")" || return 1 ;; esac
     echo "setup: using PYTHON=$PYTHON"
-  elif [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then
-    PYTHON="$(command -v python)"
+  elif [ -n "$active" ] && _fits "$active"; then
+    PYTHON="$active"
     echo "setup: using the active environment"
   else
+    [ -z "$active" ] || echo "setup: the active environment is not Python 3.10, 3.11 or 3.12, using .venv"
     [ -x "$_root/.venv/bin/python" ] && _fits "$_root/.venv/bin/python" || _make_venv || return 1
     PYTHON="$_root/.venv/bin/python"
   fi

@@ -79,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.end_to_end and arguments.data is None:
         parser.error("--end_to_end needs --data")
+    missing = [
+        n for n in ("state_dicts.json", "networks.npz", "processing.npz") if not (arguments.golden / n).is_file()
+    ]
+    if missing:
+        parser.error(f"--golden {arguments.golden}: holds no {missing[0]}")
     checks = static_checks(arguments.golden, arguments.seed, arguments.device)
     if arguments.end_to_end:
         checks = itertools.chain(checks, end_to_end_checks(arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,27 @@ def test_read_image_of_broken_file_raises_media_error(tmp_path: Path, payload: b
     path = tmp_path / "bröken.jpg"
     path.write_bytes(payload)
     with pytest.raises(MediaError, match=r"bröken.jpg: not a readable picture"):
+        read_image(path)
+
+
+def test_read_image_of_jpeg_cut_in_the_middle_raises_media_error(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "cut.jpg"
+    payload = encode_image(noise)
+    path.write_bytes(payload[: len(payload) // 2])
+    with pytest.raises(MediaError, match=r"cut.jpg: not a readable picture"):
+        read_image(path)
+    path.write_bytes(payload + b"what a camera adds")
+    assert read_image(path).shape == (64, 64, 3)
+
+
+def test_read_image_of_huge_header_raises_media_error(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    payload = bytearray(encode_image(np.zeros((4, 4, 3), np.uint8), ".png"))
+    payload[16:24] = (60000).to_bytes(4, "big") * 2  # width and height
+    payload[29:33] = zlib.crc32(payload[12:29]).to_bytes(4, "big")
+    path.write_bytes(payload)
+    with pytest.raises(MediaError, match=r"huge.png: not a readable picture"):
         read_image(path)
 
 

@@ -130,6 +130,12 @@ def test_unique_names_number_repetitions_also_where_case_differs() -> None:
     assert unique_names(["a", "A", "a", "a_2"]) == ["a", "A_2", "a_3", "a_2_2"]
 
 
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = [_row(f"{'长' * 80}{end} 1 None 0 {'音' * 80}.wav None 0 None").clip().name for end in "ab"]
+    assert names[0] != names[1]
+    assert all(len(name.encode()) <= 255 for name in names)
+
+
 def test_clip_name_is_safe_for_file_systems() -> None:
     clip = _row('"x/a:b*c" 1 "y/.." 1 "v?.wav" None 0 None').clip()
     assert clip.name == "id_a_b_c_pose_.._audio_v_"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from data.audio import load_audio, log_mel
+from data.metadata import TestClip
 from tests.conftest import Workspace, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
 
@@ -187,19 +188,127 @@ def test_resume_makes_only_what_is_missing_or_broken(workspace: Workspace) -> No
     assert kept.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("change", ["seed", "audio", "weights"])
+def _touch_weights(workspace: Workspace, row: list[str]) -> list[str]:
+    os.utime((workspace.root / "checkpoints" / "tiny" / "latest_net_G.pth").resolve())
+    return []
+
+
+def _other_sound(workspace: Workspace, row: list[str]) -> list[str]:
+    write_wav(workspace.misc / "Audio_Source" / "a.wav", voice(0.5, seed=9))
+    return []
+
+
+def _fewer_poses(workspace: Workspace, row: list[str]) -> list[str]:
+    row[3] = "3"
+    return []
+
+
+def _mouth_for_pose(workspace: Workspace, row: list[str]) -> list[str]:
+    row[5:7] = row[2:4]
+    row[2:4] = ["None", "0"]
+    return []
+
+
+CHANGES = {
+    "weights": _touch_weights,
+    "sound": _other_sound,
+    "pose count": _fewer_poses,
+    "role of a folder": _mouth_for_pose,
+    "seed": lambda workspace, row: ["--seed", "4"],
+    "noise": lambda workspace, row: ["--noise", "none"],
+    "timing": lambda workspace, row: ["--published_timing"],
+    "precision": lambda workspace, row: ["--precision", "bf16"],
+    "crop": lambda workspace, row: ["--crop_len", "20"],
+    "number of references": lambda workspace, row: ["--num_inputs", "2"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_resume_starts_anew_when_anything_has_changed(workspace: Workspace, change: str) -> None:
-    workspace.write_csv(workspace.add_inputs())
+    row = workspace.add_inputs()
+    workspace.write_csv(row)
     workspace.run("--driving_pose")
-    flags = []
-    if change == "seed":
-        flags = ["--seed", "4"]
-    elif change == "audio":
-        write_wav(workspace.misc / "Audio_Source" / "a.wav", voice(0.5, seed=9))
-    else:
-        os.utime((workspace.root / "checkpoints" / "tiny" / "latest_net_G.pth").resolve())
-    workspace.run("--driving_pose", "--resume", *flags)
+    flags = CHANGES[change](workspace, row)
+    workspace.write_csv(row)
+    assert workspace.run("--driving_pose", "--resume", *flags) == 0
     assert workspace.report()[0]["frames_reused"] == 0
+
+
+def test_resume_keeps_frames_when_only_the_way_of_working_changes(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    workspace.write_csv(row)
+    workspace.run("--driving_pose")
+    flags = ["--batchSize", "3", "--nThreads", "1", "--list_end", "1", "--gen_video", "--labels"]
+    assert workspace.run("--driving_pose", "--resume", *flags) == 0
+    assert workspace.report()[0]["frames_reused"] == 13
+
+
+def test_identity_and_each_pose_frame_are_encoded_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.av_model import AvModel
+
+    seen = {"encode_identity": 0, "encode_pose": 0}
+
+    def counting(name: str) -> Callable[..., object]:
+        original = getattr(AvModel, name)
+
+        def wrapper(self: AvModel, images: object, *rest: object, **named: object) -> object:
+            seen[name] += len(images)  # type: ignore[arg-type]
+            return original(self, images, *rest, **named)
+
+        return wrapper
+
+    for name in seen:
+        monkeypatch.setattr(AvModel, name, counting(name))
+    workspace.write_csv(workspace.add_inputs(seconds=0.8, pose_frames=5))
+    assert workspace.run("--driving_pose", "--batchSize", "3") == 0
+    assert seen == {"encode_identity": 1, "encode_pose": 5}
+
+
+def test_videos_of_an_earlier_run_do_not_stay_beside_new_frames(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--driving_pose", "--gen_video")
+    workspace.run()
+    names = sorted(p.name for p in (workspace.results / NAME).iterdir())
+    assert names == ["G_Fix_Pose_", "Input_", "clip.json"]
+
+
+def test_networks_that_give_nan_fail_the_row(workspace: Workspace) -> None:
+    from tests.conftest import write_tiny_model
+    from util.checkpoint import read_state_dict, save_state_dict
+
+    directory = workspace.root / "checkpoints" / "tiny"
+    directory.unlink()
+    write_tiny_model(directory)
+    state = {k: v.clone() for k, v in read_state_dict(directory / "latest_net_E.pth").items()}
+    state["headpose_embed.1.bias"][0] = float("nan")
+    save_state_dict(state, directory / "latest_net_E.pth")
+    workspace.write_csv(workspace.add_inputs())
+    assert workspace.run() == 1
+    assert "frame 0: the networks gave NaN or infinity" in workspace.report()[0]["error"]
+
+
+def test_mistake_of_ours_costs_one_row_only(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scripts import inference
+
+    original = inference.columns_of
+
+    def fails_for_a(config: object, clip: TestClip) -> list[str]:
+        if clip.audio.stem == "a":
+            raise KeyError("oops")
+        return original(config, clip)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inference, "columns_of", fails_for_a)
+    workspace.write_csv(workspace.add_inputs("a"), workspace.add_inputs("b"))
+    assert workspace.run() == 1
+    first, second = workspace.report()
+    assert "unexpected KeyError" in first["error"]
+    assert second["status"] == "done"
+
+
+def test_dangling_link_beside_the_frames_does_no_harm(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    (workspace.misc / "Input" / "a" / "notes").symlink_to("nowhere")
+    assert workspace.run() == 0
 
 
 def test_rows_are_selected_by_position_and_keep_their_names(workspace: Workspace) -> None:
@@ -288,6 +397,9 @@ BAD_ROWS = {
     "spectrogram is text": (_write("misc/Audio_Source/s.npy", b"text"), None),
     "spectrogram of wrong shape": (_spectrogram(np.zeros((57, 40), np.float32)), "must be a float array (bins, 80)"),
     "spectrogram of wrong length": (_spectrogram(np.zeros((99, 80), np.float32)), "it belongs to another file"),
+    "spectrogram out of range": (_spectrogram(np.full((57, 80), 2, np.float32)), "must lie in [0, 1]"),
+    "spectrogram of NaN": (_spectrogram(np.full((57, 80), np.nan, np.float32)), "must lie in [0, 1]"),
+    "name too long for the disk": (_set(0, "x" * 300), "no such folder of frames"),
     "spectrogram of objects": (_spectrogram(np.array([{"a": 1}])), "not a readable .npy spectrogram"),
 }
 
@@ -424,6 +536,28 @@ def test_torchrun_shares_rows_and_writes_one_report(workspace: Workspace) -> Non
     assert [(r["name"][3], r["status"]) for r in workspace.report()] == [("a", "done"), ("b", "failed"), ("c", "done")]
     assert "2 of 3 rows done" in done.stdout
     assert len(list((workspace.results / "id_c_pose_c_audio_c" / "G_Fix_Pose_").iterdir())) == 8
+
+
+def test_interrupted_torchrun_writes_a_report_of_what_is_done(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs("a", seconds=0.3), workspace.add_inputs("b", seconds=240.0))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "test.py"),
+        "--name", "tiny", "--checkpoints_dir", "checkpoints", "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=workspace.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    part = workspace.results / "report.0.json"
+    while not (part.exists() and list(workspace.results.glob("id_b*/G_Fix_Pose_/G_Fix_Pose_9.jpg"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=90)
+    assert process.returncode != 0
+    statuses = [json.loads((workspace.results / f"report.{rank}.json").read_text())["rows"] for rank in range(2)]
+    assert [(r["name"][3], r["status"]) for rows in statuses for r in rows] == [("a", "done"), ("b", "interrupted")]
 
 
 def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Workspace) -> None:

@@ -104,7 +104,7 @@ def test_bf16_is_close_to_fp32(tiny_model: Path, model: AvModel, inputs: dict[st
         mouth, pose = candidate.encode_speech(inputs["mel"]), candidate.encode_pose(inputs["pose"])
         images.append(candidate.generate(identity, mouth, pose))
     assert images[1].dtype == torch.float32
-    assert (images[0] - images[1]).abs().mean() < 0.02
+    assert 1e-5 < (images[0] - images[1]).abs().mean() < 0.02
 
 
 def test_inference_changes_no_weight(model: AvModel) -> None:
@@ -134,6 +134,10 @@ def test_gpu_without_cuda_falls_back_with_one_warning(
 def test_ranks_take_the_gpus_in_turn(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [select_device((0, 1), rank).index for rank in range(3)] == [0, 1, 0]
+    assert [select_device((0, 1), rank, several=True).index for rank in range(3)] == [0, 1, 0]
+    assert [select_device((0,), rank, several=True).index for rank in range(3)] == [0, 1, 0]
+    assert caplog.text == ""
     assert select_device((5,)).index == 0
     assert "only 2 GPUs" in caplog.text
+    assert select_device((1, 0)).index == 1
+    assert "one process uses one GPU, 1; for all of them: torchrun" in caplog.text

@@ -43,6 +43,19 @@ def test_modulated_convolution_equals_textbook_form(upsample: bool, demodulate: 
     assert torch.allclose(layer(x, style), _textbook_modulated(layer, x, style), atol=1e-6)
 
 
+def test_demodulation_stays_in_single_precision_under_autocast() -> None:
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(16, 8, 3, 5)
+    with torch.no_grad():
+        layer.modulation.bias.fill_(1e-4)  # squares are nothing in half precision
+        layer.modulation.weight.zero_()
+    x, style = torch.randn(2, 16, 7, 7), torch.randn(2, 5)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
+        half = layer(x, style).float()
+    with torch.no_grad():
+        assert (half - layer(x, style)).abs().max() < 0.02
+
+
 def test_gradients_of_modulated_convolution_equal_textbook_form() -> None:
     torch.manual_seed(0)
     layer = ModulatedConv2d(6, 8, 3, 5, upsample=True).double()

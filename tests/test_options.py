@@ -113,6 +113,10 @@ def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pyte
         ('{"widht": 3}', "unknown size 'widht'"),
         ('{"crop_size": 230}', "--crop_size must be"),
         ('{"identity_layers": 3}', "network.json"),
+        ('{"num_classes": "4"}', "num_classes must be whole numbers above 0, got '4'"),
+        ('{"generator_input_channels": 0}', "generator_input_channels must be whole numbers above 0"),
+        ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for crop_size 224, got 2"),
+        ('{"audio_layers": [1, 1]}', "must have 4 entries each"),
     ],
 )
 def test_broken_network_json_raises_checkpoint_error(tmp_path: Path, text: str, message: str) -> None:
@@ -155,7 +159,12 @@ def test_options_file_is_found_beside_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("nonsense", "not a readable JSON file"), ("[1]", "one JSON object"), ('{"sead": 1}', "unknown option 'sead'")],
+    [
+        ("nonsense", "not a readable JSON file"),
+        ("[1]", "one JSON object"),
+        ('{"sead": 1}', "unknown option 'sead'"),
+        ('{"gen_video": "false"}', "gen_video must be true or false, got 'false'"),
+    ],
 )
 def test_bad_options_file_raises_option_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "o.json").write_text(text)
@@ -168,6 +177,21 @@ def test_missing_options_file_raises_option_error(tmp_path: Path) -> None:
         _config("--load_from_opt_file", str(tmp_path / "gone.json"))
     with pytest.raises(OptionError, match=r"holds no opt.json, options.json or opt.pkl"):
         _config("--checkpoints_dir", str(tmp_path), "--load_from_opt_file")
+
+
+def test_options_file_may_hold_flags_without_meaning(tmp_path: Path) -> None:
+    (tmp_path / "o.json").write_text('{"generate_interval": 1, "noise_pose": true, "seed": 3}')
+    assert _config("--load_from_opt_file", str(tmp_path / "o.json")).seed == 3
+
+
+def test_crop_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(OptionError, match="--crop_len must be less than 112, got 112"):
+        _config("--crop_len", "112")
+
+
+def test_labels_without_video_are_said_to_do_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    _config("--labels")
+    assert "--labels has no effect without --gen_video" in caplog.text
 
 
 def test_value_of_wrong_kind_in_options_file_is_refused(tmp_path: Path) -> None:

@@ -126,9 +126,40 @@ def test_broken_frame_fails_and_leaves_no_video(tmp_path: Path) -> None:
 
 def test_missing_sound_fails_with_its_name(tmp_path: Path) -> None:
     folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
-    with pytest.raises(MediaError, match=r"avconcat.mp4: adding the sound of .*gone.wav: ffmpeg failed"):
+    with pytest.raises(MediaError, match=r"gone.wav: no such file"):
         concat_videos.concat(folder, tmp_path / "gone.wav")
-    assert not (folder / "avconcat.mp4").exists()
+    with pytest.raises(MediaError, match=r"G_Pose_Driven_0.jpg: holds no sound"):
+        concat_videos.concat(folder, folder / "G_Pose_Driven_" / "G_Pose_Driven_0.jpg")
+    assert not list(folder.glob("*.mp4"))  # noticed before anything is encoded
+
+
+def test_missing_and_empty_columns_are_said_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5, "Pose_Source_": 5}, 0.2)
+    note = json.loads((folder / "clip.json").read_text())
+    columns = ["Input_", "G_Pose_Driven_", "Pose_Source_", "Mouth_Source_"]
+    (folder / "clip.json").write_text(json.dumps({**note, "columns": columns}))
+    (folder / "Mouth_Source_").mkdir()
+    assert concat_videos.main([str(folder)]) == 0
+    said = capsys.readouterr().err
+    assert "column Input_ is missing, the videos are made without it" in said
+    assert "column Mouth_Source_ is missing" in said
+    assert _decoded(folder / "concat.mp4")[0].shape == (64, 128)
+
+
+def test_interrupted_concat_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(concat_videos, "run_ffmpeg_to", interrupt)
+    assert concat_videos.main([str(folder)]) == 130
+
+
+def test_relative_folder_with_a_colon_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = _result(tmp_path / "run:1", {"G_Pose_Driven_": 5}, 0.2)
+    monkeypatch.chdir(tmp_path)
+    assert concat_videos.main([str(folder.relative_to(tmp_path))]) == 0
 
 
 def test_sound_much_shorter_than_the_picture_is_an_error(tmp_path: Path) -> None:
@@ -136,6 +167,9 @@ def test_sound_much_shorter_than_the_picture_is_an_error(tmp_path: Path) -> None
     with pytest.raises(MediaError, match=r"0.5\d* s of sound beside 2.000 s of picture"):
         concat_videos.concat(folder, tmp_path / "völce.wav")
     assert not (folder / "avconcat.mp4").exists()
+    write_wav(tmp_path / "bit_short.wav", voice(1.9))
+    with pytest.raises(MediaError, match=r"s of sound beside 2.000 s of picture"):
+        concat_videos.concat(folder, tmp_path / "bit_short.wav")
 
 
 def test_unwritable_folder_fails_with_a_message(tmp_path: Path) -> None:

@@ -130,9 +130,16 @@ def test_weights_of_another_network_are_called_that(tmp_path: Path) -> None:
 def test_missing_file_names_the_command_that_gets_it(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"gone.pth: no such file; fetch the published weights .*: python scripts/download_checkpoints.py",
+        match=r"gone.pth: no such file; fetch the published weights .*python.* scripts/download_checkpoints.py",
     ):
         read_state_dict(tmp_path / "gone.pth")
+
+
+def test_unpickler_stumbling_over_damage_raises_checkpoint_error(tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    path.write_bytes(b"\x80\x02.")
+    with pytest.raises(CheckpointError, match=r"odd.pth: truncated or not a torch file"):
+        read_state_dict(path)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -20])
@@ -147,7 +154,7 @@ def test_truncated_file_raises_checkpoint_error(tmp_path: Path, keep: int) -> No
 def test_web_page_saved_as_weights_raises_checkpoint_error(tmp_path: Path) -> None:
     path = tmp_path / "page.pth"
     path.write_text("<!DOCTYPE html><html>quota exceeded</html>")
-    with pytest.raises(CheckpointError, match=r"page.pth: (truncated or not a torch file|refused)"):
+    with pytest.raises(CheckpointError, match=r"page.pth: a text \(a web page or a git-lfs pointer\), not weights"):
         read_state_dict(path)
 
 

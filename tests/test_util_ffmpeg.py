@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import voice, write_frames, write_wav
 from util.errors import MediaError
-from util.ffmpeg import decode_audio, probe, protocol_free, run_ffmpeg
+from util.ffmpeg import decode_audio, probe, protocol_free, run_ffmpeg, run_ffmpeg_fed
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,49 @@ def test_odd_file_names_are_not_read_as_flags_protocols_or_patterns(tmp_path: Pa
 def test_run_ffmpeg_failure_carries_what_was_done_and_the_last_lines(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"copying the sky: ffmpeg failed: .*No such file"):
         run_ffmpeg(["-i", tmp_path / "gone.mp4", tmp_path / "out.mp4"], "copying the sky")
+
+
+RAW = ["-f", "rawvideo", "-pix_fmt", "gray", "-video_size", "64x64", "-framerate", "25", "-i", "pipe:0"]
+
+
+def test_run_ffmpeg_fed_passes_every_chunk_on(tmp_path: Path) -> None:
+    run_ffmpeg_fed([*RAW, tmp_path / "out.mp4"], (bytes(64 * 64) for _ in range(7)), "encoding")
+    assert probe(tmp_path / "out.mp4").video_frames == 7
+
+
+def test_run_ffmpeg_fed_stops_when_ffmpeg_gives_up(tmp_path: Path) -> None:
+    asked = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal asked
+        while asked < 100_000:
+            asked += 1
+            yield bytes(64 * 64)
+
+    with pytest.raises(MediaError, match=r"encoding: ffmpeg failed: .*No such file"):
+        run_ffmpeg_fed([*RAW, tmp_path / "gone" / "out.mp4"], endless(), "encoding")
+    assert asked < 100_000
+
+
+def test_run_ffmpeg_fed_ends_ffmpeg_when_the_chunks_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def remembered(*args: Any, **options: Any) -> subprocess.Popen:
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    def broken() -> Iterator[bytes]:
+        yield bytes(64 * 64)
+        raise MediaError("frame 1 is damaged")
+
+    monkeypatch.setattr(subprocess, "Popen", remembered)
+    with pytest.raises(MediaError, match="frame 1 is damaged"):
+        run_ffmpeg_fed([*RAW, tmp_path / "out.mp4"], broken(), "encoding")
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+def test_run_ffmpeg_fed_without_ffmpeg_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("util.ffmpeg.ffmpeg_path", lambda: "/gone/ffmpeg")
+    with pytest.raises(MediaError, match="encoding: /gone/ffmpeg cannot be started: No such file"):
+        run_ffmpeg_fed(RAW, [], "encoding")

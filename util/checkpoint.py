@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,13 @@ from util.files import atomic_path
 logger = logging.getLogger(__name__)
 
 _PARALLEL_PREFIX = "module."
-_HOW_TO_GET = "fetch the published weights and samples with: python scripts/download_checkpoints.py --samples"
+
+
+def _how_to_get() -> str:
+    """The command for this very Python, which has the packages, whatever `python` is in the shell."""
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return f"fetch the published weights and samples with: {shown} scripts/download_checkpoints.py --samples"
 
 
 def network_path(directory: Path, epoch: str, letter: str) -> Path:
@@ -39,7 +46,7 @@ def require_networks(directory: Path, epoch: str, letters: Sequence[str]) -> Non
     names = ", ".join(path.name for path in missing)
     others = sorted({path.name.split("_net_")[0] for path in directory.glob("*_net_*.pth")} - {epoch})
     hint = f"; there are weights of epoch {', '.join(others)}: choose with --which_epoch" if others else ""
-    raise CheckpointError(f"{directory}: missing weights {names}{hint}; {_HOW_TO_GET}")
+    raise CheckpointError(f"{directory}: missing weights {names}{hint}; {_how_to_get()}")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -51,12 +58,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: missing, truncated, not a torch file, or anything but names and tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; {_HOW_TO_GET}")
+        raise CheckpointError(f"{path}: no such file; {_how_to_get()}")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if start.startswith((b"<", b"version https://git-lfs")):
+        raise CheckpointError(f"{path}: a text (a web page or a git-lfs pointer), not weights; {_how_to_get()}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged files make the unpickler raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: truncated or not a torch file ({reason}); fetch or copy it again") from error
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):

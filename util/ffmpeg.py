@@ -6,12 +6,13 @@ PyAV, because that package brings no ffprobe.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -40,15 +41,23 @@ class MediaInfo:
 @functools.cache
 def ffmpeg_path() -> str:
     """Path of an ffmpeg binary. Raises MediaError when there is none."""
-    chosen = os.environ.get("PCAVS_FFMPEG") or shutil.which("ffmpeg")
-    if chosen:
-        return chosen
+    chosen = os.environ.get("PCAVS_FFMPEG")
+    system = shutil.which("ffmpeg")
+    if chosen or (system and _has_h264(system)):
+        return chosen or str(system)
     try:
         import imageio_ffmpeg
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
-        raise MediaError("no ffmpeg found: install ffmpeg, or `pip install imageio-ffmpeg`") from error
+        why = f"{system} has no H.264 encoder" if system else "no ffmpeg found"
+        raise MediaError(f"{why}: install ffmpeg with libx264, or `pip install imageio-ffmpeg`") from error
+
+
+def _has_h264(binary: str) -> bool:
+    """Some distributions build ffmpeg without libx264."""
+    listed = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, check=False)
+    return b" libx264 " in listed.stdout
 
 
 def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> bytes:
@@ -132,6 +141,40 @@ def run_ffmpeg_long(
     return last_lines(text) if text.strip() else ""
 
 
+def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
+    """Runs ffmpeg with `chunks` as its standard input, each passed on before the next one is asked for.
+
+    Args:
+        arguments, doing: as in `run_ffmpeg`; the input is `pipe:0`.
+
+    Raises:
+        MediaError: with the last lines ffmpeg printed. Whatever is raised, also by `chunks`, ffmpeg has ended before.
+    """
+    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints)
+        except OSError as error:
+            raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
+        assert process.stdin is not None
+        try:
+            # a broken pipe: ffmpeg has given up, and says why
+            with contextlib.suppress(BrokenPipeError):
+                for chunk in chunks:
+                    process.stdin.write(chunk)
+                process.stdin.close()
+            process.wait()
+        finally:
+            process.kill()  # Ctrl-C, or an error of `chunks`: nothing may write behind our back
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+        complaints.seek(0)
+        text = complaints.read()
+    if process.returncode != 0:
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(text)}")
+
+
 def last_lines(stderr: bytes, count: int = _ERROR_LINES) -> str:
     """The last lines of a program's error output as one line of text."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -150,7 +193,7 @@ def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
         MediaError: the file is missing, empty, or holds no sound ffmpeg can read.
     """
     source = Path(path)
-    if not source.is_file():
+    if not os.path.isfile(source):  # pathlib raises for names no disk can hold
         raise MediaError(f"{source}: no such audio file")
     if source.stat().st_size == 0:
         raise MediaError(f"{source}: the file is empty (0 bytes)")
@@ -178,7 +221,7 @@ def probe(path: str | Path) -> MediaInfo:
     if not source.is_file():
         raise MediaError(f"{source}: no such file")
     try:
-        with av.open(str(source)) as container:
+        with av.open(protocol_free(source)) as container:
             video = container.streams.video[0] if container.streams.video else None
             audio = container.streams.audio[0] if container.streams.audio else None
             spans: dict[int, list[Fraction]] = {}

@@ -129,8 +129,9 @@ class ModulatedConv2d(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=self.padding)
         if self.demodulate:
-            energy = weight.float().square().sum(dim=(2, 3))  # (out, in)
-            factor = torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
+            with torch.autocast(x.device.type, enabled=False):  # 1e-8 is nothing in half precision
+                energy = weight.float().square().sum(dim=(2, 3))  # (out, in)
+                factor = torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
             x = x * factor[:, :, None, None].to(x.dtype)
         return x
 
