@@ -1,0 +1,404 @@
+"""Any picture, clip or recording, told by its content, as frames at 25 fps and 16 kHz sound; times in seconds.
+
+Sound and picture stay in step: instant 0 of a file is when the first of its two streams starts, and both frame 0 and
+sample 0 belong to it. So late sound gets silence in front, a late picture repeats its first frame, and nothing is lost.
+A file means the same instant 0 whatever it is used for: pose frames and sound of one clip fit, prepared apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import wave
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.frame_source import open_source
+from data.frames import encode_image, is_whole, list_frames, read_image
+from options.config import AudioConfig, DataConfig
+from util.errors import MediaError
+from util.ffmpeg import protocol_free, run_ffmpeg_long
+from util.files import write_bytes
+
+MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
+FPS = DataConfig().fps
+PICTURES = ("folder", "picture", "animation", "clip")  # kinds that have frames
+# ffmpeg reads text as a film of a terminal, and play lists as the files they name
+_NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
+_SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
+_SEEK_MARGIN_S = 2.0
+_WAV_BYTES_PER_S = 2 * AudioConfig().sample_rate_hz
+_JPEG_START = b"\xff\xd8\xff"
+_EXIF_ORIENTATION = 0x0112
+_UNTIMED_PICTURE_S = 0.1  # how long browsers show an animation's picture of 10 ms or less
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The part of a source to take, counted from its instant 0; None: to the end."""
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """True when nothing is cut off."""
+        return self.start_s == 0 and self.duration_s is None
+
+    @property
+    def num_frames(self) -> int | None:
+        """The most frames the part can have."""
+        return None if self.duration_s is None else max(1, round(self.duration_s * FPS))
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a file or folder is."""
+
+    path: Path
+    kind: str  # one of PICTURES, or sound
+    has_sound: bool = False
+    is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
+    origin_s: float = 0.0  # the file's own time at our instant 0
+    length_s: float = 0.0  # by the file's header; 0: it does not say
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there are pictures in it."""
+        return self.kind in PICTURES
+
+
+def inspect(path: str | Path) -> Media:
+    """Tells by its content, not its suffix, what a source is.
+
+    Raises:
+        MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
+    """
+    source = Path(path)
+    try:
+        if source.is_dir():
+            open_source(source)
+            return Media(source, "folder")
+        if not source.exists():
+            raise MediaError(f"{source}: no such file or folder")
+        if not source.is_file():
+            raise MediaError(f"{source}: is neither a file nor a folder")
+        if source.stat().st_size == 0:
+            raise MediaError(f"{source}: the file is empty (0 bytes)")
+        with source.open("rb"):
+            pass
+    except OSError as error:
+        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
+    if cv2.haveImageReader(str(source)):
+        return Media(source, "animation" if _is_animated(source) else "picture")
+    return _inspect_streams(source)
+
+
+def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
+    """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels.
+
+    A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
+    by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
+    one frame whatever the cut.
+
+    Args:
+        folder: an empty one.
+
+    Returns:
+        how many frames.
+
+    Raises:
+        MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
+    """
+    extract: dict[str, Callable[[Media, Path, Cut], None]] = {
+        "folder": _copy_folder,
+        "picture": _copy_picture,
+        "animation": _unroll_animation,
+        "clip": _extract_clip,
+    }
+    if media.kind not in extract:
+        raise MediaError(f"{media.path}: holds sound but no pictures")
+    extract[media.kind](media, folder, cut)
+    try:
+        count = len(list_frames(folder))
+    except MediaError as error:
+        raise MediaError(_nothing("picture", media, cut)) from error
+    if not is_whole(folder / f"{count - 1:06d}.jpg"):
+        raise MediaError(f"{media.path}: its last frame could not be written completely; is the disk full?")
+    return count
+
+
+def count_ready_frames(folder: Path) -> int:
+    """How many frames a folder holds that can be used as it is; 0 if they must be renumbered.
+
+    Raises:
+        MediaError: frames of two sizes.
+    """
+    try:
+        frames = list_frames(folder)
+    except MediaError:
+        return 0
+    first = None
+    for path in frames:
+        with _pillow(path, path) as opened:  # reads the head of the file only
+            size = opened.size if opened is not None else read_image(path).shape[1::-1]
+        first = first or (path, size)
+        if size != first[1]:
+            sizes = f"{size[0]}x{size[1]}, {first[0].name} is {first[1][0]}x{first[1][1]}"
+            raise MediaError(f"{path}: is {sizes}; the frames of a clip must have one size")
+    return len(frames)
+
+
+def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
+    """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps in it become silence.
+
+    Returns:
+        how many samples.
+
+    Raises:
+        MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
+    """
+    if not media.has_sound:
+        hint = "a video without sound" if media.kind == "clip" else f"a {media.kind}, it has no sound"
+        raise MediaError(f"{media.path}: is {hint}; give a recording or a video with sound")
+    config = AudioConfig()
+    rate = config.sample_rate_hz
+    end = f":end={cut.duration_s:.6f}" if cut.duration_s is not None else ""
+    filters = [
+        f"asetpts=PTS-round({media.origin_s + cut.start_s:.6f}/TB)",
+        f"atrim=start=0{end}",
+        f"aresample={rate}:async=1:first_pts=0",  # silence before the first sample and in gaps
+    ]
+    arguments = ["-copyts", "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
+    output = ["-ac", "1", "-c:a", "pcm_s16le", "-map_metadata", "-1", "-fflags", "+bitexact", "-f", "wav"]
+    _run(media, "sound", [*arguments, *output, protocol_free(wav)], _expected_s(media, cut))
+    try:
+        with wave.open(str(wav), "rb") as written:
+            samples = written.getnframes()
+    except (OSError, EOFError, wave.Error) as error:
+        raise MediaError(f"{media.path}: its sound could not be written as WAV: {error}") from error
+    if samples == 0:
+        raise MediaError(_nothing("sound", media, cut))
+    shortest = config.bins_per_window * config.hop_length
+    if samples < shortest:
+        raise MediaError(
+            f"{media.path}: only {samples / rate:.3f} s of sound; at least {shortest / rate:.1f} s are needed"
+        )
+    return samples
+
+
+def _inspect_streams(path: Path) -> Media:
+    import av
+
+    try:
+        with av.open(protocol_free(path), metadata_errors="replace") as container:
+            if container.format.name.split(",")[0] in _NO_RECORDINGS:
+                raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
+            video = next((s for s in container.streams.video if not _is_cover(s)), None)
+            audio = next(iter(container.streams.audio), None)
+            streams = [stream for stream in (video, audio) if stream is not None]
+            if not streams:
+                raise MediaError(f"{path}: holds neither pictures nor sound")
+            starts = _first_times(container, streams)
+            if not starts:
+                raise MediaError(f"{path}: damaged: not one picture or sound in it can be decoded")
+            seen = video is not None and video.index in starts
+            if seen and video is not None:
+                _check_side(path, video.codec_context.width, video.codec_context.height)
+            return Media(
+                path,
+                kind="clip" if seen else "sound",
+                has_sound=audio is not None and audio.index in starts,
+                is_plain_wav=not seen and container.format.name == "wav" and _is_plain(audio),
+                origin_s=min(starts.values()),
+                length_s=(container.duration or 0) / av.time_base,
+            )
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path}: not a readable picture, video or recording: {reason}") from error
+
+
+def _is_cover(stream: Any) -> bool:
+    """An album cover is a video stream of one picture."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _is_plain(audio: Any) -> bool:
+    context = audio.codec_context
+    rate = AudioConfig().sample_rate_hz
+    return (context.name, context.sample_rate, context.channels) == ("pcm_s16le", rate, 1)
+
+
+def _first_times(container: Any, streams: list[Any]) -> dict[int, float]:
+    """Stream number -> time of the first picture or sample that can be decoded."""
+    import av
+
+    times: dict[int, float] = {}
+    for packet in container.demux(streams):
+        if packet.stream.index in times:
+            continue
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue  # what follows may be whole
+        if frames:
+            times[packet.stream.index] = float(frames[0].time or 0)
+        if len(times) == len(streams):
+            break
+    return times
+
+
+def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
+    origin_us = round((media.origin_s + cut.start_s) * 1e6)
+    seek: list[str] = []
+    if cut.start_s > _SEEK_FROM_S:
+        # to the key picture before; not "accurate", which would drop the picture that is on screen at the start
+        seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{origin_us / 1e6 - _SEEK_MARGIN_S:.3f}"]
+    filters = [
+        "settb=1/1000000",
+        f"setpts=PTS-({origin_us})",
+        f"fps=fps={FPS}:start_time=0:round=near",
+        # square pixels; a JPEG means BT.601 in full range whatever the video has
+        "scale=w=round(iw*sar):h=ih:out_range=full:out_color_matrix=bt601",
+        "setsar=1",
+        "format=yuvj420p",
+    ]
+    arguments = [
+        # without -reinit_filter 0 a change of size within the clip would start the clock of `fps` anew
+        "-copyts", *seek, "-reinit_filter", "0", "-i", protocol_free(media.path), "-map", "0:V:0",
+        "-vf", ",".join(filters), "-q:v", "2", "-start_number", "0",
+        *(["-frames:v", str(cut.num_frames)] if cut.num_frames is not None else []),
+    ]  # fmt: skip
+    pattern = protocol_free(str(folder).replace("%", "%%")) + "/%06d.jpg"
+    _run(media, "frames", [*arguments, "-f", "image2", pattern], _expected_s(media, cut))
+
+
+def _expected_s(media: Media, cut: Cut) -> float:
+    rest = max(0.0, media.length_s - cut.start_s)
+    return rest if cut.duration_s is None else min(cut.duration_s, rest or cut.duration_s)
+
+
+def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> None:
+    """Runs ffmpeg with a bar in seconds of the clip; damage that it could pass over is a warning."""
+    with _bar(media.path, what, round(expected_s, 1) or None, "s") as bar:
+
+        def advance(report: Mapping[str, int]) -> None:
+            done_s = report.get("frame", 0) / FPS or report.get("total_size", 0) / _WAV_BYTES_PER_S
+            bar.update(round(min(done_s, bar.total or done_s) - bar.n, 2))
+
+        complaint = run_ffmpeg_long(arguments, f"{media.path}: reading its {what}", advance)
+    if complaint:
+        _log.warning("%s: damaged, parts of its %s may be missing or wrong: %s", media.path, what, complaint)
+
+
+@contextmanager
+def _bar(path: Path, what: str, total: float | None, unit: str) -> Iterator[Any]:
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}]"
+    name = path.name if len(path.name) <= 30 else path.name[:29] + "…"
+    with tqdm(total=total, desc=f"{name}: {what}", unit=unit, bar_format=layout if total else None) as bar:
+        yield bar
+
+
+def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
+    source = open_source(media.path)
+    first = round(cut.start_s * FPS)
+    last = None if cut.num_frames is None else first + cut.num_frames
+    files = source.files[first:last]
+    if not files:
+        raise MediaError(_nothing("picture", dataclasses.replace(media, length_s=len(source.files) / FPS), cut))
+    pictures = dataclasses.replace(source, files=files).frames()  # complains when two sizes are mixed
+    with _bar(media.path, "frames", len(files), "frame") as bar:
+        for number, (path, (_, image)) in enumerate(zip(files, pictures, strict=True)):
+            write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
+            bar.update()
+
+
+def _copy_picture(media: Media, folder: Path, cut: Cut) -> None:  # noqa: ARG001
+    write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
+
+
+def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
+    """A picture file as JPEG: its own bytes if they are an upright one, else `image`, which was read from it."""
+    _check_side(path, image.shape[1], image.shape[0])
+    payload = path.read_bytes()
+    with _pillow(path, io.BytesIO(payload)) as opened:
+        if opened is not None:
+            opened.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a small decoding that still reads the file to its end
+            opened.load()
+            upright = opened.getexif().get(_EXIF_ORIENTATION, 1) == 1
+            if upright and payload.startswith(_JPEG_START) and payload.endswith(b"\xff\xd9"):
+                return payload
+    return encode_image(image)
+
+
+def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
+    from PIL import ImageSequence
+
+    clock_s, written = -cut.start_s, 0
+    with _pillow(media.path, media.path) as opened, _bar(media.path, "frames", None, "frame") as bar:
+        for picture in ImageSequence.Iterator(opened):
+            picture.load()  # only then WebP tells the time
+            stays_s = float(picture.info.get("duration") or 0) / 1000
+            clock_s += stays_s if stays_s > 0.01 else _UNTIMED_PICTURE_S
+            # up to the frame whose start is nearest to the next picture's, as for clips
+            end = int(clock_s * FPS + 0.5) if clock_s > 0 else 0
+            end = end if cut.num_frames is None else min(end, cut.num_frames)
+            if end > written:
+                image = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+                _check_side(media.path, image.shape[1], image.shape[0])
+                payload = encode_image(image)
+            for number in range(written, end):
+                write_bytes(folder / f"{number:06d}.jpg", payload)
+                bar.update()
+            written = max(written, end)
+
+
+@contextmanager
+def _pillow(path: Path, file: Any) -> Iterator[Any]:
+    """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's alarm threshold
+    try:
+        opened = Image.open(file)
+    except UnidentifiedImageError:
+        yield None
+        return
+    try:
+        with opened:
+            yield opened
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise MediaError(f"{path}: the picture is damaged: {error}") from error
+
+
+def _is_animated(path: Path) -> bool:
+    with _pillow(path, path) as opened:
+        # other formats with several pictures hold a photo and its extras, not a film
+        return opened is not None and opened.format in ("GIF", "WEBP", "PNG") and getattr(opened, "is_animated", False)
+
+
+def _check_side(path: Path, width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise MediaError(
+            f"{path}: its pictures are {width}x{height} pixels, too small to show a face; {MIN_SIDE} are the least, "
+            "224 and more are wanted"
+        )
+
+
+def _nothing(what: str, media: Media, cut: Cut) -> str:
+    if cut.is_everything:
+        return f"{media.path}: damaged: not one {what} in it can be decoded"
+    length = f"; it is {media.length_s:.2f} s long" if media.length_s else ""
+    return f"{media.path}: has no {what} in the part from --start {cut.start_s:g} s on{length}"
