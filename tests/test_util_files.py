@@ -24,6 +24,13 @@ def test_atomic_path_replaces_only_at_the_end(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_atomic_path_takes_the_longest_names_a_disk_does(tmp_path: Path) -> None:
+    target = tmp_path / ("长" * 83 + ".jpg")
+    with atomic_path(target) as temporary:
+        temporary.write_text("x")
+    assert target.read_text() == "x"
+
+
 def test_atomic_path_leaves_nothing_behind_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")

@@ -20,7 +20,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The suffix is kept, because tools such as ffmpeg choose the format by it.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.stem[:100]}.{os.getpid()}.part{final.suffix}")
+    stem = final.stem.encode()[:100].decode(errors="ignore")  # names may have 255 bytes
+    temporary = final.with_name(f".{stem}.{os.getpid()}.part{final.suffix}")
     try:
         yield temporary
         os.replace(temporary, final)
