@@ -75,7 +75,7 @@ class Row:
             MetadataError: quotes that do not close, or another number of fields.
         """
         try:
-            fields = next(csv.reader([self.text], delimiter=" ", skipinitialspace=True, strict=True))
+            fields = split_fields(self.text)
         except csv.Error as error:
             raise MetadataError(f"{self.place}: {error}; put paths with spaces in double quotes") from error
         if len(fields) != NUM_FIELDS:
@@ -117,6 +117,11 @@ class Row:
         path = Path(text)
         folder = self.source.parent
         return next((p for p in (path, folder / path, folder.parent / path) if os.path.exists(p)), path)
+
+
+def split_fields(text: str) -> list[str]:
+    """The space-separated fields of a line, without their quotes. Raises csv.Error when a quote does not close."""
+    return next(csv.reader([text], delimiter=" ", skipinitialspace=True, strict=True))
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -85,7 +85,9 @@ class AvModel:
             with torch.device("meta"):  # no time spent on random weights that are overwritten
                 network = build_network(letter, config, (choices or {}).get(letter))
             networks[letter] = network.to_empty(device="cpu")
-            load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
+            skipped = load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
+            for key in skipped:  # heads that inference does not use; without weights they would hold what memory held
+                network.state_dict()[key].zero_()
         return cls(networks, device, precision)
 
     def encode_identity(self, references: Tensor, use_map: bool = True) -> Identity:
@@ -105,15 +107,6 @@ class AvModel:
             return self._pose_encoder.mouth_embed(SPEECH_GAIN * self.networks["A_sync"](windows))
 
         return self._run("A_sync", encode, mel)
-
-    def encode_mouth_frames(self, frames: Tensor) -> Tensor:
-        """Mouth codes of video frames, which pass through `to_mouth`: (B, 3, H, W) -> (B, 500)."""
-
-        def encode(images: Tensor) -> Tensor:
-            encoder = self._pose_encoder
-            return encoder.mouth_embed(encoder.to_mouth(encoder(images)))
-
-        return self._run("E", encode, frames)
 
     def encode_pose(self, frames: Tensor) -> Tensor:
         """Head-pose codes of video frames: (B, 3, H, W) in [-1, 1], RGB -> (B, 12)."""

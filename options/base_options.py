@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from options.config import DataConfig, NetworkConfig
+from options.config import DataConfig, NetworkConfig, TestConfig
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 from util.log import warn_once
@@ -69,13 +69,19 @@ def gpu_list(text: str) -> tuple[int, ...]:
 def add_base_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that mean the same in testing and training."""
     run = parser.add_argument_group("run")
-    run.add_argument("--name", default="demo", help="the model: its weights lie in <checkpoints_dir>/<name>")
-    run.add_argument("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of all models")
-    run.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
-    run.add_argument("--gpu_ids", type=gpu_list, default=(0,), help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
-    run.add_argument("--batchSize", type=positive_int, default=16, help="frames that are loaded and sent together")
-    run.add_argument("--nThreads", type=natural_int, default=4, help="threads that load and write frames")
-    run.add_argument("--seed", type=natural_int, default=0, help="of every random choice")
+    run.add_argument("--name", default=TestConfig.name, help="the model: its weights lie in <checkpoints_dir>/<name>")
+    run.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
+    run.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
+    run.add_argument(
+        "--gpu_ids", type=gpu_list, default=TestConfig.gpu_ids, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU"
+    )
+    run.add_argument(
+        "--batchSize", type=positive_int, default=TestConfig.batch_size, help="frames that are loaded and sent together"
+    )
+    run.add_argument(
+        "--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames"
+    )
+    run.add_argument("--seed", type=natural_int, default=TestConfig.seed, help="of every random choice")
     run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
     run.add_argument(
         "--load_from_opt_file",
@@ -103,7 +109,10 @@ def add_base_flags(parser: argparse.ArgumentParser) -> None:
         "--crop_len", type=natural_int, default=DataConfig.crop_len, help="pixels cut off the 224 px frame"
     )
     networks.add_argument(
-        "--num_inputs", type=positive_int, default=1, help="reference images averaged into an identity"
+        "--num_inputs",
+        type=positive_int,
+        default=DataConfig.num_inputs,
+        help="reference images averaged into an identity",
     )
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.metadata import Row, format_row, write_rows
+from data.metadata import Row, format_row, split_fields, write_rows
 from options.base_options import Formatter
 from scripts.align_68 import LANDMARK_CHOICES, AlignOptions, align_source, default_output, source_score
 from util.errors import AlignmentError, MediaError, MetadataError, OptionError, PcavsError
@@ -262,7 +262,7 @@ def parse_job(row: Row) -> Job:
         MetadataError: quotes that do not close, or another number of columns.
     """
     try:
-        fields = next(csv.reader([row.text], delimiter=" ", skipinitialspace=True, strict=True))
+        fields = split_fields(row.text)
     except csv.Error as error:
         raise MetadataError(f"{error}; {_JOB_FORMAT}") from error
     if len(fields) not in (3, 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,16 @@ def test_generate_follows_the_published_formula(model: AvModel, inputs: dict[str
     assert torch.allclose(image, expected, atol=1e-5)
 
 
-def test_mouth_frames_pass_through_to_mouth(model: AvModel, inputs: dict[str, torch.Tensor]) -> None:
-    encoder = model.networks["E"]
-    with torch.inference_mode():
-        expected = encoder.mouth_embed(encoder.to_mouth(encoder(inputs["pose"])))
-    assert torch.allclose(model.encode_mouth_frames(inputs["pose"]), expected, atol=1e-6)
+def test_heads_of_another_class_count_are_zero_and_change_no_frame(
+    tiny_model: Path, model: AvModel, inputs: dict[str, torch.Tensor]
+) -> None:
+    config = dataclasses.replace(TINY, num_classes=9)
+    other = AvModel.from_checkpoints(tiny_model, "latest", config, torch.device("cpu"))
+    head = other.networks["V"].state_dict()["fc.weight"]
+    assert head.shape[0] == 9
+    assert not head.any()
+    assert torch.equal(other.encode_pose(inputs["pose"]), model.encode_pose(inputs["pose"]))
+    assert torch.equal(other.encode_speech(inputs["mel"]), model.encode_speech(inputs["mel"]))
 
 
 def test_frames_are_the_same_bits_in_any_batch(model: AvModel, inputs: dict[str, torch.Tensor]) -> None:
