@@ -40,6 +40,13 @@ class DataConfig:
     crop_size: int = 224  # pixels; what the networks see
     fps: int = 25
     num_inputs: int = 1  # reference images averaged into one identity
+    # training clips
+    clip_len: int = 1  # frames of a clip
+    num_clips: int = 1  # clips cut from one video at different times; further ones are extra negatives
+    frame_interval: int = 1  # a clip takes every so many-th frame of its video
+    generate_interval: int = 1  # of a clip's frames, every so many-th is generated
+    augment: bool = True  # E sees augmented frames
+    cache_gb: float = 0.0  # decoded videos kept in memory, per loading process
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,11 @@ class NetworkConfig:
     identity_width: int = 64  # stem channels; the identity vector has 32 times as many
     identity_groups: int = 32
     identity_group_width: int = 4
+    identity_size: int | None = None  # pixels V resizes frames to; None: crop_size
     # E, hourglass
     hourglass_channels: int = 256
     hourglass_depth: int = 4
+    pose_size: int | None = None  # pixels E resizes frames to; None: crop_size
     # A_sync and A, SE-ResNet
     audio_layers: tuple[int, ...] = (3, 4, 6, 3)
     audio_filters: tuple[int, ...] = (32, 64, 128, 256)
@@ -170,6 +179,125 @@ class TestConfig:
     def checkpoint_dir(self) -> Path:
         """The folder with the `<epoch>_net_<letter>.pth` files of this run."""
         return self.checkpoints_dir / self.name
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and forms of the losses (SPEC section 6)."""
+
+    gan_mode: str = "hinge"
+    lambda_gan: float = 1.0
+    lambda_feat: float = 10.0  # feature matching, which holds a pixel L1
+    lambda_vgg: float = 10.0
+    lambda_vggface: float = 0.0  # the published option is 5
+    lambda_identity: float = 1.0
+    lambda_contrastive: float = 100.0
+    lambda_cross_modal: float = 0.0  # L1 between the modalities; the published option is 1
+    lambda_confusion: float = 1e6  # only with --train_dis_pose
+    contrastive_form: str = "inverse_distance"
+    temperature: float = 0.07  # of the cosine form
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisers and schedule."""
+
+    lr: float = 1e-3
+    beta1: float | None = None  # None: 0 with two time scales, else 0.9
+    beta2: float | None = None  # None: 0.9 with two time scales, else 0.999
+    no_ttur: bool = False
+    niter: int = 50  # epochs at the first rate
+    niter_decay: int = 50  # epochs in which it falls to 0
+    accumulate: int = 1  # batches whose gradients are summed up to one step
+    clip_grad: float = 0.0  # largest gradient norm; 0: not clipped
+    ema: float = 0.0  # decay of the moving average of G; 0: none
+
+
+# stage -> the flag that chooses it
+STAGES = {
+    "recognition": "--train_recognition",
+    "sync": "--train_sync",
+    "joint": "(none)",
+    "dis_pose": "--train_dis_pose",
+}
+NETWORK_LETTERS = ("G", "V", "E", "A_sync", "A", "D")
+# what --fix_net<name> names; E_mouth and E_headpose are heads of E, and E its trunk
+FREEZABLE = ("V", "E", "E_mouth", "E_headpose", "A_sync", "A", "G", "D")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of train.py."""
+
+    name: str = "train"
+    checkpoints_dir: Path = Path("checkpoints")
+    which_epoch: str = "latest"
+    stage: str = "joint"
+    gpu_ids: tuple[int, ...] = (0,)
+    precision: str = "fp32"
+    batch_size: int = 16  # clips of all devices together
+    num_threads: int = 4
+    seed: int = 0
+    # data
+    dataset_mode: str = "voxtrain"
+    dataroot: Path | None = None
+    train_list: Path | None = None
+    val_list: Path | None = None
+    # what is trained
+    use_audio_id: bool = False
+    input_id_feature: bool = True
+    generate_from_audio_only: bool = False
+    frozen: tuple[str, ...] = ()
+    vgg_path: Path | None = None
+    vggface_path: Path | None = None
+    # where it starts
+    continue_train: bool = False
+    pretrain_dirs: tuple[Path, ...] = ()
+    pretrain_paths: tuple[tuple[str, Path], ...] = ()  # (letter, file)
+    grow_generator: bool = False
+    # how long, and what is kept
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    save_freq: int = 1000  # steps
+    save_epoch_freq: int = 10  # epochs
+    keep_last: int = 3
+    # what is shown
+    print_freq: int = 50
+    display_freq: int = 500
+    val_freq: int = 1000
+    val_batches: int = 8
+    use_html: bool = True
+    use_tensorboard: bool = True
+    probe_path: Path | None = None
+    # engine
+    gradient_checkpointing: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+    # parts
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    @property
+    def directory(self) -> Path:
+        """The folder of this run: weights, state, logs, pages."""
+        return self.checkpoints_dir / self.name
+
+    @property
+    def has_adversary(self) -> bool:
+        """Whether the stage trains G against D."""
+        return self.stage in ("joint", "dis_pose")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """What the stage needs of an item of the data set."""
+        if self.stage == "recognition":
+            return frozenset({"reference", "voice"} if self.use_audio_id else {"reference"})
+        if self.stage == "sync":
+            return frozenset({"augmented", "mel"})
+        return frozenset({"reference", "target", "augmented", "mel"})
 
 
 def to_plain(config: Any) -> Any:

@@ -1,0 +1,138 @@
+"""Appearance and shape augmentation of the frames E sees: one set of parameters a clip; lengths in pixels at 224.
+
+SPEC section 6: colour, stretching, perspective, blur or sharpening, so that E finds the speech and the pose but not the
+person. The amounts are those for frames of 224 pixels; for other sizes they scale along with the frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_DRAWN_AT = 224  # pixels; the size that SPEC's amounts belong to
+_SMALLEST_MEDIAN = 3
+_SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to every frame of a clip. Lengths are pixels of the frames it was drawn for."""
+
+    size: int  # of the frames
+    gain: float  # of the colour channels [first_channel, end_channel)
+    first_channel: int
+    end_channel: int
+    stretched_axis: int  # 0: x is stretched and y shrunk; 1: the other way round
+    stretch: float  # r: by 2 r altogether
+    extra: float  # what the stretched frame is seen more of at each side, so that it comes out smaller
+    taper: float  # how far the ends of the shorter horizontal edge move in; negative: the lower edge is the shorter
+    enlarge: float  # how much wider and higher the result is made altogether; negative: smaller
+    median: int  # width of the median blur; 0: sharpening instead
+
+
+def draw_augmentation(rng: np.random.Generator, size: int) -> Augmentation:
+    """Draws the parameters for the frames of one clip, `size` pixels wide.
+
+    Source: the amounts are those of SPEC section 6; how the lengths combine is our reading of it (`_source_positions`).
+    """
+    scale = size / _DRAWN_AT
+    gain = float(rng.uniform(0.3, 1.6))
+    first_channel = int(rng.integers(0, 2))
+    end_channel = int(rng.integers(first_channel + 1, 4))
+    stretched_axis = int(rng.integers(0, 2))
+    stretch = int(rng.integers(15, 25))
+    extra = int(rng.integers(0, stretch // 2))
+    taper = int(rng.integers(20, 30)) * _sign(rng)
+    enlarge = int(rng.integers(20, 40)) * _sign(rng)
+    blurred = rng.random() < 0.5
+    median = int(rng.choice((3, 5, 7, 9)))
+    return Augmentation(
+        size=size,
+        gain=gain,
+        first_channel=first_channel,
+        end_channel=end_channel,
+        stretched_axis=stretched_axis,
+        stretch=stretch * scale,
+        extra=extra * scale,
+        taper=taper * scale,
+        enlarge=enlarge * scale,
+        median=_scaled_median(median, scale) if blurred else 0,
+    )
+
+
+def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """Applies one augmentation to all frames of a clip.
+
+    Args:
+        frames: (T, 3, S, S) uint8 RGB, with the S the augmentation was drawn for.
+
+    Returns:
+        (T, 3, S, S) uint8 RGB.
+    """
+    size = augmentation.size
+    assert frames.shape[1:] == (3, size, size), f"drawn for {size} pixels, got {frames.shape}"
+    positions = _source_positions(augmentation)
+    # fixed-point positions: twice as fast, exact to 1/32 pixel
+    whole, fraction = cv2.convertMaps(positions[..., 0], positions[..., 1], cv2.CV_16SC2)
+    gains = _gain_table(augmentation)
+    result = np.empty_like(frames)
+    for frame, target in zip(frames, result, strict=True):
+        image = cv2.LUT(cv2.merge(list(frame)), gains)  # (3, S, S) -> (S, S, 3)
+        image = cv2.remap(image, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        if augmentation.median:
+            image = cv2.medianBlur(image, augmentation.median)
+        else:
+            image = cv2.filter2D(image, -1, _SHARPEN)
+        target[:] = cv2.split(image)
+    return result
+
+
+def _source_positions(augmentation: Augmentation) -> np.ndarray:
+    """Where each pixel of the result comes from: (S, S, 2) float32, x and y in the original frame.
+
+    Three steps that would blur thrice are one warp here. In order: the frame is stretched to S + 2 r along one axis and
+    shrunk to S - 2 r along the other; of this the middle square of S + 2 extra is taken, reflected where the shrunk
+    axis does not reach; the corners of this canvas go to those of a trapezoid as high as the frame and made larger by
+    `enlarge`; what lies outside the canvas repeats its border. Reflection is left to the caller's remap.
+    """
+    size, axis = augmentation.size, augmentation.stretched_axis
+    canvas = size + 2 * augmentation.extra
+    matrix = cv2.getPerspectiveTransform(_trapezoid(augmentation), _corners(0, canvas))
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).astype(np.float32) + np.float32(0.5)
+    on_canvas = cv2.perspectiveTransform(grid, matrix)  # (S, S, 2)
+    np.clip(on_canvas, 0.5, canvas - 0.5, out=on_canvas)
+    scaled = np.full(2, size - 2 * augmentation.stretch)
+    scaled[axis] = size + 2 * augmentation.stretch
+    # both squares have one centre; + 0.5 and - 0.5: positions count from pixel centres
+    return ((on_canvas - canvas / 2) * (size / scaled) + (size / 2 - 0.5)).astype(np.float32)
+
+
+def _trapezoid(augmentation: Augmentation) -> np.ndarray:
+    """Where the corners of the canvas go: (4, 2) float32, clockwise from the top left."""
+    corners = _corners(-augmentation.enlarge / 2, augmentation.size + augmentation.enlarge / 2)
+    left, right = (0, 1) if augmentation.taper > 0 else (3, 2)
+    corners[left, 0] += abs(augmentation.taper)
+    corners[right, 0] -= abs(augmentation.taper)
+    return corners
+
+
+def _corners(low: float, high: float) -> np.ndarray:
+    return np.array([[low, low], [high, low], [high, high], [low, high]], dtype=np.float32)
+
+
+def _gain_table(augmentation: Augmentation) -> np.ndarray:
+    """(256, 1, 3) uint8: what each level of each channel becomes."""
+    levels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)
+    levels[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+def _scaled_median(width: int, scale: float) -> int:
+    """The nearest odd width, and at least 3: less would do nothing."""
+    return max(_SMALLEST_MEDIAN, 2 * round((width * scale - 1) / 2) + 1)
+
+
+def _sign(rng: np.random.Generator) -> int:
+    return int(rng.integers(0, 2)) * 2 - 1

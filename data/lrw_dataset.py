@@ -1,0 +1,44 @@
+"""LRW, 500 words said by many: clips of 29 frames, 256 x 256, 25 fps, for `data.voxtrain_dataset.VoxTrainDataset`.
+
+Frames are scaled from 256 pixels to the template of 224 as they are and then cropped like all others; nothing is
+aligned. The label is the number of the word: LRW does not tell the speakers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.clip_list import ClipRecord
+from util.errors import MediaError, OptionError
+
+SPLITS = ("train", "val", "test")
+NUM_FRAMES = 29
+_FOLDER = "lipread_mp4"
+
+
+def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
+    """Lists `lipread_mp4/WORD/<split>/WORD_NNNNN.mp4`, sorted; labels number the words of all splits.
+
+    No file is opened: every clip of LRW has 29 frames. The word stands in the place of the speaker.
+
+    Args:
+        root: the folder that holds `lipread_mp4`, or that folder.
+
+    Raises:
+        OptionError: no such split.
+        MediaError: no such folder, or no clip of the split in it.
+    """
+    if split not in SPLITS:
+        raise OptionError(f"LRW has the splits {', '.join(SPLITS)}, got {split!r}")
+    base = Path(root, _FOLDER) if Path(root, _FOLDER).is_dir() else Path(root)
+    if not base.is_dir():
+        raise MediaError(f"{base}: no such folder of LRW clips")
+    words = sorted(p for p in base.iterdir() if any((p / name).is_dir() for name in SPLITS))
+    records = [
+        ClipRecord(path, None, NUM_FRAMES, word.name, label)
+        for label, word in enumerate(words)
+        for path in sorted((word / split).glob("*.mp4"))
+    ]
+    if not records:
+        raise MediaError(f"{base}: holds no clips of the split {split}; expected {_FOLDER}/WORD/{split}/WORD_00001.mp4")
+    return records
