@@ -1,0 +1,232 @@
+"""The training items of `data.voxtrain_dataset` read from tar shards, for disks and networks that dislike small files.
+
+`scripts/write_shards.py` writes them: `shard-NNNNNN.tar` with members `<number>.json`, `<number>.mp4` and, when the
+sound is not in the mp4, `<number>.m4a` or `.wav`, and beside them `shards.json`. Needs the package webdataset.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import random
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset
+
+from data.clip_list import VIDEO_SUFFIX, ClipRecord
+from data.clip_reader import ClipReader
+from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
+from options.config import AudioConfig, DataConfig
+from util.errors import MediaError, MetadataError, OptionError
+from util.files import write_json
+from util.log import warn_once
+from util.seed import generator_for
+
+INDEX_FILE = "shards.json"
+SOUND_SUFFIXES = (".m4a", ".wav")
+_SHUFFLED_CLIPS = 100  # a worker holds so many coded clips, some 30 MB of VoxCeleb2
+_ORDER, _BUFFER = 0, 1  # what a random stream is for
+_HOW_TO_WRITE = "write it with scripts/write_shards.py"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What lies in a folder of shards."""
+
+    shards: dict[str, int]  # file name -> clips that were planned for it
+    num_speakers: int
+    made_of: dict[str, Any]  # what a second run must agree on: the list's checksum and the settings
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of all shards."""
+        return sum(self.shards.values())
+
+
+def write_index(folder: Path, index: ShardIndex) -> None:
+    """Writes `shards.json` atomically."""
+    write_json(folder / INDEX_FILE, dataclasses.asdict(index))
+
+
+def read_index(folder: str | Path) -> ShardIndex:
+    """Reads `shards.json`.
+
+    Raises:
+        MetadataError: there is none, or it is something else.
+    """
+    path = Path(folder, INDEX_FILE)
+    try:
+        index = ShardIndex(**json.loads(path.read_text(encoding="utf-8")))
+        if not (index.shards and index.num_clips > 0 and isinstance(index.num_speakers, int)):
+            raise ValueError("it lists no clips")
+    except FileNotFoundError as error:
+        raise MetadataError(f"{path}: no such file; {_HOW_TO_WRITE}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise MetadataError(f"{path}: not a list of shards: {error}; {_HOW_TO_WRITE}") from error
+    return index
+
+
+class ShardDataset(IterableDataset):
+    """One epoch of training items from tar shards; the items are those of `VoxTrainDataset` for the same list.
+
+    The shards are shuffled by (seed, epoch) and dealt out to ranks, then to loading workers, so it is well to have
+    several for each; within a worker clips are shuffled again over some hundred. An item depends on the seed, the
+    epoch and the clip's number in the list alone. `cache_gb` is not used: a stream brings each clip once.
+
+    Args:
+        root: folder of the shards.
+        audio, data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
+        rank, world_size: this process among all that train.
+
+    Raises:
+        OptionError: an unknown field, no package webdataset, or fewer shards than ranks.
+        MetadataError: no or a damaged `shards.json`.
+        MediaError: shards are missing.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        audio: AudioConfig,
+        data: DataConfig,
+        seed: int,
+        fields: frozenset[str],
+        n_mel_t: int = 4,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_fields(fields)
+        _import_webdataset()
+        self._root, self.index = Path(root).absolute(), read_index(root)
+        missing = [name for name in self.index.shards if not (self._root / name).is_file()]
+        if missing:
+            raise MediaError(
+                f"{root}: {len(missing)} of {len(self.index.shards)} shards are missing, the first is {missing[0]}; "
+                "run scripts/write_shards.py to the end"
+            )
+        if len(self.index.shards) < world_size:
+            raise OptionError(
+                f"{root}: has {len(self.index.shards)} shards for {world_size} processes; "
+                "write more with a smaller --shard_size_mb"
+            )
+        self._audio, self._data = audio, dataclasses.replace(data, cache_gb=0.0)
+        self._seed, self._fields, self._n_mel_t = seed, fields, n_mel_t
+        self._rank, self._world_size = rank, world_size
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        """Clips of all ranks in one epoch."""
+        return self.index.num_clips
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; workers that persist do not hear of it."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Items as `VoxTrainDataset` makes them; `index` is the clip's number in the list.
+
+        A clip that cannot be read is named in a warning and in the `skipped` of the next item; one that is too short
+        in a warning.
+
+        Raises:
+            MediaError: a damaged shard, or ten clips in a row that cannot be read.
+        """
+        worker = torch.utils.data.get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        shards = self._my_shards()[number::count]
+        if not shards:
+            return
+        reader = ClipReader(self._audio, self._data)
+        skipped: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
+            for sample in self._samples(shards, number):
+                try:
+                    item = self._make(reader, sample, Path(folder))
+                except MediaError as error:
+                    reason = str(error).replace(folder, sample["__url__"])
+                    warn_once(_log, reason)
+                    skipped.append(_name(sample))
+                    if len(skipped) >= FAILURES_IN_A_ROW:
+                        raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {reason}") from error
+                    continue
+                if item is not None:
+                    yield {**item, "skipped": skipped}
+                    skipped = []
+
+    def _my_shards(self) -> list[Path]:
+        names = sorted(self.index.shards)
+        order = generator_for(self._seed, _ORDER, self._epoch).permutation(len(names))
+        return [self._root / names[place] for place in order[self._rank :: self._world_size]]
+
+    def _samples(self, shards: list[Path], worker: int) -> Iterator[dict[str, Any]]:
+        wds = _import_webdataset()
+        draw = generator_for(self._seed, _BUFFER, self._epoch, self._rank, worker)
+        pipeline = wds.DataPipeline(
+            wds.SimpleShardList([str(path) for path in shards]),
+            wds.tarfile_to_samples(),
+            wds.shuffle(_SHUFFLED_CLIPS, initial=_SHUFFLED_CLIPS, rng=random.Random(int(draw.integers(2**62)))),
+        )
+        try:
+            yield from pipeline
+        except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+            # the package appends the name of the shard to the error
+            raise MediaError(f"{self._root}: a shard is damaged: {error}; delete it and {_HOW_TO_WRITE}") from error
+
+    def _make(self, reader: ClipReader, sample: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+        """The item of a sample; None when the clip is too short."""
+        number, record, files = _unpack(sample, folder)
+        if record.num_frames < shortest_clip(self._data):
+            told = f"has {record.num_frames} frames, {shortest_clip(self._data)} are needed; left out"
+            warn_once(_log, f"{_name(sample)}: {told}")
+            return None
+        try:
+            for path, payload in files.items():
+                path.write_bytes(payload)
+            rng = generator_for(self._seed, self._epoch, number)
+            item = make_item(reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
+        return {**item, "index": number}
+
+
+def describe_clip(record: ClipRecord, number: int) -> bytes:
+    """The `<number>.json` of a clip."""
+    known = {"number": number, "num_frames": record.num_frames, "speaker": record.speaker, "label": record.label}
+    return json.dumps(known).encode()
+
+
+def _unpack(sample: dict[str, Any], folder: Path) -> tuple[int, ClipRecord, dict[Path, bytes]]:
+    """The clip of a sample: its number in the list, its record, and the files it needs in `folder`."""
+    try:
+        known = json.loads(sample["json"])
+        number, num_frames, label = (int(known[name]) for name in ("number", "num_frames", "label"))
+        path = folder / f"{number:08d}{VIDEO_SUFFIX}"
+        files = {path: sample["mp4"]}
+        for suffix in SOUND_SUFFIXES:
+            if suffix[1:] in sample:
+                files[path.with_suffix(suffix)] = sample[suffix[1:]]
+        audio = next((other for other in files if other != path), None)
+        return number, ClipRecord(path, audio, num_frames, str(known["speaker"]), label), files
+    except (KeyError, TypeError, ValueError) as error:
+        raise MediaError(f"{_name(sample)}: not a clip as scripts/write_shards.py writes it: {error!r}") from error
+
+
+def _name(sample: dict[str, Any]) -> str:
+    return f"{sample['__url__']}/{sample['__key__']}{VIDEO_SUFFIX}"
+
+
+def _import_webdataset() -> Any:
+    try:
+        import webdataset
+    except ImportError as error:
+        raise OptionError("tar shards need the package webdataset: pip install webdataset") from error
+    return webdataset
