@@ -1,0 +1,230 @@
+"""Training by several processes, one per card: who am I, joining the others, gathering rows, starting them all.
+
+A process that is alone may call everything here: there is nobody to wait for, and values come back as they are.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from util.errors import OptionError
+
+_MAIN_RANK = 0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The place of this process among all."""
+
+    rank: int = 0  # among the processes of all machines
+    local_rank: int = 0  # among those of this machine; the number of its card
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes checkpoints and logs."""
+        return self.rank == _MAIN_RANK
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether there are others."""
+        return self.world_size > 1
+
+
+def ranks_from_environment() -> Ranks:
+    """Reads RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; none of them: a single process.
+
+    Raises:
+        OptionError: some are missing, or are no numbers that fit together.
+    """
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    texts = {name: os.environ.get(name) for name in names}
+    if all(text is None for text in texts.values()):
+        return Ranks()
+    numbers = [int(text) for text in texts.values() if text is not None and text.isdecimal()]
+    if len(numbers) == len(names) and numbers[0] < numbers[2] and numbers[1] < numbers[2]:
+        return Ranks(*numbers)
+    found = ", ".join(f"{name}={'(not set)' if text is None else text}" for name, text in texts.items())
+    raise OptionError(f"the environment says {found}; start several processes with torchrun, which sets all three")
+
+
+def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 600) -> None:
+    """Joins the other processes: NCCL for cards, gloo for CPUs. Returns when all are there; alone it does nothing.
+
+    Args:
+        device: of this process; a card becomes the current one.
+        timeout_s: how long to wait for a rank that does not answer, here and in each later exchange.
+
+    Raises:
+        OptionError: the others cannot be reached.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not ranks.is_distributed:
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        distributed.init_process_group(
+            backend,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=datetime.timedelta(seconds=timeout_s),
+        )
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR', '(no MASTER_ADDR)')}:{os.environ.get('MASTER_PORT', '?')}"
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"rank {ranks.rank} of {ranks.world_size} cannot join the others at {place}: {reason}"
+        ) from error
+
+
+def shutdown() -> None:
+    """Leaves the other processes."""
+    if _is_joined():
+        distributed.destroy_process_group()
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of ranks; gradients find their way back to the rank a row came from.
+
+    The gradient of a row is the sum over the ranks of what their losses say about it. DistributedDataParallel then
+    averages the gradients of parameters over ranks. So when every rank computes the loss of the whole batch from
+    gathered rows (or the mean over ranks of what they compute is that loss), training steps as one process with the
+    whole batch would: sum over N ranks of the same gradient, divided by N. Nothing is to be scaled by hand.
+
+    Args:
+        tensor: (B, ...), of the same shape on all ranks.
+
+    Returns:
+        (world_size * B, ...); alone, `tensor` itself.
+    """
+    return _Gather.apply(tensor) if _is_joined() else tensor
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.num_rows = len(tensor)
+        pieces = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(pieces, tensor.contiguous())
+        return torch.cat(pieces)  # (world_size * B, ...)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()  # autograd may still need what it handed over
+        distributed.all_reduce(total)
+        first = distributed.get_rank() * ctx.num_rows
+        return total[first : first + ctx.num_rows]
+
+
+def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each value over ranks; all ranks must call with the same names."""
+    if not _is_joined():
+        return dict(values)
+    names = sorted(values)  # the order of insertion may differ between ranks
+    numbers = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_exchange_device())
+    distributed.all_reduce(numbers)
+    means = dict(zip(names, (numbers / distributed.get_world_size()).tolist(), strict=True))
+    return {name: means[name] for name in values}
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on any rank; every rank gets the same answer."""
+    if not _is_joined():
+        return flag
+    number = torch.tensor([float(flag)], device=_exchange_device())
+    distributed.all_reduce(number, distributed.ReduceOp.MAX)
+    return bool(number.item())
+
+
+def broadcast_object(value: Any) -> Any:
+    """What rank 0 passed, on every rank; it must be picklable."""
+    if not _is_joined():
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=_MAIN_RANK, device=_exchange_device())
+    return box[0]
+
+
+def barrier() -> None:
+    """Returns when all ranks have called it."""
+    if _is_joined():
+        distributed.all_reduce(torch.zeros(1, device=_exchange_device()))
+
+
+def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> int:
+    """Runs `python script argv` once per card through torch's own launcher, and waits for all.
+
+    Local rank k sees the cards of `gpu_ids` as its own, in that order, and takes `cuda:k`. When one process fails or is
+    killed, the others are told to end (SIGTERM, and SIGKILL 30 s later). Ctrl-C and SIGTERM are passed on likewise.
+
+    Args:
+        gpu_ids: numbers of cards; where CUDA_VISIBLE_DEVICES is set they count within it, as in a single process.
+
+    Returns:
+        the exit status: 0 when all ended with 0, else that of the first failure, 128 + the number of a signal.
+
+    Raises:
+        OptionError: a card that CUDA_VISIBLE_DEVICES does not show.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(gpu_ids, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch would set it too, with a page of warning
+    count = str(len(gpu_ids))
+    try:
+        # torch makes a folder for logs, although there are none, and leaves it behind
+        with tempfile.TemporaryDirectory(prefix="launch_") as logs:
+            main(["--standalone", "--nproc_per_node", count, "--log_dir", logs, str(script), *argv])
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        print(f"error: rank {rank} ended first, {_how(failure.exitcode)}; the others were stopped", file=sys.stderr)
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+def visible_devices(gpu_ids: Sequence[int], visible: str | None) -> str:
+    """The value of CUDA_VISIBLE_DEVICES that makes `gpu_ids`, counted within `visible`, cards 0, 1, 2 ...
+
+    Raises:
+        OptionError: a card that `visible` does not have.
+
+    >>> visible_devices((0, 2), "4,5,6")
+    '4,6'
+    """
+    if visible is None:
+        return ",".join(map(str, gpu_ids))
+    cards = [card.strip() for card in visible.split(",") if card.strip()]
+    hidden = [gpu for gpu in gpu_ids if not 0 <= gpu < len(cards)]
+    if hidden:
+        raise OptionError(f"--gpu_ids: there is no card {hidden[0]}, CUDA_VISIBLE_DEVICES={visible} shows {len(cards)}")
+    return ",".join(cards[gpu] for gpu in gpu_ids)
+
+
+def _how(exit_code: int) -> str:
+    return f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
+
+
+def _is_joined() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _exchange_device() -> torch.device:
+    """Where small tensors must lie to be exchanged: NCCL knows cards only."""
+    if distributed.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
