@@ -31,6 +31,10 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .done { border-left: .4rem solid #3a6; }
 .say { margin: 0; overflow-wrap: anywhere; }
 details { margin-top: 1rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }
+.wide { overflow-x: auto; }
+.wide table { border-spacing: .5rem; margin: -.5rem; }
+.wide td { min-width: 6rem; padding: 0; vertical-align: top; }
 pre { background: var(--soft); overflow-x: auto; padding: .75rem; border-radius: .3rem; font-size: .8rem; }
 """
 _SHOWN_SETTINGS = ("seed", "noise", "precision")  # on every card; all of them stand at the end of the page
@@ -57,15 +61,9 @@ def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: 
     Returns:
         the path of the page.
     """
-    import dominate
     from dominate import tags
 
-    page = dominate.document(title=title)
-    page["lang"] = "en"
-    with page.head:
-        tags.meta(charset="utf-8")
-        tags.meta(name="viewport", content="width=device-width, initial-scale=1")
-        tags.style(dominate.util.raw(_STYLE))
+    page = _page(title)
     done = sum(row["status"] == "done" for row in rows)
     with page:
         tags.h1(title)
@@ -78,6 +76,64 @@ def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: 
     path = directory / "index.html"
     write_text(path, page.render())
     return path
+
+
+def write_training_page(
+    directory: Path, title: str, steps: Sequence[tuple[str, Sequence[Mapping[str, Path]]]], curves: Mapping[str, Path]
+) -> Path:
+    """Writes `index.html` of a training: its curves, then what it showed, in the given order.
+
+    Args:
+        directory: links are relative to it, so that it can be moved or copied.
+        title: of the page.
+        steps: heading and rows of each step; a row maps labels to pictures.
+        curves: name -> picture of a curve.
+
+    Returns:
+        the path of the page.
+    """
+    from dominate import tags
+
+    page = _page(title)
+    with page:
+        tags.h1(title)
+        if curves:
+            with tags.section(cls="card curves"):
+                for name, picture in curves.items():
+                    tags.img(src=_link(directory, picture), alt=f"curve of {name}")
+        for heading, rows in steps:
+            with tags.section(cls="card"):
+                tags.h2(heading)
+                with tags.div(cls="wide"), tags.table():
+                    for row in rows:
+                        _training_row(directory, row)
+    path = directory / "index.html"
+    write_text(path, page.render())
+    return path
+
+
+def _training_row(directory: Path, row: Mapping[str, Path]) -> None:
+    from dominate import tags
+
+    with tags.tr():
+        for label, picture in row.items():
+            with tags.td(), tags.figure():
+                tags.img(src=_link(directory, picture), alt=label, loading="lazy")
+                tags.figcaption(label)
+
+
+def _page(title: str) -> Any:
+    """An empty page in the style of all of them."""
+    import dominate
+    from dominate import tags
+
+    page = dominate.document(title=title)
+    page["lang"] = "en"
+    with page.head:
+        tags.meta(charset="utf-8")
+        tags.meta(name="viewport", content="width=device-width, initial-scale=1")
+        tags.style(dominate.util.raw(_STYLE))
+    return page
 
 
 def _card(directory: Path, row: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
