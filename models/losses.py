@@ -12,21 +12,28 @@ _DISTANCE_EPS = 1e-8
 VGG_LAYER_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
-def contrastive_loss(anchors: Tensor, candidates: Tensor) -> Tensor:
-    """Each anchor must find its partner among all candidates.
+def contrastive_loss(
+    anchors: Tensor, candidates: Tensor, form: str = "inverse_distance", temperature: float = 0.07
+) -> Tensor:
+    """Each anchor must find its partner among all candidates: loss = CE(logits, diagonal).
 
-    loss = CE(logits, diagonal), logits_ij = 1 / ||a_i / |a_i| - c_j / |c_j|||.
+    With unit vectors a_i and c_j, logits_ij = 1 / |a_i - c_j| (`inverse_distance`, as released) or
+    <a_i, c_j> / temperature (`cosine`, as the paper writes).
 
     Args:
         anchors, candidates: (B, D), row i of one belongs to row i of the other.
+        form: of the logits.
+        temperature: of the cosine form.
 
-    Source: the published training loss; Zhou et al. 2021, eq. 3 writes cosine similarity instead.
+    Source: the published training loss; Zhou et al. 2021, eq. 3.
     """
-    distance = torch.cdist(
-        F.normalize(anchors, dim=1), F.normalize(candidates, dim=1), compute_mode="donot_use_mm_for_euclid_dist"
-    )
-    targets = torch.arange(len(anchors), device=anchors.device)
-    return F.cross_entropy(1 / (distance + _DISTANCE_EPS), targets)
+    anchors, candidates = F.normalize(anchors, dim=1), F.normalize(candidates, dim=1)
+    if form == "cosine":
+        logits = anchors @ candidates.T / temperature
+    else:
+        distance = torch.cdist(anchors, candidates, compute_mode="donot_use_mm_for_euclid_dist")
+        logits = 1 / (distance + _DISTANCE_EPS)
+    return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))
 
 
 def confusion_loss(features: Tensor) -> Tensor:

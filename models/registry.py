@@ -40,6 +40,7 @@ def _identity_encoder(config: NetworkConfig) -> nn.Module:
         width=config.identity_width,
         groups=config.identity_groups,
         group_width=config.identity_group_width,
+        image_size=config.identity_size,
     )
 
 
@@ -48,7 +49,7 @@ def _pose_encoder(config: NetworkConfig) -> nn.Module:
         pose_dim=config.pose_dim,
         num_classes=config.num_classes,
         clip_len=config.clip_len,
-        image_size=config.crop_size,
+        image_size=config.pose_size or config.crop_size,
         feature_dim=config.feature_dim,
         channels=config.hourglass_channels,
         depth=config.hourglass_depth,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.networks.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
 
@@ -73,6 +74,7 @@ class Generator(nn.Module):
             raise ValueError(f"{image_size} px has {len(sizes)} resolutions, got {len(channels)} channel counts")
         self.image_size = image_size
         self.style_dim = style_dim
+        self.checkpointing = False  # compute activations again in backward instead of keeping them
         # (H, W) of every layer's noise: one at the smallest resolution, two at each further one
         self.noise_sizes = [sizes[0]] + [size for size in sizes[1:] for _ in range(2)]
 
@@ -110,8 +112,18 @@ class Generator(nn.Module):
         x = identity_map if identity_map is not None else self.input(style.shape[0])
         x = self.conv1(x, style, layer_noise[0])  # (B, input_channels, s, s) -> (B, channels[0], s, s)
         image = self.to_rgb1(x, style)
-        for level, to_rgb in enumerate(self.to_rgbs):
-            x = self.convs[2 * level](x, style, layer_noise[2 * level + 1])  # twice the size
-            x = self.convs[2 * level + 1](x, style, layer_noise[2 * level + 2])
-            image = to_rgb(x, style, image)
+        for level in range(len(self.to_rgbs)):
+            noises = layer_noise[2 * level + 1 : 2 * level + 3]
+            if self.checkpointing and torch.is_grad_enabled():
+                x, image = checkpoint(self._level, level, x, image, style, *noises, use_reentrant=False)
+            else:
+                x, image = self._level(level, x, image, style, *noises)
         return torch.tanh(image)
+
+    def _level(
+        self, level: int, x: Tensor, image: Tensor, style: Tensor, first: Tensor | None, second: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One resolution: (B, C, s, s) and (B, 3, s, s) -> both twice the size."""
+        x = self.convs[2 * level](x, style, first)
+        x = self.convs[2 * level + 1](x, style, second)
+        return x, self.to_rgbs[level](x, style, image)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.layers import resize_to
+
 _IMAGENET_CLASSES = 1000
 _EXPANSION = 4
 
@@ -82,6 +84,7 @@ class IdentityEncoder(nn.Module):
         map_channels: channels of the identity map.
         map_size: side of the identity map, the generator's smallest resolution.
         layers, width, groups, group_width: of the ResNeXt trunk.
+        image_size: side that images are resized to first; None takes them as they come.
 
     Source: Zhou et al. 2021, section 3.2.
     """
@@ -95,8 +98,10 @@ class IdentityEncoder(nn.Module):
         width: int = 64,
         groups: int = 32,
         group_width: int = 4,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
+        self.image_size = image_size
         self.model = ResNeXt(layers, width, groups, group_width)
         self.conv1x1 = nn.Conv2d(self.model.out_channels, map_channels, 1)
         self.fc = nn.Linear(self.model.out_channels, num_classes)
@@ -112,7 +117,8 @@ class IdentityEncoder(nn.Module):
             identity vector (B, 2048) and identity map (B, 512, 7, 7), at the default sizes.
         """
         batch, count = references.shape[:2]
-        features = self.model(references.flatten(0, 1))  # (B, N, 3, H, W) -> (B*N, 2048, H/32, W/32)
+        images = resize_to(references.flatten(0, 1), self.image_size)  # (B, N, 3, H, W) -> (B*N, 3, S, S)
+        features = self.model(images)  # (B*N, 2048, S/32, S/32)
         vector = features.mean(dim=(2, 3))
         identity_map = F.adaptive_avg_pool2d(self.conv1x1(features), self.map_size)
         return vector.unflatten(0, (batch, count)).mean(dim=1), identity_map.unflatten(0, (batch, count)).mean(dim=1)

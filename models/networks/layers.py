@@ -8,6 +8,7 @@ activations instead of to a copy of the weights per sample, which is the same su
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,19 @@ _DEMODULATION_EPS = 1e-8
 def scaled_leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2, times sqrt 2 to keep the variance."""
     return F.leaky_relu(x, _SLOPE) * _GAIN
+
+
+def resize_to(images: Tensor, size: int | None) -> Tensor:
+    """(B, C, H, W) -> (B, C, size, size) by the mean over areas; an image of that size, or None, stays as it is."""
+    if size is None or images.shape[-1] == size:
+        return images
+    return F.adaptive_avg_pool2d(images, size)
+
+
+def _single_precision(device_type: str) -> AbstractContextManager[object]:
+    if device_type == "meta":  # shapes only; autocast does not know it
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 class PixelNorm(nn.Module):
@@ -129,7 +143,7 @@ class ModulatedConv2d(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=self.padding)
         if self.demodulate:
-            with torch.autocast(x.device.type, enabled=False):  # 1e-8 is nothing in half precision
+            with _single_precision(x.device.type):  # 1e-8 is nothing in half precision
                 energy = weight.float().square().sum(dim=(2, 3))  # (out, in)
                 factor = torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
             x = x * factor[:, :, None, None].to(x.dtype)

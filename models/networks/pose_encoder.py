@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.layers import resize_to
+
 _LANDMARK_MAPS = 68
 
 
@@ -114,7 +116,7 @@ class PoseEncoder(nn.Module):
         pose_dim: length of the head-pose code.
         num_classes: classes of the confusion heads.
         clip_len: frames those heads see together.
-        image_size: side of the frame.
+        image_size: side of the frame the trunk sees; frames of another size are resized to it.
         feature_dim: length of the feature; the mouth code is feature_dim - pose_dim long.
         channels, depth: of the hourglass.
 
@@ -133,6 +135,7 @@ class PoseEncoder(nn.Module):
     ) -> None:
         super().__init__()
         dim = feature_dim
+        self.image_size = image_size
         self.model = FaceAlignmentNet(image_size, dim, channels, depth)
         self.classifier = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, num_classes))
         self.to_mouth = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
@@ -143,5 +146,5 @@ class PoseEncoder(nn.Module):
         self.headpose_fc = nn.Sequential(nn.ReLU(), nn.Linear(pose_dim * clip_len, num_classes))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1], RGB -> (B, feature_dim), before any head."""
-        return self.model(frames)
+        """(B, 3, H, W) in [-1, 1], RGB -> (B, feature_dim), before any head."""
+        return self.model(resize_to(frames, self.image_size))

@@ -1,0 +1,223 @@
+"""Stage 3: G puts frames together from identity, speech and pose, against D; pictures (B, 3, S, S) in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.av_model import SPEECH_GAIN
+from models.losses import confusion_loss, feature_matching_loss, gan_loss, perceptual_loss
+from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
+from options.config import TrainConfig
+
+
+class GeneratorAdversary(Adversary):
+    """D, and with `--train_dis_pose` the classifier that tries to tell the word (or speaker) from the head's motion."""
+
+    def __init__(self, discriminator: nn.Module, headpose_classifier: nn.Module | None, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.discriminator = discriminator
+        self.headpose_classifier = headpose_classifier
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Whether backward reaches its parameters; off during the stage's own step."""
+        self.discriminator.requires_grad_(trainable and "D" not in self.config.frozen)
+        if self.headpose_classifier is not None:
+            self.headpose_classifier.requires_grad_(trainable)
+
+    def forward(self, fake: Tensor, real: Tensor, motion: Tensor | None, labels: Tensor) -> StepOutput:
+        """Losses of telling true frames from generated ones.
+
+        Args:
+            fake, real: (N, 3, S, S).
+            motion: (B, clip_len * pose_dim) pose codes of whole clips, or None.
+            labels: (B,).
+        """
+        mode = self.config.loss.gan_mode
+        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]))]
+        count = len(fake)
+        losses = {
+            "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
+            "D/real": gan_loss([s[count:] for s in scores], True, True, mode),
+        }
+        if self.headpose_classifier is not None:
+            assert motion is not None
+            losses["D/headpose"] = F.cross_entropy(self.headpose_classifier(motion).float(), labels)
+        return StepOutput(losses)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"D/fake": 1.0, "D/real": 1.0, "D/headpose": 1.0}
+
+
+class GeneratorStage(Stage):
+    """The joint stage: G and pose, with the contrastive and identity losses going on (SPEC section 6, points 3 and 4).
+
+    The reference is one frame of the video; E sees augmented frames, so that neither colours nor the shape of the face
+    reach G through it; sound and pose come from the same clip as the target.
+    """
+
+    letters = ("G", "V", "E", "A_sync")
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        config: TrainConfig,
+        gather: Gather,
+        perceptual: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__(networks, config, gather)
+        self.perceptual = nn.ModuleDict(perceptual or {})
+        encoder = networks["E"]
+        classifier = encoder.get_submodule("headpose_fc") if config.stage == "dis_pose" else None
+        # in a tuple, so that its parameters do not count as the stage's own
+        self._players = (GeneratorAdversary(networks["D"], classifier, config),)
+        self.adversary.set_trainable(False)
+        self.network("G").checkpointing = config.gradient_checkpointing
+
+    @property
+    def weights(self) -> dict[str, float]:
+        loss = self.config.loss
+        return {
+            "G/gan": loss.lambda_gan,
+            "G/feature_matching": loss.lambda_feat,
+            "G/vgg": loss.lambda_vgg,
+            "G/vggface": loss.lambda_vggface,
+            "V/identity": loss.lambda_identity,
+            "E/confusion": loss.lambda_confusion,
+            **sync_weights(loss),
+        }
+
+    @property
+    def adversary(self) -> GeneratorAdversary:
+        return self._players[0]
+
+    def unused(self, letter: str) -> tuple[str, ...]:
+        unused = super().unused(letter)
+        if letter == "G":
+            return (*unused, "input.") if self.config.input_id_feature else unused
+        if letter == "V":
+            without_map = () if self.config.input_id_feature else ("conv1x1.",)
+            return (*unused, *without_map, *(() if self.config.loss.lambda_identity > 0 else ("fc.",)))
+        if letter == "E" and not self._uses_visual_mouth:
+            return (*unused, "to_mouth.")
+        return unused
+
+    @property
+    def _uses_visual_mouth(self) -> bool:
+        loss = self.config.loss
+        contrasts = loss.lambda_contrastive > 0 or loss.lambda_cross_modal > 0
+        return contrasts or not self.config.generate_from_audio_only
+
+    def forward(self, batch: Batch) -> StepOutput:
+        codes = self._encode(batch)
+        fake, real = self._generate(batch, codes)
+        adversary = self.adversary
+        fake_levels = adversary.discriminator(fake)
+        with torch.no_grad():
+            real_levels = adversary.discriminator(real)
+        loss = self.config.loss
+        losses: dict[str, Tensor] = {}
+        if loss.lambda_gan > 0:
+            losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
+        if loss.lambda_feat > 0:
+            losses["G/feature_matching"] = feature_matching_loss(fake_levels, real_levels)
+        for name, network in self.perceptual.items():
+            losses[f"G/{name}"] = perceptual_loss(network(fake), network(real))
+        if loss.lambda_identity > 0:
+            scores = self.network("V").classify(codes["identity"])
+            losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
+        if loss.lambda_contrastive > 0:
+            losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss, self.gather)
+        extras = {"fake": fake.detach(), "real": real}
+        if adversary.headpose_classifier is not None:
+            motion = self._motion(codes["pose"], batch)
+            losses["E/confusion"] = confusion_loss(adversary.headpose_classifier(motion).float())
+            extras["motion"] = motion.detach()
+        return StepOutput(losses, extras)
+
+    def adversary_inputs(self, output: StepOutput, batch: Batch) -> tuple[Tensor | None, ...]:
+        return output.extras["fake"], output.extras["real"], output.extras.get("motion"), batch["label"]
+
+    def count_images(self, batch: Batch) -> int:
+        return batch["target"].shape[:2].numel() * (1 if self.config.generate_from_audio_only else 2)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """L1 of the generated frames, and the retrieval figures of the encoders."""
+        codes = self._encode(batch)
+        images = self._from_speech(batch, codes, noise=False)
+        figures = sync_retrieval(codes["speech"], codes["mouth"], self.config.data.clip_len) if "mouth" in codes else {}
+        if batch["reference"].shape[1] >= 2:
+            faces = self.network("V")
+            first, second = faces(batch["reference"][:, :1])[0], faces(batch["reference"][:, 1:2])[0]
+            figures["val/identity_retrieval"] = retrieval_accuracy(first.float(), second.float())
+        figures["val/l1"] = float(F.l1_loss(images.float(), batch["target"].flatten(0, 1)))
+        return figures
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        codes = self._encode(batch)
+        interval = self.config.data.generate_interval
+        return {
+            "input": batch["reference"][:, 0],
+            "pose (augmented)": batch["augmented"][:, 0, ::interval][:, 0],
+            "target": batch["target"][:, 0],
+            "generated": self._from_speech(batch, codes, noise=False).unflatten(0, batch["target"].shape[:2])[:, 0],
+        }
+
+    def _encode(self, batch: Batch) -> dict[str, Tensor]:
+        """All codes of a batch: identity (B, 2048) and map, features (B*K*T, 512) and pose codes (B*K*T, 12)."""
+        encoder = self.network("E")
+        identity, identity_map = self.network("V")(batch["reference"])
+        features = encoder(batch["augmented"].flatten(0, 2))
+        codes = {
+            "identity": identity,
+            "speech": speech_features(self.network("A_sync"), batch["mel"]),
+            "pose": encoder.headpose_embed(encoder.to_headpose(features)),
+        }
+        if self.config.input_id_feature:
+            codes["map"] = identity_map
+        if self._uses_visual_mouth:
+            codes["mouth"] = encoder.to_mouth(features)
+        return codes
+
+    def _generate(self, batch: Batch, codes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Generated frames and their targets, (N, 3, S, S); from speech, and from the visual mouth code as well."""
+        real = batch["target"].flatten(0, 1)
+        fake = self._from_speech(batch, codes, noise=True)
+        if self.config.generate_from_audio_only:
+            return fake, real
+        seen = self._make(batch, codes, codes["mouth"], noise=True)
+        return torch.cat([fake, seen]), torch.cat([real, real])
+
+    def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
+        return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
+
+    def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
+        """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
+        count = batch["target"].shape[1]
+        mouth_code = self.network("E").mouth_embed(self._generated_frames(mouth, batch))
+        pose_code = self._generated_frames(codes["pose"], batch)
+        identity = codes["identity"].repeat_interleave(count, dim=0)
+        style = torch.cat([identity, mouth_code, pose_code], dim=1)  # (B*N, 2560)
+        start = codes["map"].repeat_interleave(count, dim=0) if "map" in codes else None
+        generator = self.network("G")
+        layers = None
+        if noise:
+            layers = [
+                torch.randn(len(style), 1, s, s, device=style.device, dtype=style.dtype) for s in generator.noise_sizes
+            ]
+        return generator(start, style, layers)
+
+    def _generated_frames(self, values: Tensor, batch: Batch) -> Tensor:
+        """(B*K*T, D) -> (B*N, D): of each item's first clip the frames that are generated."""
+        clips = values.unflatten(0, batch["mel"].shape[:3])  # (B, K, T, D)
+        return clips[:, 0, :: self.config.data.generate_interval].flatten(0, 1)
+
+    def _motion(self, pose: Tensor, batch: Batch) -> Tensor:
+        """(B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip."""
+        return pose.unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)

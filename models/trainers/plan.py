@@ -1,0 +1,110 @@
+"""What a run is going to do, before it does it: networks, steps, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import build_network
+from models.trainers.base import Stage
+from models.trainers.generator import GeneratorStage
+from models.trainers.recognition import RecognitionStage
+from models.trainers.sync import SyncStage
+from options.config import STAGES, TrainConfig
+
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+_LETTERS = {"recognition": ("V",), "sync": ("A_sync", "E")}
+_ALL = ("G", "V", "E", "A_sync", "D")
+
+
+def letters_of(config: TrainConfig) -> tuple[str, ...]:
+    """The networks a stage needs."""
+    voice = ("A",) if config.stage == "recognition" and config.use_audio_id else ()
+    return (*_LETTERS.get(config.stage, _ALL), *voice)
+
+
+def make_stage(
+    config: TrainConfig,
+    networks: Mapping[str, nn.Module],
+    gather: object = lambda rows: rows,
+    perceptual: Mapping[str, nn.Module] | None = None,
+) -> Stage:
+    """The stage of a configuration around its networks."""
+    if config.stage == "recognition":
+        return RecognitionStage(networks, config, gather)  # type: ignore[arg-type]
+    if config.stage == "sync":
+        return SyncStage(networks, config, gather)  # type: ignore[arg-type]
+    return GeneratorStage(networks, config, gather, perceptual)  # type: ignore[arg-type]
+
+
+def describe_plan(config: TrainConfig, choices: Mapping[str, str], num_clips: int | None) -> str:
+    """The plan as text: stage, parameters, steps and an estimate of the memory of one device."""
+    with torch.device("meta"):
+        networks = {letter: build_network(letter, config.network, choices.get(letter)) for letter in letters_of(config)}
+    stage = make_stage(config, networks)
+    moving = {id(p) for _, p in stage.parameters_to_train()}
+    if stage.adversary is not None:
+        stage.adversary.set_trainable(True)
+        moving |= {id(p) for p in stage.adversary.parameters() if p.requires_grad}
+    lines = [f"stage {config.stage} ({STAGES[config.stage]}), run {config.directory}"]
+    for letter, network in networks.items():
+        total = sum(p.numel() for p in network.parameters())
+        trained = sum(p.numel() for p in network.parameters() if id(p) in moving)
+        lines.append(f"  {letter:7}{total / 1e6:8.2f} M parameters, {trained / 1e6:8.2f} M trained")
+    optim = config.optim
+    epochs = optim.niter + optim.niter_decay
+    if num_clips is not None:
+        steps = max(1, num_clips // (config.batch_size * optim.accumulate))
+        limit = f", stopped at step {config.max_steps}" if config.max_steps else ""
+        lines.append(f"  {num_clips} clips, {steps} steps an epoch, {epochs} epochs, {epochs * steps} steps{limit}")
+    losses = ", ".join(f"{name} x {weight:g}" for name, weight in stage.weights.items() if weight)
+    lines.append(f"  losses: {losses}")
+    processes = max(1, len([g for g in config.gpu_ids if g >= 0]))
+    estimate = estimate_memory(config, stage, networks, max(1, config.batch_size // processes))
+    lines.append(
+        f"  memory of one device, estimated: {estimate / 2**30:.1f} GiB (weights, gradients, Adam, activations)"
+    )
+    return "\n".join(lines)
+
+
+def estimate_memory(config: TrainConfig, stage: Stage, networks: Mapping[str, nn.Module], batch_size: int) -> float:
+    """Bytes of weights, gradients, optimiser state and kept activations; on the meta device, nothing is computed."""
+    parameters = [p for network in networks.values() for p in network.parameters()]
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    moments = 3 if config.has_adversary else 2
+    fixed = 4 * sum(p.numel() for p in parameters) + 4 * trained * (1 + moments)
+    kept = 0
+    seen: set[int] = {id(p) for p in parameters}
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        if id(tensor) not in seen and not isinstance(tensor, nn.Parameter):
+            kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    if stage.adversary is not None:
+        stage.adversary.set_trainable(False)
+    stage.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        stage(_meta_batch(config, 2))
+    per_clip = kept / 2 * _BYTES[config.precision] / 4
+    return fixed + per_clip * batch_size
+
+
+def _meta_batch(config: TrainConfig, clips: int) -> dict[str, Tensor]:
+    data, audio = config.data, config.audio
+    size = config.network.crop_size
+    targets = len(range(0, data.clip_len, data.generate_interval))
+    bands, bins = audio.num_mel_bands, audio.bins_per_window
+    shapes = {
+        "reference": (data.num_inputs, 3, size, size),
+        "target": (targets, 3, size, size),
+        "augmented": (data.num_clips, data.clip_len, 3, size, size),
+        "mel": (data.num_clips, data.clip_len, 1, bands, bins),
+        "voice": (1, bands * config.network.n_mel_t, bins),
+    }
+    batch = {name: torch.empty(clips, *shape, device="meta") for name, shape in shapes.items()}
+    batch["label"] = torch.zeros(clips, dtype=torch.int64, device="meta")
+    return batch

@@ -1,0 +1,46 @@
+"""Stage 1: V learns who a face is, and A who a voice is, from speaker labels; frames (B, N, 3, S, S)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.nn import functional as F
+
+from models.trainers.base import Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from options.config import TrainConfig
+
+
+class RecognitionStage(Stage):
+    """Softmax cross-entropy on speaker labels (SPEC section 6, point 1)."""
+
+    def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig, gather: Gather) -> None:
+        self.letters = ("V", "A") if config.use_audio_id else ("V",)
+        super().__init__(networks, config, gather)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"V/identity": self.config.loss.lambda_identity, "A/identity": self.config.loss.lambda_identity}
+
+    def unused(self, letter: str) -> tuple[str, ...]:
+        # the identity map has no label to learn from
+        return (*super().unused(letter), "conv1x1.") if letter == "V" else super().unused(letter)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        faces = self.network("V")
+        vector, _ = faces(batch["reference"])  # (B, 2048)
+        losses = {"V/identity": F.cross_entropy(faces.classify(vector).float(), batch["label"])}
+        if "A" in self.networks:
+            voices = self.network("A")
+            scores = voices.classify(voices(batch["voice"]))
+            losses["A/identity"] = F.cross_entropy(scores.float(), batch["label"])
+        return StepOutput(losses)
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Two frames of one video must find each other among those of all videos of the batch."""
+        references = batch["reference"]
+        if references.shape[1] < 2:
+            return {}
+        faces = self.network("V")
+        first, second = faces(references[:, :1])[0], faces(references[:, 1:2])[0]
+        return {"val/identity_retrieval": retrieval_accuracy(first.float(), second.float())}

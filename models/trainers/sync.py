@@ -1,0 +1,76 @@
+"""Stage 2: A_sync hears and E sees what is said; clips (B, K, T, ...) of T frames, K of each video."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.losses import contrastive_loss
+from models.trainers.base import Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from options.config import LossConfig
+
+
+class SyncStage(Stage):
+    """Contrasts sound and picture in both directions (SPEC section 6, point 2; Zhou et al. 2021, section 3.3)."""
+
+    letters = ("A_sync", "E")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return sync_weights(self.config.loss)
+
+    def unused(self, letter: str) -> tuple[str, ...]:
+        heads = ("mouth_embed.", "to_headpose.", "headpose_embed.") if letter == "E" else ()
+        return (*super().unused(letter), *heads)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        speech = speech_features(self.network("A_sync"), batch["mel"])
+        encoder = self.network("E")
+        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
+        return StepOutput(sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss, self.gather))
+
+    def validate(self, batch: Batch) -> dict[str, float]:
+        """Retrieval among the clips of the batch, from sound to picture and back."""
+        speech = speech_features(self.network("A_sync"), batch["mel"])
+        encoder = self.network("E")
+        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
+        return sync_retrieval(speech, mouth, batch["mel"].shape[2])
+
+
+def sync_weights(loss: LossConfig) -> dict[str, float]:
+    """Weights of `sync_losses`."""
+    return {"sync/contrastive": loss.lambda_contrastive, "sync/cross_modal": loss.lambda_cross_modal}
+
+
+def speech_features(network: nn.Module, mel: Tensor) -> Tensor:
+    """(B, K, T, 1, 80, 20) -> (B*K*T, D)."""
+    return network(mel.flatten(0, 2))
+
+
+def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig, gather: Gather) -> dict[str, Tensor]:
+    """Contrastive loss of whole clips in both directions, and the L1 distance of the modalities when it has a weight.
+
+    Args:
+        speech, mouth: (clips * clip_len, D) features frame by frame.
+        clip_len: frames of a clip; their features are concatenated.
+        gather: brings the clips of all ranks together.
+    """
+    heard = gather(speech.float().reshape(-1, clip_len * speech.shape[1]))  # (B*K*T, D) -> (clips, T*D)
+    seen = gather(mouth.float().reshape(-1, clip_len * mouth.shape[1]))
+    form, temperature = loss.contrastive_form, loss.temperature
+    both_ways = contrastive_loss(heard, seen, form, temperature) + contrastive_loss(seen, heard, form, temperature)
+    losses = {"sync/contrastive": both_ways / 2}
+    if loss.lambda_cross_modal > 0:
+        losses["sync/cross_modal"] = nn.functional.l1_loss(mouth.float(), speech.float())
+    return losses
+
+
+@torch.no_grad()
+def sync_retrieval(speech: Tensor, mouth: Tensor, clip_len: int) -> dict[str, float]:
+    """Accuracy of finding a clip's partner in the other modality among the clips of the batch."""
+    heard = speech.float().reshape(-1, clip_len * speech.shape[1])
+    seen = mouth.float().reshape(-1, clip_len * mouth.shape[1])
+    return {
+        "val/sync_sound_to_picture": retrieval_accuracy(heard, seen),
+        "val/sync_picture_to_sound": retrieval_accuracy(seen, heard),
+    }

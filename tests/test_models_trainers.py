@@ -1,0 +1,296 @@
+"""Stages: what moves and what does not, what losses they make, and that every head inference uses is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.registry import build_network
+from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
+from models.trainers.loop import Trainer, make_optimiser
+from models.trainers.plan import describe_plan, letters_of, make_stage
+from options.config import DataConfig, LossConfig, OptimConfig, TrainConfig
+from tests.conftest import TINY
+from util.distributed import Ranks
+from util.errors import PcavsError
+
+CLIPS, PIECES, FRAMES, TARGETS = 3, 2, 4, 2
+SIZES = dataclasses.replace(TINY, clip_len=FRAMES, n_mel_t=2, audio_filters=(32, 32, 32, 32))  # no gate of one unit
+DATA = DataConfig(crop_size=28, clip_len=FRAMES, num_clips=PIECES, generate_interval=2)
+LOSS = LossConfig(lambda_vgg=0.0, lambda_confusion=0.0)
+
+
+def make_config(stage: str = "joint", **changes: object) -> TrainConfig:
+    base = TrainConfig(
+        stage=stage, gpu_ids=(-1,), batch_size=CLIPS, data=DATA, network=SIZES, loss=LOSS, checkpoints_dir=Path("none")
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def make_batch(seed: int = 0, clips: int = CLIPS) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+
+    def pictures(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, (*shape, 3, 28, 28), generator=draw, dtype=torch.uint8)
+
+    return {
+        "reference": pictures(clips, 2),
+        "target": pictures(clips, TARGETS),
+        "augmented": pictures(clips, PIECES, FRAMES),
+        "mel": torch.rand(clips, PIECES, FRAMES, 1, 80, 20, generator=draw),
+        "voice": torch.rand(clips, 1, 160, 20, generator=draw),
+        "label": torch.arange(clips) % SIZES.num_classes,
+    }
+
+
+def make_trainer(config: TrainConfig, seed: int = 0) -> Trainer:
+    torch.manual_seed(seed)
+    networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
+    return Trainer(make_stage(config, networks), networks, config, torch.device("cpu"), Ranks(), steps_per_epoch=10)
+
+
+def moved(config: TrainConfig, steps: int = 2) -> tuple[set[str], set[str]]:
+    """Names (`letter.parameter` and buffers) that changed in some steps, and those that did not."""
+    trainer = make_trainer(config)
+    before = {f"{k}.{n}": t.clone() for k, net in trainer.networks.items() for n, t in net.state_dict().items()}
+    for step in range(steps):
+        trainer.train_step([to_device(make_batch(step), trainer.device)])
+        trainer.step += 1
+    after = {f"{k}.{n}": t for k, net in trainer.networks.items() for n, t in net.state_dict().items()}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    return changed, set(before) - changed
+
+
+def parameters(config: TrainConfig, *prefixes: str) -> set[str]:
+    names = {f"{k}.{n}" for k in letters_of(config) for n, _ in build_network(k, config.network).named_parameters()}
+    return {name for name in names if name.startswith(prefixes)}
+
+
+def test_recognition_trains_v_and_a_and_leaves_the_identity_map():
+    config = make_config("recognition", use_audio_id=True)
+    changed, same = moved(config)
+    assert parameters(config, "V.", "A.") - parameters(config, "V.model.fc.", "V.conv1x1.") <= changed
+    assert parameters(config, "V.model.fc.", "V.conv1x1.") <= same
+
+
+def test_sync_trains_what_hears_and_sees_and_no_pose_head():
+    config = make_config("sync")
+    changed, same = moved(config)
+    trained = ("A_sync.model.", "E.model.", "E.to_mouth.")
+    assert parameters(config, *trained) <= changed
+    rest = parameters(config, "E.", "A_sync.") - parameters(config, *trained)
+    assert rest == {n for n in same if n in rest}
+    assert any(name.startswith("E.headpose_embed") for name in rest)
+
+
+def test_joint_trains_every_parameter_that_inference_uses():
+    config = make_config("joint")
+    changed, same = moved(config)
+    used = ("G.", "V.model.", "V.conv1x1.", "E.model.", "E.to_headpose.", "E.headpose_embed.", "E.mouth_embed.",
+            "A_sync.model.", "D.")  # fmt: skip
+    idle = parameters(config, "G.style.", "G.input.", "V.model.fc.")
+    assert parameters(config, *used) - idle <= changed
+    assert idle <= same
+    assert parameters(config, "E.classifier.", "E.mouth_fc.", "E.headpose_fc.", "A_sync.fc.") <= same
+
+
+def test_joint_without_identity_map_trains_the_learned_constant():
+    changed, same = moved(make_config("joint", input_id_feature=False))
+    assert "G.input.input" in changed
+    assert "V.conv1x1.weight" in same
+
+
+def test_dis_pose_trains_the_head_pose_classifier_with_the_discriminator():
+    loss = dataclasses.replace(LOSS, lambda_confusion=1e6)
+    config = make_config("dis_pose", loss=loss)
+    changed, _ = moved(config)
+    assert parameters(config, "E.headpose_fc.") <= changed
+    trainer = make_trainer(config)
+    stage_names = {name for name, _ in trainer.stage.parameters_to_train()}
+    assert not stage_names & parameters(config, "E.headpose_fc.", "D.")
+    losses = trainer.train_step([to_device(make_batch(), trainer.device)])
+    assert {"E/confusion", "D/headpose"} <= set(losses)
+
+
+@pytest.mark.parametrize(
+    ("part", "frozen"),
+    [
+        ("V", ("V.",)),
+        ("E", ("E.model.",)),
+        ("E_mouth", ("E.to_mouth.", "E.mouth_embed.")),
+        ("E_headpose", ("E.to_headpose.", "E.headpose_embed.")),
+        ("A_sync", ("A_sync.",)),
+        ("G", ("G.",)),
+        ("D", ("D.",)),
+    ],
+)
+def test_fix_net_freezes_parameters_and_batch_norm_statistics(part: str, frozen: tuple[str, ...]):
+    changed, _ = moved(make_config("joint", frozen=(part,)))
+    still = {name for name in changed if name.startswith(frozen)}
+    # spectral normalisation keeps estimating D's largest singular values; they are no parameters
+    assert {name for name in still if not name.endswith(("weight_u", "weight_v", ".weight"))} == set()
+    assert not still & parameters(make_config("joint"), *frozen)
+    assert len(changed) > 20
+
+
+def test_everything_frozen_is_refused():
+    with pytest.raises(PcavsError, match="nothing to train"):
+        make_trainer(make_config("recognition", frozen=("V",)))
+
+
+def test_overfitting_one_batch_lowers_every_loss_of_the_joint_stage():
+    # D stands still, because its features are what feature matching is measured in
+    trainer = make_trainer(make_config("joint", generate_from_audio_only=True, frozen=("D",)))
+    batch = to_device(make_batch(), trainer.device)
+    history = []
+    for _ in range(60):
+        history.append(trainer.train_step([batch]))
+        trainer.step += 1
+    first, last = history[0], history[-1]
+    assert last["G/feature_matching"] < 0.9 * first["G/feature_matching"]
+    assert last["sync/contrastive"] < first["sync/contrastive"]
+    assert last["V/identity"] < 0.1 * first["V/identity"]
+
+
+def test_stage_losses_match_their_weights():
+    trainer = make_trainer(make_config("joint"))
+    losses = trainer.stage(to_device(make_batch(), trainer.device)).losses
+    assert set(losses) == {"G/gan", "G/feature_matching", "V/identity", "sync/contrastive"}
+    weights = trainer.stage.weights
+    by_hand = sum(weights[name] * value.item() for name, value in losses.items())
+    assert float(weighted_sum(losses, weights)) == pytest.approx(by_hand, rel=1e-6)
+    assert weights["sync/contrastive"] == 100
+    assert weights["G/feature_matching"] == 10
+
+
+def test_visual_mouth_code_doubles_the_generated_frames():
+    both = make_trainer(make_config("joint"))
+    alone = make_trainer(make_config("joint", generate_from_audio_only=True))
+    batch = to_device(make_batch(), both.device)
+    assert len(both.stage(batch).extras["fake"]) == 2 * CLIPS * TARGETS
+    assert len(alone.stage(batch).extras["fake"]) == CLIPS * TARGETS
+
+
+def test_generated_frames_take_every_other_frame_of_the_first_piece():
+    stage = make_trainer(make_config("joint")).stage
+    batch = to_device(make_batch(), torch.device("cpu"))
+    rows = torch.arange(CLIPS * PIECES * FRAMES, dtype=torch.float32)[:, None]
+    chosen = stage._generated_frames(rows, batch)[:, 0].tolist()
+    assert chosen == [0, 2, 8, 10, 16, 18]
+
+
+def test_pictures_and_validation_need_no_gradient_and_have_the_right_shapes():
+    trainer = make_trainer(make_config("joint"))
+    trainer.stage.eval()
+    batch = to_device(make_batch(), trainer.device)
+    shown = trainer.stage.pictures(batch)
+    assert {image.shape for image in shown.values()} == {torch.Size([CLIPS, 3, 28, 28])}
+    figures = trainer.stage.validate(batch)
+    assert 0 <= figures["val/l1"] <= 2
+    assert 0 <= figures["val/sync_sound_to_picture"] <= 1
+
+
+def test_to_device_scales_pictures_and_leaves_the_rest():
+    sent = to_device({"a": torch.tensor([0, 255], dtype=torch.uint8), "b": torch.tensor([3]), "c": ["x"]}, "cpu")
+    assert sent["a"].tolist() == [-1.0, 1.0]
+    assert sent["b"].tolist() == [3]
+    assert sent["c"] == ["x"]
+
+
+def test_retrieval_accuracy_counts_rows_that_find_their_partner():
+    queries = torch.eye(4)
+    candidates = torch.eye(4)[[0, 1, 3, 2]]
+    assert retrieval_accuracy(queries, candidates) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("stage", "no_ttur", "adversary", "rate", "betas"),
+    [
+        ("joint", False, False, 5e-4, (0.0, 0.9)),
+        ("joint", False, True, 2e-3, (0.0, 0.9)),
+        ("joint", True, True, 1e-3, (0.9, 0.999)),
+        ("sync", False, False, 1e-3, (0.9, 0.999)),
+    ],
+)
+def test_make_optimiser_uses_two_time_scales(stage, no_ttur, adversary, rate, betas):
+    config = make_config(stage, optim=OptimConfig(no_ttur=no_ttur))
+    weight = torch.nn.Parameter(torch.zeros(2))
+    group = make_optimiser({"w": weight}, config, adversary).param_groups[0]
+    assert (group["lr"], group["betas"]) == (rate, betas)
+    assert group["amsgrad"] == (stage == "joint" and not adversary)
+
+
+def test_rate_factor_holds_then_falls_to_zero():
+    trainer = make_trainer(make_config("sync", optim=OptimConfig(niter=2, niter_decay=4)))
+    factors = []
+    for step in (0, 20, 40, 60, 80):
+        trainer.step = step
+        factors.append(trainer.rate_factor())
+    assert factors == [1.0, 1.0, 0.5, 0.0, 0.0]
+    assert trainer.total_steps == 60
+
+
+def test_accumulated_batches_give_the_gradient_of_their_mean():
+    config = make_config("recognition", frozen=())
+    trainer = make_trainer(config)
+    trainer.stage.train = lambda mode=True: trainer.stage.eval() if mode else trainer.stage  # type: ignore
+    chunk = [to_device(make_batch(seed), trainer.device) for seed in (1, 2)]
+    trainer.stage.eval()
+    trainer._backward(trainer._stage, trainer.stage.weights, [(batch,) for batch in chunk])
+    together = {n: p.grad.clone() for n, p in trainer.stage.parameters_to_train()}
+    trainer.optimiser.zero_grad()
+    for batch in chunk:
+        weighted_sum(trainer.stage(batch).losses, trainer.stage.weights).backward()
+    for name, parameter in trainer.stage.parameters_to_train():
+        torch.testing.assert_close(together[name], parameter.grad / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_moving_average_lags_behind_and_is_put_in_and_out():
+    config = make_config("joint", optim=OptimConfig(ema=0.9))
+    trainer = make_trainer(config)
+    before = trainer.networks["G"].conv1.conv.weight.detach().clone()
+    trainer.step = 1000  # past the warm-up of the average
+    trainer.train_step([to_device(make_batch(), trainer.device)])
+    own = trainer.networks["G"].conv1.conv.weight.detach().clone()
+    with trainer.averaged_weights():
+        average = trainer.networks["G"].conv1.conv.weight.detach().clone()
+    torch.testing.assert_close(average, 0.9 * before + 0.1 * own, rtol=1e-5, atol=1e-6)
+    assert torch.equal(trainer.networks["G"].conv1.conv.weight, own)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for on in (False, True):
+        trainer = make_trainer(make_config("joint", gradient_checkpointing=on))
+        torch.manual_seed(5)
+        trainer.stage.train()
+        batch = to_device(make_batch(), trainer.device)
+        weighted_sum(trainer.stage(batch).losses, trainer.stage.weights).backward()
+        gradients.append({n: p.grad for n, p in trainer.stage.parameters_to_train()})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_nan_stops_with_the_batch_saved_and_nothing_overwritten(tmp_path: Path):
+    config = make_config("sync", checkpoints_dir=tmp_path)
+    trainer = make_trainer(config)
+    trainer.save("latest")
+    saved = {p.name: p.read_bytes() for p in config.directory.iterdir()}
+    batch = make_batch()
+    batch["mel"][1, 0, 0, 0, 3, 3] = float("nan")
+    with pytest.raises(PcavsError, match=r"sync/contrastive is nan.*nan_batch_0_rank0\.pth"):
+        trainer.fit([batch] * 3)
+    assert {n: (config.directory / n).read_bytes() for n in saved} == saved
+    stored = torch.load(config.directory / "nan_batch_0_rank0.pth", weights_only=True)
+    assert torch.isnan(stored[0]["mel"]).sum() == 1
+
+
+def test_plan_names_networks_steps_and_memory():
+    text = describe_plan(make_config("joint", optim=OptimConfig(niter=1, niter_decay=1)), {}, num_clips=30)
+    assert "20 steps" in text
+    assert "G/feature_matching x 10" in text
+    assert "GiB" in text
