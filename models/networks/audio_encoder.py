@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.init import centre, he_init
+
 _SE_REDUCTION = 8
 _ATTENTION_CHANNELS = 128
 
@@ -117,6 +119,8 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.model = SEResNet(num_mel_bands, out_dim, layers, filters)
         self.fc = nn.Linear(out_dim, num_classes)
+        he_init(self)
+        centre(self.model.fc)
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, 1, num_mel_bands, bins) -> (B, out_dim)."""

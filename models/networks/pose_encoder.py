@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.init import centre, he_init
 from models.networks.layers import resize_to
 
 _LANDMARK_MAPS = 68
@@ -144,6 +145,8 @@ class PoseEncoder(nn.Module):
         self.to_headpose = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.headpose_embed = nn.Sequential(nn.ReLU(), nn.Linear(dim, pose_dim))
         self.headpose_fc = nn.Sequential(nn.ReLU(), nn.Linear(pose_dim * clip_len, num_classes))
+        he_init(self)
+        centre(self.model.conv6, self.model.fc, self.to_mouth[2], self.to_headpose[2])
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1], RGB -> (B, feature_dim), before any head."""
