@@ -19,7 +19,7 @@ Builder = Callable[[NetworkConfig], nn.Module]
 
 def _generator(config: NetworkConfig) -> nn.Module:
     return Generator(
-        image_size=config.crop_size,
+        image_size=config.image_size,
         style_dim=config.style_dim,
         channels=config.generator_channels,
         input_channels=config.generator_input_channels,
@@ -35,7 +35,7 @@ def _identity_encoder(config: NetworkConfig) -> nn.Module:
     return IdentityEncoder(
         num_classes=config.num_classes,
         map_channels=config.generator_input_channels,
-        map_size=resolutions(config.crop_size)[0],
+        map_size=resolutions(config.image_size)[0],
         layers=config.identity_layers,
         width=config.identity_width,
         groups=config.identity_groups,

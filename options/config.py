@@ -61,6 +61,7 @@ class NetworkConfig:
     # G
     generator_channels: tuple[int, ...] | None = None  # per resolution, from the smallest; None: StyleGAN2's table
     generator_input_channels: int = 512  # of the identity map
+    generator_size: int | None = None  # pixels of the generated image; None: crop_size
     mapping_layers: int = 8
     # V, ResNeXt
     identity_layers: tuple[int, ...] = (3, 4, 6, 3)
@@ -92,16 +93,23 @@ class NetworkConfig:
                 raise OptionError(f"--{name} {rule}, got {value!r}")
         if not _is_image_size(self.crop_size):
             raise OptionError(f"--crop_size {IMAGE_SIZE_RULE}, got {self.crop_size}")
+        if not _is_image_size(self.image_size):
+            raise OptionError(f"generator_size {IMAGE_SIZE_RULE}, got {self.image_size}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")
-        levels = _num_resolutions(self.crop_size)
+        levels = _num_resolutions(self.image_size)
         if self.generator_channels is not None and len(self.generator_channels) != levels:
             raise OptionError(
-                f"generator_channels must have {levels} entries for crop_size {self.crop_size}, "
+                f"generator_channels must have {levels} entries for {self.image_size} px, "
                 f"got {len(self.generator_channels)}"
             )
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the generated image."""
+        return self.generator_size or self.crop_size
 
     @property
     def identity_dim(self) -> int:

@@ -46,6 +46,7 @@ DRIVE_PAGE = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
 SAMPLES_URL = "https://github.com/Hangz-nju-cuhk/Talking-Face_PC-AVS/raw/main/misc"
 SAMPLE_FOLDERS = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
 SAMPLE_CSV = "demo.csv"
+BUNDLED_ROWS = "misc/Input/synthetic_"  # how the csv begins that comes with the project
 SAMPLES_NOTICE = "sample inputs of PC-AVS (Zhou et al., CVPR 2021), CC-BY-4.0"
 RECEIPT = ".samples.json"  # in misc: which archives are unpacked, and into which files
 NEEDED_LETTERS = ("G", "V", "E", "A_sync")
@@ -563,7 +564,7 @@ def get_samples(misc: Path, *, url: str = SAMPLES_URL, force: bool = False, pati
         raise OptionError(f"--samples_url must be a plain http:// or https:// address, got {url}")
     receipt = _read_receipt(misc)
     done = [f for f in SAMPLE_FOLDERS if not force and f in receipt and all((misc / n).is_file() for n in receipt[f])]
-    csv_there = not force and (misc / SAMPLE_CSV).is_file()
+    csv_there = not force and (misc / SAMPLE_CSV).is_file() and not _is_bundled(misc / SAMPLE_CSV)
     if len(done) == len(SAMPLE_FOLDERS) and csv_there:
         print(f"{misc}: the sample inputs are there, nothing to do")
         return
@@ -594,6 +595,11 @@ def _get_sample_folder(misc: Path, folder: str, url: str, *, force: bool, patien
     if other and not force:
         print(f"{misc / other[0]}: differs from the sample ({len(other)} such files), kept; --force replaces them")
     return sorted(members)
+
+
+def _is_bundled(rows: Path) -> bool:
+    """Whether a csv is the one that comes with this project, for the bundled model; it makes way for the authors'."""
+    return rows.read_text(encoding="utf-8", errors="replace").startswith(BUNDLED_ROWS)
 
 
 def _get_sample_csv(misc: Path, url: str, patience: Patience, work: Path) -> None:

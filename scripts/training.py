@@ -18,6 +18,7 @@ from data.clip_list import ClipRecord, num_speakers, read_list, scan_tree
 from data.lrw_dataset import scan_lrw
 from data.voxtrain_dataset import VoxTrainDataset, collate, worker_init
 from models.av_model import select_device
+from models.networks.probe import Probe
 from models.registry import OPTIONAL_HEADS, build_network
 from models.trainers.base import Stage
 from models.trainers.loop import Trainer
@@ -56,8 +57,8 @@ def run_training(
     check_batch(config, ranks)
     records, held_out = load_records(config)
     sizes_file = config.directory / "network.json"
-    if not classes_given and not sizes_file.is_file() and records is not None:
-        sizes = dataclasses.replace(config.network, num_classes=num_speakers(records))
+    if not classes_given and not sizes_file.is_file():
+        sizes = dataclasses.replace(config.network, num_classes=count_classes(config, records))
         config = dataclasses.replace(config, network=sizes)
     check_start(config, records)
     if config.dry_run:
@@ -124,6 +125,16 @@ def load_records(config: TrainConfig) -> tuple[list[ClipRecord] | None, list[Cli
     if config.dataset_mode == "lrw":
         return scan_lrw(config.dataroot, "train"), held_out or scan_lrw(config.dataroot, "val")
     return scan_tree(config.dataroot), held_out
+
+
+def count_classes(config: TrainConfig, records: list[ClipRecord] | None) -> int:
+    """How many speakers (or words) the training data has."""
+    if records is not None:
+        return num_speakers(records)
+    from data.webdataset_shards import read_index
+
+    assert config.dataroot is not None
+    return read_index(config.dataroot).num_speakers
 
 
 def training_loader(
@@ -230,7 +241,11 @@ def build_stage(config: TrainConfig, networks: Mapping[str, nn.Module], device: 
         perceptual["vgg"] = load_vgg19(config.vgg_path)
     if config.has_adversary and config.loss.lambda_vggface > 0:
         perceptual["vggface"] = load_vgg19(config.vggface_path, "--vggface_path")
-    return make_stage(config, networks, gather_with_gradient, perceptual).to(device)
+    probe = None
+    if config.has_adversary and config.probe_path is not None:
+        probe = Probe()
+        load_network(probe, config.probe_path)
+    return make_stage(config, networks, gather_with_gradient, perceptual, probe).to(device)
 
 
 def load_grown(generator: nn.Module, path: Path) -> int:

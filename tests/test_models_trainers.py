@@ -294,3 +294,26 @@ def test_plan_names_networks_steps_and_memory():
     assert "20 steps" in text
     assert "G/feature_matching x 10" in text
     assert "GiB" in text
+
+
+def test_generator_of_a_smaller_size_is_compared_with_smaller_targets():
+    sizes = dataclasses.replace(SIZES, crop_size=56, generator_size=28, identity_size=28, pose_size=28)
+    trainer = make_trainer(make_config("joint", network=sizes, data=dataclasses.replace(DATA, crop_size=56)))
+    batch = to_device(make_batch(), trainer.device)
+    large = {k: v.repeat_interleave(2, -1).repeat_interleave(2, -2) if v.dim() > 3 and k != "mel" else v
+             for k, v in batch.items()}  # fmt: skip
+    output = trainer.stage(large)
+    assert output.extras["fake"].shape[-2:] == output.extras["real"].shape[-2:] == (28, 28)
+    torch.testing.assert_close(output.extras["real"][: CLIPS * TARGETS], batch["target"].flatten(0, 1))
+
+
+def test_probe_figures_are_correlations_of_generated_and_true_frames():
+    class Mirror(torch.nn.Module):
+        def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+            brightness = frames.mean(dim=(1, 2, 3))
+            return dict.fromkeys(("opening", "yaw", "pitch"), brightness)
+
+    trainer = make_trainer(make_config("joint"))
+    trainer.stage.probe = Mirror()
+    figures = trainer.stage.validate(to_device(make_batch(), trainer.device))
+    assert all(-1 <= figures[f"val/probe_{name}"] <= 1 for name in ("opening", "yaw", "pitch"))

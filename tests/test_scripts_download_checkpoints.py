@@ -810,6 +810,13 @@ def test_get_samples_own_files_stay_and_that_is_said(
     assert sample_files(misc) == EXPECTED | {"Input/me/000000.jpg": b"me"}
 
 
+def test_get_samples_rows_of_the_bundled_model_make_way(samples: Site, misc: Path) -> None:
+    misc.mkdir()
+    (misc / "demo.csv").write_text("misc/Input/synthetic_a 1 None 0 misc/Audio_Source/synthetic_b.wav None 0 None\n")
+    dl.get_samples(misc, url=samples.url, patience=ONCE)
+    assert (misc / "demo.csv").read_bytes() == CSV
+
+
 def test_get_samples_broken_off_goes_on_where_it_was(samples: Site, misc: Path) -> None:
     samples.moods["/Audio_Source.zip"] = ["half"]
     message = r"Audio_Source.zip: cut off.*run again to go on; or by hand: open .* save it as .*misc/Audio_Source.zip"

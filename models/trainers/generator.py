@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN
 from models.losses import confusion_loss, feature_matching_loss, gan_loss, perceptual_loss
+from models.networks.layers import resize_to
 from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, retrieval_accuracy
 from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
+from util.metrics.ssim import ssim
 
 
 class GeneratorAdversary(Adversary):
@@ -70,9 +73,11 @@ class GeneratorStage(Stage):
         config: TrainConfig,
         gather: Gather,
         perceptual: Mapping[str, nn.Module] | None = None,
+        probe: nn.Module | None = None,
     ) -> None:
         super().__init__(networks, config, gather)
         self.perceptual = nn.ModuleDict(perceptual or {})
+        self.probe = probe.requires_grad_(False) if probe is not None else None
         encoder = networks["E"]
         classifier = encoder.get_submodule("headpose_fc") if config.stage == "dis_pose" else None
         # in a tuple, so that its parameters do not count as the stage's own
@@ -156,7 +161,11 @@ class GeneratorStage(Stage):
             faces = self.network("V")
             first, second = faces(batch["reference"][:, :1])[0], faces(batch["reference"][:, 1:2])[0]
             figures["val/identity_retrieval"] = retrieval_accuracy(first.float(), second.float())
-        figures["val/l1"] = float(F.l1_loss(images.float(), batch["target"].flatten(0, 1)))
+        targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
+        figures["val/l1"] = float(F.l1_loss(images.float(), targets))
+        figures["val/ssim"] = _mean_ssim(images.float(), targets)
+        if self.probe is not None:
+            figures |= _probed(self.probe, images.float(), targets)
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -187,7 +196,7 @@ class GeneratorStage(Stage):
 
     def _generate(self, batch: Batch, codes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Generated frames and their targets, (N, 3, S, S); from speech, and from the visual mouth code as well."""
-        real = batch["target"].flatten(0, 1)
+        real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
         fake = self._from_speech(batch, codes, noise=True)
         if self.config.generate_from_audio_only:
             return fake, real
@@ -221,3 +230,16 @@ class GeneratorStage(Stage):
     def _motion(self, pose: Tensor, batch: Batch) -> Tensor:
         """(B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip."""
         return pose.unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
+
+
+def _mean_ssim(images: Tensor, targets: Tensor) -> float:
+    """SSIM of (N, 3, S, S) pictures in [-1, 1], averaged, as `scripts/evaluate.py` measures it."""
+    pairs = [((t.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy() for t in (images, targets)]
+    return float(np.mean([ssim(one, other) for one, other in zip(*pairs, strict=True)]))
+
+
+def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:
+    """Correlation over all frames of what the probe reads off generated and true frames."""
+    made, true = probe(images), probe(targets)
+    names = ("opening", "yaw", "pitch")
+    return {f"val/probe_{name}": float(torch.corrcoef(torch.stack([made[name], true[name]]))[0, 1]) for name in names}

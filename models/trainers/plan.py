@@ -30,13 +30,14 @@ def make_stage(
     networks: Mapping[str, nn.Module],
     gather: object = lambda rows: rows,
     perceptual: Mapping[str, nn.Module] | None = None,
+    probe: nn.Module | None = None,
 ) -> Stage:
     """The stage of a configuration around its networks."""
     if config.stage == "recognition":
         return RecognitionStage(networks, config, gather)  # type: ignore[arg-type]
     if config.stage == "sync":
         return SyncStage(networks, config, gather)  # type: ignore[arg-type]
-    return GeneratorStage(networks, config, gather, perceptual)  # type: ignore[arg-type]
+    return GeneratorStage(networks, config, gather, perceptual, probe)  # type: ignore[arg-type]
 
 
 def describe_plan(config: TrainConfig, choices: Mapping[str, str], num_clips: int | None) -> str:

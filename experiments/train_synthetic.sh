@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The model in checkpoints/synthetic, from nothing: synthetic people, all stages, measuring, packing. For a CPU; hours.
+# Stopped (Ctrl-C) and started again it goes on where it was.
+#   bash experiments/train_synthetic.sh
+set -euo pipefail
+. "$(dirname "$0")/../scripts/setup_env.sh"
+cd "$(dirname "$0")/.."
+WORK="${WORK:-checkpoints/small}"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OMP_WAIT_POLICY=passive
+
+"$PYTHON" scripts/make_synthetic_data.py --output "$WORK/train" --num_speakers 153 --clips_per_speaker 3 --seconds 3
+"$PYTHON" scripts/make_synthetic_data.py --output "$WORK/val" --num_speakers 16 --clips_per_speaker 2 --seconds 3 \
+  --start_speaker 40000
+[ -e "$WORK/lists/train.csv" ] || "$PYTHON" scripts/prepare_voxceleb2.py --root "$WORK/train" --output "$WORK/lists"
+[ -e "$WORK/val_lists/train.csv" ] || "$PYTHON" scripts/prepare_voxceleb2.py --root "$WORK/val" --output "$WORK/val_lists"
+
+# stage NAME FLAGS...: trains, or goes on, or does nothing when it is finished; two processes of one thread each
+stage() {
+  local name="$1"
+  shift
+  [ -e "$WORK/$name/done" ] && return 0
+  [ -e "$WORK/$name/latest_state.pth" ] && set -- "$@" --continue_train
+  "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node 2 train.py --name "$name" \
+    --checkpoints_dir "$WORK" --train_list "$WORK/lists/train.csv" --val_list "$WORK/val_lists/train.csv" \
+    --gpu_ids -1 --nThreads 1 --seed 1 --no_tensorboard --save_freq 100 --print_freq 20 "$@"
+  touch "$WORK/$name/done"
+}

@@ -1,0 +1,83 @@
+"""Makes the sample inputs of the bundled model: synthetic faces, a voice, a head that moves, and rows that join them.
+
+    python scripts/make_demo_inputs.py --misc_dir misc
+
+People that were never trained on; the same files every time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.frames import write_image
+from data.metadata import write_rows
+from data.synthetic import FaceState, make_clip, make_identity, make_scene, render_frame
+from data.synthetic_voice import SAMPLE_RATE_HZ
+from util.errors import PcavsError
+from util.files import make_directory, write_bytes
+from util.log import setup_logging
+
+FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
+VOICES = {"synthetic_voice": 60012, "synthetic_other_voice": 60017}
+HEAD, HEAD_SPEAKER = "synthetic_head", 60021
+FRAMES = 100  # 4 s
+POSE_FRAMES = 75  # played forth and back where the sound is longer
+JPEG_QUALITY = 85
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--misc_dir", type=Path, default=Path("misc"), help="folder of the inputs")
+    setup_logging()
+    try:
+        make_inputs(parser.parse_args(argv).misc_dir)
+    except PcavsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make_inputs(misc: Path) -> None:
+    """Writes faces, voices, head and `demo.csv`; the rows name the files as `misc/...`."""
+    for name, seed in FACES.items():
+        folder = make_directory(misc / "Input" / name)
+        write_image(folder / "000000.jpg", render_frame(make_identity(seed), FaceState(), make_scene(seed)))
+    for name, seed in VOICES.items():
+        make_directory(misc / "Audio_Source")
+        write_bytes(misc / "Audio_Source" / f"{name}.wav", as_wav(make_clip(seed, 0, FRAMES).wave))
+    folder = make_directory(misc / "Pose_Source" / HEAD)
+    for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES).frames):
+        write_image(folder / f"{number:06d}.jpg", frame, JPEG_QUALITY)
+    rows = [
+        (f"misc/Input/{face}", 1, f"misc/Pose_Source/{HEAD}", POSE_FRAMES, f"misc/Audio_Source/{voice}.wav", "None", 0,
+         "None")
+        for face, voice in zip(FACES, VOICES, strict=True)
+    ]  # fmt: skip
+    write_rows(misc / "demo.csv", rows)
+
+
+def as_wav(samples: np.ndarray) -> bytes:
+    """(N,) float in [-1, 1] at 16 kHz as a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
