@@ -1,0 +1,362 @@
+"""The measuring script: its numbers on known series, and models that copy the truth, ignore the sound, or leak."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from data.synthetic import STATE_NAMES
+from models.av_model import Identity
+from models.networks.probe import Probe
+from scripts import measure_synthetic
+from scripts.measure_synthetic import (
+    FIRST_HELD_OUT,
+    Speaker,
+    contact_sheet,
+    correlations,
+    identity_figures,
+    judge,
+    load_speakers,
+    main,
+    make_speaker,
+    measure,
+    parse_args,
+    pearson,
+    retrieval,
+    sync_retrieval,
+    table,
+)
+from util.checkpoint import save_state_dict
+from util.errors import MediaError, OptionError
+from util.seed import generator_for
+
+SIZE, FRAMES, PEOPLE = 28, 54, 4
+POSE = ("yaw", "pitch", "roll")
+RANGES = {"yaw": 80.0, "pitch": 80.0, "roll": 80.0, "opening": 2.0, "width": 4.0, "blink": 2.0}
+SOUND = 10  # numbers a fake sound carries: opening, width, eight of what is said
+
+
+# ------------------------------------------------------------------- a world where the truth is written in the pixels
+
+
+def _paint(values: np.ndarray, person: int) -> np.ndarray:
+    """(T, n) numbers in [-1, 1] -> (T, 3, S, S) uint8 with them in the first row, and the person in the second."""
+    frames = np.full((len(values), 3, SIZE, SIZE), 127, dtype=np.uint8)
+    frames[:, 0, 0, : values.shape[1]] = np.round((values + 1) * 127.5)
+    frames[:, 0, 1, person] = 255
+    return frames
+
+
+def _fake_speaker(person: int) -> Speaker:
+    rng = generator_for(1, person)
+    states = np.zeros((FRAMES, len(STATE_NAMES)), dtype=np.float32)
+    for name, spread in {"yaw": 10, "pitch": 6, "roll": 4, "opening": 0.25, "width": 0.4, "blink": 0.2}.items():
+        track = gaussian_filter1d(rng.standard_normal(FRAMES), 1.5)
+        states[:, STATE_NAMES.index(name)] = spread * track / track.std()
+    states[:, STATE_NAMES.index("opening")] += 0.5
+    said = rng.uniform(-1, 1, (FRAMES, SOUND - 2)).astype(np.float32)
+    values = np.stack([states[:, STATE_NAMES.index(name)] / limit for name, limit in RANGES.items()], axis=1)
+    windows = np.zeros((FRAMES, 1, 80, 20), dtype=np.float32)
+    windows[:, 0, 0, :SOUND] = np.concatenate([values[:, 3:5], said], axis=1)
+    frames = _paint(np.concatenate([values, said], axis=1), person)
+    return Speaker(person, person, frames, windows, states, frames[-1], frames[:2])
+
+
+class FakeProbe:
+    """Reads the numbers off the pixels."""
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        readings = {name: images[:, 0, 0, column] * limit for column, (name, limit) in enumerate(RANGES.items())}
+        person = (images[:, 0, 1, :PEOPLE] > 0.5).float()
+        return readings | {"identity": person / person.norm(dim=1, keepdim=True).clamp_min(1e-6)}
+
+
+class FakeModel:
+    """Copies what drives it; `fault` spoils one thing."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+        self.device = torch.device("cpu")
+        encoder = SimpleNamespace(to_mouth=lambda pixels: pixels[:, 0, 0, 6 : 6 + SOUND - 2])
+        self.networks = {"A_sync": lambda windows: windows[:, 0, 0, 2:SOUND], "E": _Callable(encoder)}
+
+    def encode_identity(self, references: Tensor) -> Identity:
+        return Identity(references[:, 0, 1].mean(dim=0, keepdim=True), None)
+
+    def encode_speech(self, windows: Tensor) -> Tensor:
+        sound = windows[:, 0, 0, :SOUND]
+        return torch.full_like(sound, 0.3) if self.fault == "deaf" else sound
+
+    def encode_pose(self, frames: Tensor) -> Tensor:
+        return frames[:, 0, 0, :6]
+
+    def generate(self, identity: Identity, mouth: Tensor, pose: Tensor) -> Tensor:
+        images = torch.zeros(len(mouth), 3, SIZE, SIZE)
+        images[:, 0, 0, :6] = pose
+        images[:, 0, 0, 3:5] = mouth[:, :2] if self.fault != "mouth of the pose video" else pose[:, 3:5]
+        images[:, 0, 0, 6 : 6 + SOUND - 2] = mouth[:, 2:]
+        if self.fault == "yaw of the sound":
+            images[:, 0, 0, 0] = mouth[:, 0]
+        images[:, 0, 1] = identity.vector
+        if self.fault == "everybody alike":
+            images[:, 0, 1] = 0
+            images[:, 0, 1, 0] = 1
+        return images
+
+
+class _Callable(SimpleNamespace):
+    def __init__(self, encoder: SimpleNamespace) -> None:
+        super().__init__(to_mouth=encoder.to_mouth)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        return frames
+
+
+@pytest.fixture(scope="module")
+def speakers() -> list[Speaker]:
+    return [_fake_speaker(person) for person in range(PEOPLE)]
+
+
+def _missed(figures: dict[str, float]) -> set[str]:
+    return {line["title"].split(",")[0] for line in judge(figures) if not line["reached"]}
+
+
+def test_measure_model_that_copies_the_truth_reaches_every_threshold(speakers: list[Speaker]) -> None:
+    figures = measure(FakeModel(), FakeProbe(), speakers, FRAMES, seed=0)
+    assert _missed(figures) == set()
+    assert figures["sync/audio_to_visual"] == figures["sync/visual_to_audio"] == 1
+    assert figures["cross/opening/pooled"] == pytest.approx(1, abs=1e-3)
+    assert figures["cross/roll/mean"] == pytest.approx(1, abs=2e-2)
+    assert figures["ruler/yaw/pooled"] == pytest.approx(1, abs=1e-3)
+    assert figures["self/identity/own"] == pytest.approx(1)
+    assert figures["cross/identity/others"] == pytest.approx(0)
+    assert figures["cross/identity/retrieval"] == 1
+    assert figures["silence/mean_opening"] == pytest.approx(0, abs=0.02)
+    assert figures["self/mean_opening"] == pytest.approx(0.5, abs=0.05)
+    for leak in ("leak/yaw_of_audio_clip", "leak/opening_of_pose_video"):  # nothing beyond accident
+        assert figures[f"{leak}/mean"] == pytest.approx(figures[f"{leak}/chance_mean"], abs=0.02)
+    assert figures["ruler/identity/retrieval"] == 1
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_measure_model_that_ignores_the_sound_fails_the_mouth(speakers: list[Speaker]) -> None:
+    figures = measure(FakeModel("deaf"), FakeProbe(), speakers, FRAMES, seed=0)
+    assert {"mouth opening", "mouth opening in silence"} <= _missed(figures)
+    assert figures["self/opening/mean"] == 0
+    assert figures["self/yaw/pooled"] > 0.99
+
+
+def test_measure_mouth_that_follows_the_pose_video_is_a_leak(speakers: list[Speaker]) -> None:
+    figures = measure(FakeModel("mouth of the pose video"), FakeProbe(), speakers, FRAMES, seed=0)
+    assert figures["self/opening/pooled"] > 0.99
+    assert figures["leak/opening_of_pose_video/pooled"] > 0.99
+    assert "drop of the mouth" in _missed(figures)
+
+
+def test_measure_yaw_that_follows_the_sound_is_a_leak(speakers: list[Speaker]) -> None:
+    figures = measure(FakeModel("yaw of the sound"), FakeProbe(), speakers, FRAMES, seed=0)
+    assert figures["audio_swapped/opening/pooled"] > 0.99
+    assert "yaw of the pose source" in _missed(figures)
+
+
+def test_measure_model_that_gives_everybody_one_face_finds_the_right_one_by_chance(speakers: list[Speaker]) -> None:
+    figures = measure(FakeModel("everybody alike"), FakeProbe(), speakers, FRAMES, seed=0)
+    assert figures["self/identity/retrieval"] == pytest.approx(1 / PEOPLE)
+
+
+def test_measure_uses_the_first_frames_only(speakers: list[Speaker]) -> None:
+    short = [speaker.first(51) for speaker in speakers]
+    assert measure(FakeModel(), FakeProbe(), speakers, 51, 0) == measure(FakeModel(), FakeProbe(), short, 99, 0)
+
+
+@pytest.mark.parametrize(
+    ("people", "frames", "message"),
+    [
+        (0, 54, "--num_speakers must be at least 3"),
+        (2, 54, "--num_speakers must be at least 3"),
+        (4, 49, "--frames must be at least 50"),
+    ],
+)
+def test_measure_too_little_to_measure_on_is_refused(
+    speakers: list[Speaker], people: int, frames: int, message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        measure(FakeModel(), FakeProbe(), speakers[:people], frames, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------- numbers
+
+
+def test_pearson_known_series() -> None:
+    assert pearson(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 9])) == pytest.approx(11.5 / np.sqrt(5 * 26.75))
+    assert pearson(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
+    assert pearson(np.array([1.0, 1, 1]), np.array([3.0, 2, 1])) == 0
+
+
+def test_pearson_agrees_with_numpy_in_single_precision() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(500).astype(np.float32)
+    b = (0.5 * a + rng.standard_normal(500)).astype(np.float32)
+    assert pearson(a + 1000, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-4)
+
+
+def test_correlations_pooled_sees_a_wrong_offset_and_mean_does_not() -> None:
+    truth = [np.arange(10.0), np.arange(10.0) + 100]
+    read = [np.arange(10.0) + 200, np.arange(10.0)]
+    assert correlations(read, truth)["mean"] == pytest.approx(1)
+    assert correlations(read, truth)["pooled"] < -0.9
+
+
+def test_retrieval_counts_the_right_column() -> None:
+    similarity = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.4]])
+    assert retrieval(similarity, np.array([0, 1, 1])) == pytest.approx(2 / 3)
+
+
+def test_identity_figures_separate_own_from_others() -> None:
+    codes = [np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([[0.0, 1.0]])]
+    figures = identity_figures(codes, np.eye(2))
+    assert figures == pytest.approx({"own": 2.6 / 3, "others": 0.8 / 3, "retrieval": 2 / 3})
+
+
+def test_sync_retrieval_features_without_content_are_at_chance_or_below() -> None:
+    rng = np.random.default_rng(0)
+    random = sync_retrieval(rng.standard_normal((6, 50, 4)), rng.standard_normal((6, 50, 4)), seed=0)
+    assert all(value < 0.1 for value in random.values())
+    constant = np.ones((4, 50, 3))
+    assert sync_retrieval(constant, constant, seed=0) == {"audio_to_visual": 0, "visual_to_audio": 0}
+
+
+def test_sync_retrieval_needs_the_time_not_only_the_person() -> None:
+    rng = np.random.default_rng(0)
+    person = np.repeat(rng.standard_normal((5, 1, 8)), 60, axis=1)
+    blurred = sync_retrieval(
+        person + 1e-3 * rng.standard_normal((5, 60, 8)), person + 1e-3 * rng.standard_normal((5, 60, 8)), seed=0
+    )
+    assert all(value < 0.2 for value in blurred.values())
+
+
+def test_judge_says_by_how_much() -> None:
+    figures = dict.fromkeys(_figure_names(), 0.9)
+    figures["self/opening/mean"] = 0.8
+    lines = {line["title"]: line for line in judge(figures)}
+    assert lines["mouth opening, own sound"]["reached"] is False
+    assert lines["mouth opening, own sound"]["margin"] == pytest.approx(-0.05)
+    assert lines["drop of the mouth, pose swapped"]["value"] == pytest.approx(0)
+    text = table(figures, judge(figures))
+    assert "| mouth opening, own sound | 0.800 | >= 0.85 | **not reached, by 0.050** |" in text
+    assert "| SSIM, own sound and pose | 0.900 | >= 0.75 | reached |" in text
+
+
+def _figure_names() -> set[str]:
+    return {name for threshold in measure_synthetic.THRESHOLDS for name in (*threshold.names, *threshold.minus)}
+
+
+# --------------------------------------------------------------------------------------------------------- speakers
+
+
+def test_make_speaker_is_seeded_and_shows_what_its_states_say() -> None:
+    speaker = make_speaker(FIRST_HELD_OUT, 3, seed=0, size=56)
+    assert speaker.frames.shape == (3, 3, 56, 56)
+    assert speaker.windows.shape == (3, 1, 80, 20)
+    assert speaker.states.shape == (3, len(STATE_NAMES))
+    assert speaker.reference.shape == (3, 56, 56)
+    assert speaker.portraits.shape == (3, 3, 56, 56)
+    assert len({portrait.tobytes() for portrait in speaker.portraits}) == 3  # one a scene
+    again = make_speaker(FIRST_HELD_OUT, 3, seed=0, size=56)
+    other = make_speaker(FIRST_HELD_OUT, 3, seed=1, size=56)
+    np.testing.assert_array_equal(speaker.frames, again.frames)
+    assert not np.array_equal(speaker.states, other.states)
+
+
+def test_load_speakers_cache_gives_the_same_and_renders_once(tmp_path: Path) -> None:
+    first = load_speakers(FIRST_HELD_OUT, 1, 2, seed=0, size=28, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    second = load_speakers(FIRST_HELD_OUT, 1, 2, seed=0, size=28, cache=tmp_path)
+    plain = load_speakers(FIRST_HELD_OUT, 1, 2, seed=0, size=28)
+    assert path.stat().st_mtime_ns == written
+    for field in dataclasses.fields(Speaker):
+        np.testing.assert_array_equal(getattr(first[0], field.name), getattr(second[0], field.name))
+        np.testing.assert_array_equal(getattr(first[0], field.name), getattr(plain[0], field.name))
+
+
+def test_load_speakers_damaged_cache_names_the_file(tmp_path: Path) -> None:
+    load_speakers(FIRST_HELD_OUT, 1, 2, seed=0, size=28, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(MediaError, match=f"{path.name}: not readable as a cached speaker"):
+        load_speakers(FIRST_HELD_OUT, 1, 2, seed=0, size=28, cache=tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------- the script
+
+
+@pytest.fixture
+def flags(tmp_path: Path, tiny_model: Path, speakers: list[Speaker], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run of the tiny model over painted speakers; only the sheet's truth is rendered."""
+    torch.manual_seed(0)
+    save_state_dict(Probe().state_dict(), tmp_path / "probe.pth")
+    monkeypatch.setattr(measure_synthetic, "load_speakers", lambda *_: speakers[:3])
+    monkeypatch.setattr(measure_synthetic, "LEAST_FRAMES", 14)  # the tiny model's figures mean nothing anyway
+    flags = ["--checkpoints_dir", str(tiny_model.parent), "--name", "tiny", "--probe", str(tmp_path / "probe.pth")]
+    return [*flags, "--num_speakers", "3", "--frames", "14", "--output", str(tmp_path / "out")]
+
+
+def test_main_measures_a_tiny_model_and_writes_figures_and_sheet(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    assert main([*flags, "--strict"]) == 1
+    report = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert report["settings"]["num_speakers"] == 3
+    assert len(report["acceptance"]) == 8
+    assert "not reached" in (tmp_path / "out" / "figures.md").read_text()
+    assert f"of 8 reached; written to {tmp_path / 'out'}" in capsys.readouterr().out
+    assert cv2.imread(str(tmp_path / "out" / "sheet.png")).shape == (3 * 4 * SIZE, 8 * SIZE, 3)
+
+
+def test_main_missed_threshold_is_no_error_without_strict(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_synthetic, "measure", lambda *_: dict.fromkeys(_figure_names(), 0.5))
+    monkeypatch.setattr(measure_synthetic, "contact_sheet", lambda *_: np.zeros((8, 8, 3), np.uint8))
+    assert main(flags) == 0
+    assert main([*flags, "--strict"]) == 1
+    monkeypatch.setattr(measure_synthetic, "THRESHOLDS", ())
+    assert main([*flags, "--strict"]) == 0
+
+
+def test_contact_sheet_of_a_perfect_model_shows_the_reference_first(speakers: list[Speaker]) -> None:
+    sheet = contact_sheet(FakeModel(), speakers)
+    assert sheet.shape == (12 * SIZE, 8 * SIZE, 3)
+    np.testing.assert_array_equal(sheet[:SIZE, :SIZE], speakers[0].reference.transpose(1, 2, 0))
+    np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], speakers[1].frames[0].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_speakers", "2"], "--num_speakers must be at least 3"),
+        (["--frames", "49"], "--frames must be at least 50"),
+        (["--start_speaker", "3"], "--start_speaker must be at least 50000"),
+        (["--seed", "-1"], "--seed must not be negative, got -1"),
+        (["--probe", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["--checkpoints_dir", "nowhere"], "probe.pth: no such file"),
+    ],
+)
+def test_main_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_parse_args_defaults_name_the_model_in_the_box() -> None:
+    args = parse_args([])
+    assert (args.checkpoints_dir / args.name, args.which_epoch) == (Path("checkpoints/synthetic"), "latest")
+    assert (args.num_speakers, args.frames, args.start_speaker) == (16, 75, FIRST_HELD_OUT)
