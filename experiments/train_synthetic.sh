@@ -25,3 +25,20 @@ stage() {
     --gpu_ids -1 --nThreads 1 --seed 1 --no_tensorboard --save_freq 100 --print_freq 20 "$@"
   touch "$WORK/$name/done"
 }
+
+# the generator grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost
+joint=(--num_clips 2 --frame_interval 2 --contrastive_form cosine --no_vgg_loss --generate_from_audio_only --ema 0.995)
+stage recognition --train_recognition --network_file experiments/networks/small_112.json \
+  --batchSize 32 --niter 30 --niter_decay 30 --cache_gb 3
+stage sync --train_sync --network_file experiments/networks/small_112.json --num_clips 6 --frame_interval 2 \
+  --contrastive_form cosine --batchSize 4 --niter 3 --niter_decay 4 --cache_gb 4
+stage joint56 "${joint[@]}" --network_file experiments/networks/small_56.json --lambda_contrastive 1 --batchSize 12 \
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --no_TTUR --lr 1.5e-3 --fix_netD --no_gan_loss \
+  --niter 20 --niter_decay 20 --cache_gb 4
+stage joint112 "${joint[@]}" --network_file experiments/networks/small_112.json --lambda_contrastive 1 --batchSize 12 \
+  --load_pretrain "$WORK/joint56" --grow_G --generate_interval 2 --niter 10 --niter_decay 5 --cache_gb 4
+stage joint224 "${joint[@]}" --network_file experiments/networks/small.json --lambda_contrastive 1 --batchSize 8 \
+  --load_pretrain "$WORK/joint112" --grow_G --generate_interval 4 --niter 5 --niter_decay 5 --cache_gb 8
+
+"$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
+"$PYTHON" scripts/measure_synthetic.py --name synthetic

@@ -289,6 +289,27 @@ def test_nan_stops_with_the_batch_saved_and_nothing_overwritten(tmp_path: Path):
     assert torch.isnan(stored[0]["mel"]).sum() == 1
 
 
+def test_full_gpu_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch):
+    trainer = make_trainer(make_config("sync"))
+
+    def no_room(chunk: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(trainer, "_step", no_room)
+    with pytest.raises(PcavsError, match=r"memory is full with --batchSize 3; lower it"):
+        trainer.train_step([to_device(make_batch(), trainer.device)])
+
+
+@pytest.mark.parametrize("stage", ["sync", "joint"])
+def test_bf16_losses_are_close_to_those_in_single_precision(stage: str):
+    values = []
+    for precision in ("fp32", "bf16"):
+        trainer = make_trainer(make_config(stage, precision=precision))
+        values.append(trainer.train_step([to_device(make_batch(), trainer.device)]))
+    for name, value in values[0].items():
+        assert values[1][name] == pytest.approx(value, rel=0.1, abs=0.05)
+
+
 def test_plan_names_networks_steps_and_memory():
     text = describe_plan(make_config("joint", optim=OptimConfig(niter=1, niter_decay=1)), {}, num_clips=30)
     assert "20 steps" in text
