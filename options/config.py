@@ -314,8 +314,8 @@ def to_plain(config: Any) -> Any:
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, Path):
         return str(config)
-    if isinstance(config, tuple):
-        return list(config)
+    if isinstance(config, (tuple, list)):
+        return [to_plain(value) for value in config]
     return config
 
 

@@ -16,9 +16,9 @@ from options.config import AudioConfig, NetworkConfig, TestConfig, to_plain
 from options.test_options import build_parser, to_config
 from util.errors import CheckpointError, OptionError
 
-# what experiments/demo_vox.sh calls, which is the published command line
+# the last thing experiments/demo_vox.sh calls: the published command line
 _SCRIPT = (Path(__file__).resolve().parents[1] / "experiments" / "demo_vox.sh").read_text()
-PUBLISHED = shlex.split(_SCRIPT.partition(" test.py ")[2].replace("\\\n", " "))[:-1]
+PUBLISHED = shlex.split(_SCRIPT.rpartition(" test.py ")[2].replace("\\\n", " "))[:-1]
 
 
 def _config(*flags: str) -> TestConfig:
@@ -115,7 +115,7 @@ def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pyte
         ('{"identity_layers": 3}', "network.json"),
         ('{"num_classes": "4"}', "num_classes must be whole numbers above 0, got '4'"),
         ('{"generator_input_channels": 0}', "generator_input_channels must be whole numbers above 0"),
-        ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for crop_size 224, got 2"),
+        ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for 224 px, got 2"),
         ('{"audio_layers": [1, 1]}', "must have 4 entries each"),
     ],
 )

@@ -91,8 +91,12 @@ def test_stages_in_a_row_start_from_one_another(run, tmp_path: Path):
     assert run("--train_sync", "--name", "s", "--num_clips", "2", "--max_steps", "2") == 0
     folders = [str(tmp_path / name) for name in ("v", "s")]
     # a rate of nearly nothing, so that what was loaded can still be recognised
-    tiny_step = ("--lr", "1e-12", "--max_steps", "1")
-    assert run("--name", "g", *JOINT, "--load_pretrain", *folders, *tiny_step) == 0
+    tiny_step = ("--lr", "1e-12")
+    assert run("--name", "g", *JOINT, "--load_pretrain", *folders, *tiny_step, "--max_steps", "1") == 0
+    assert (
+        run("--name", "g", *JOINT, "--load_pretrain", *folders, *tiny_step, "--max_steps", "2", "--continue_train") == 0
+    )
+    assert read_state(tmp_path / "g")["config"]["pretrain_dirs"] == folders
     for letter, folder in (("V", "v"), ("A_sync", "s"), ("E", "s")):
         before = torch.load(tmp_path / folder / f"latest_net_{letter}.pth", weights_only=True)
         after = torch.load(tmp_path / "g" / f"latest_net_{letter}.pth", weights_only=True)
