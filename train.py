@@ -73,6 +73,8 @@ class _StopSignal:
 
     def _request(self, number: int, frame: object) -> None:  # noqa: ARG002
         if self._trainer.stop_requested:
+            if "RANK" in os.environ:  # a launcher passes on what a batch system has sent to all already
+                return
             raise KeyboardInterrupt
         print("stopping after this step, then saving; once more stops at once", file=sys.stderr)
         self._trainer.stop_requested = True

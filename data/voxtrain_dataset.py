@@ -6,6 +6,7 @@ VoxCeleb2, LRW and anything else that `data.clip_list` lists.
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -247,5 +248,8 @@ def worker_init(worker_id: int) -> None:  # noqa: ARG001
     """For `DataLoader(worker_init_fn=...)`: one thread a loading process, they are the parallelism."""
     import cv2
 
+    # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec "$PYTHON" train.py --train_sync --name vox_sync \
   --train_list "${LIST:-lists/train.csv}" ${VAL:+--val_list "$VAL"} \
-  --clip_len 12 --num_clips 2 --batchSize 16 --lr 1e-3 --niter 10 --niter_decay 10 --nThreads 8 "$@"
+  --clip_len 12 --num_clips 2 --batchSize 16 --precision fp16 --lr 1e-3 --niter 10 --niter_decay 10 --nThreads 8 "$@"

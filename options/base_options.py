@@ -199,7 +199,9 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
             if legacy:
                 continue
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
-        if action.nargs == 0:
+        if action.nargs == "+":
+            flags += [action.option_strings[0], *map(str, value)] if value else []
+        elif action.nargs == 0:
             if not isinstance(value, bool):
                 raise OptionError(f"{path}: {name} must be true or false, got {value!r}")
             flags += [action.option_strings[0]] if value else []

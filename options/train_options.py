@@ -194,6 +194,11 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
     stage = _stage(arguments)
     _check(arguments, stage)
     network = _network(arguments)
+    if stage == "dis_pose" and network.clip_len * arguments.frame_interval < 20:
+        raise OptionError(
+            "--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
+            f"got {network.clip_len} * {arguments.frame_interval}"
+        )
     data = DataConfig(
         crop_len=arguments.crop_len,
         crop_size=network.crop_size,
@@ -255,11 +260,10 @@ def _check(arguments: argparse.Namespace, stage: str) -> None:
         value = getattr(arguments, flag)
         if value is not None and value >= 1:
             raise OptionError(f"--{flag} must lie in [0, 1), got {value}")
-    if stage == "dis_pose" and (arguments.clip_len or NetworkConfig.clip_len) * arguments.frame_interval < 20:
-        raise OptionError(
-            f"--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
-            f"got {arguments.clip_len or NetworkConfig.clip_len} * {arguments.frame_interval}"
-        )
+    if stage == "recognition" and (arguments.no_id_loss or arguments.dataset_mode == "lrw"):
+        raise OptionError("--train_recognition learns from speakers: not with --no_id_loss or --dataset_mode lrw")
+    if len(arguments.gpu_ids) > 1 and arguments.batchSize % len(arguments.gpu_ids):
+        raise OptionError(f"--batchSize {arguments.batchSize} must be a multiple of the {len(arguments.gpu_ids)} GPUs")
     if stage == "sync" and (arguments.batchSize * arguments.num_clips) < 2:
         raise OptionError("--train_sync contrasts clips: --batchSize times --num_clips must be at least 2")
     if arguments.load_separately and not any(getattr(arguments, f"{n}_pretrain_path") for n in NETWORK_LETTERS):

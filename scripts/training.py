@@ -56,8 +56,8 @@ def run_training(
     ranks = ranks_from_environment()
     check_batch(config, ranks)
     records, held_out = load_records(config)
-    sizes_file = config.directory / "network.json"
-    if not classes_given and not sizes_file.is_file():
+    goes_on = config.continue_train and (config.directory / "network.json").is_file()
+    if not classes_given and not goes_on:
         sizes = dataclasses.replace(config.network, num_classes=count_classes(config, records))
         config = dataclasses.replace(config, network=sizes)
     check_start(config, records)
@@ -225,6 +225,7 @@ def load_start(config: TrainConfig, letter: str, network: nn.Module) -> None:
     found = [network_path(folder, config.which_epoch, letter) for folder in config.pretrain_dirs]
     path = given or next((p for p in reversed(found) if p.is_file()), None)
     if path is None:
+        logger.info("%s: starts from random weights", letter)
         return
     if letter == "G" and config.grow_generator:
         fresh = load_grown(network, path)
@@ -283,10 +284,16 @@ def check_start(config: TrainConfig, records: list[ClipRecord] | None) -> None:
         raise OptionError(
             f"{config.directory} holds a run already; add --continue_train to go on with it, or choose another --name"
         )
+    if list(config.directory.glob("*_net_*.pth")) and not config.continue_train and not config.dry_run:
+        raise OptionError(f"{config.directory} holds weights already; choose another --name, or move them away")
+    if config.continue_train:
+        return
     for folder in config.pretrain_dirs:
         if not list(folder.glob(f"{config.which_epoch}_net_*.pth")):
             raise CheckpointError(f"--load_pretrain {folder}: holds no {config.which_epoch}_net_*.pth")
-    needs_labels = config.stage == "recognition" or (config.has_adversary and config.loss.lambda_identity > 0)
+    needs_labels = config.stage in ("recognition", "dis_pose") or (
+        config.has_adversary and config.loss.lambda_identity > 0
+    )
     largest = max((record.label for record in records or ()), default=0)
     if needs_labels and largest >= config.network.num_classes:
         raise OptionError(f"--num_classes {config.network.num_classes}: the list has labels up to {largest}")

@@ -146,7 +146,9 @@ def test_spawned_worker_makes_the_same_items(records: list[ClipRecord]) -> None:
         alone = collate([dataset(records)[key] for key in expected])
         assert batch.keys() == alone.keys()
         assert batch["skipped"] == alone["skipped"] == []
-        assert all(torch.equal(batch[name], alone[name]) for name in alone if name != "skipped")
+        for name in alone.keys() - {"skipped"}:
+            # a matrix product on another number of threads may differ in the last bit of the spectrogram
+            torch.testing.assert_close(batch[name], alone[name], rtol=0, atol=1e-6 if name in ("mel", "voice") else 0)
 
 
 def test_collate_stacks_and_joins_skipped(records: list[ClipRecord]) -> None:

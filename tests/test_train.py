@@ -86,6 +86,42 @@ def test_resumed_joint_training_is_bit_identical_in_mid_epoch(run, tmp_path: Pat
     assert len(losses[0]) == 4
 
 
+def test_flags_of_a_continued_run_count(run, tmp_path: Path):
+    assert run("--name", "c", "--no_vgg_loss", "--max_steps", "1", "--lr", "1e-3") == 0
+    flags = ("--no_vgg_loss", "--max_steps", "2", "--continue_train", "--lr", "1e-5", "--ema", "0.9")
+    assert run("--name", "c", *flags) == 0
+    state = read_state(tmp_path / "c")
+    rates = [group["initial_lr"] for saved in state["optimisers"] for group in saved["param_groups"]]
+    assert rates == pytest.approx([5e-6, 2e-5])
+    assert set(state["averages"]) == set(state["networks"]["G"]) - {n for n in state["networks"]["G"] if _is_buffer(n)}
+
+
+def _is_buffer(name: str) -> bool:
+    return name.startswith("noises.") or name.endswith("kernel")
+
+
+def test_a_swapped_freeze_flag_is_refused_at_resume(run, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert run("--name", "f", "--no_vgg_loss", "--max_steps", "1", "--fix_netE_mouth") == 0
+    flags = ("--no_vgg_loss", "--max_steps", "2", "--continue_train", "--fix_netE_headpose")
+    assert run("--name", "f", *flags) == 1
+    assert "trains other parameters (E." in capsys.readouterr().err
+    assert read_state(tmp_path / "f")["step"] == 1
+
+
+def test_a_folder_with_weights_alone_is_not_overwritten(run, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "latest_net_G.pth").write_bytes(b"the published weights")
+    assert run("--name", "demo", *JOINT, "--max_steps", "1") == 2
+    assert "holds weights already" in capsys.readouterr().err
+
+
+def test_options_file_of_a_training_can_be_used_again(run, tree: Path, tmp_path: Path):
+    assert run("--train_recognition", "--name", "o", "--max_steps", "1") == 0
+    options = str(tmp_path / "o" / "options.json")
+    assert train.main(["--load_from_opt_file", options, "--name", "again"]) == 0
+    assert read_state(tmp_path / "again")["step"] == 1
+
+
 def test_stages_in_a_row_start_from_one_another(run, tmp_path: Path):
     assert run("--train_recognition", "--name", "v", "--max_steps", "2") == 0
     assert run("--train_sync", "--name", "s", "--num_clips", "2", "--max_steps", "2") == 0
@@ -156,9 +192,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(run, tmp_path: Path, capsys:
     assert not (tmp_path / "plan").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signals, code: int):
-    command = [sys.executable, "train.py", "--checkpoints_dir", str(tmp_path), "--gpu_ids", "-1", "--nThreads", "0",
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGINT, 130, 1)]
+)
+def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int):
+    command = [sys.executable, "train.py", "--checkpoints_dir", str(tmp_path), "--gpu_ids", "-1",
+               "--nThreads", str(workers),
                "--no_tensorboard", "--dataroot", str(tree), "--network_file", str(tree / "sizes.json"),
                "--batchSize", "2", "--name", "stopped", "--train_recognition",
                "--niter", "100000", "--print_freq", "1"]  # fmt: skip
@@ -166,13 +205,13 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
     # a background job of a shell without job control ignores SIGINT, and so would its children
     process = subprocess.Popen(
         command, cwd=Path(train.__file__).parent, env=environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), start_new_session=True,
     )  # fmt: skip
     log = tmp_path / "stopped" / "loss_log.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not (log.is_file() and log.read_text()):
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does: loading processes get it, too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
     state = read_state(tmp_path / "stopped")
@@ -191,6 +230,8 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
         (("--network_file", "nowhere.json"), 2, "--network_file nowhere.json: no such file"),
         (("--load_separately",), 2, "--load_separately: give at least one"),
         (("--num_classes", "2"), 2, "--num_classes 2: the list has labels up to 2"),
+        (("--train_recognition", "--no_id_loss"), 2, "learns from speakers"),
+        (("--gpu_ids", "0,1", "--batchSize", "3"), 2, "multiple of the 2 GPUs"),
         (("--niter", "0", "--niter_decay", "0"), 2, "nothing to train"),
         (("--ema", "1"), 2, "--ema must lie in"),
         (("--train_list", "nowhere.csv"), 1, "nowhere.csv"),

@@ -109,7 +109,7 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
             if key not in skipped:
                 tensor.copy_(state[key])
     if skipped:
-        logger.info("%s: left out %s (another class count or clip length; not used here)", path, ", ".join(skipped))
+        logger.info("%s: left out %s (another class count or clip length)", path, ", ".join(skipped))
     return skipped
 
 

@@ -114,10 +114,12 @@ class GeneratorStage(Stage):
         return unused
 
     @property
+    def _contrasts(self) -> bool:
+        return self.config.loss.lambda_contrastive > 0 or self.config.loss.lambda_cross_modal > 0
+
+    @property
     def _uses_visual_mouth(self) -> bool:
-        loss = self.config.loss
-        contrasts = loss.lambda_contrastive > 0 or loss.lambda_cross_modal > 0
-        return contrasts or not self.config.generate_from_audio_only
+        return self._contrasts or not self.config.generate_from_audio_only
 
     def forward(self, batch: Batch) -> StepOutput:
         codes = self._encode(batch)
@@ -137,7 +139,7 @@ class GeneratorStage(Stage):
         if loss.lambda_identity > 0:
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
-        if loss.lambda_contrastive > 0:
+        if self._contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss, self.gather)
         extras = {"fake": fake.detach(), "real": real}
         if adversary.headpose_classifier is not None:

@@ -73,6 +73,9 @@ class Trainer:
                 self.adversary_optimiser = make_optimiser(moving, config, for_adversary=True)
                 self._adversary = self._parallel(adversary)
             adversary.set_trainable(False)
+        self._trained = [name for name, _ in stage.parameters_to_train()]
+        if self.adversary_optimiser is not None and adversary is not None:
+            self._trained += [f"adversary.{name}" for name in moving]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.averages: dict[str, Tensor] = {}
         if config.optim.ema > 0 and "G" in self.networks:
@@ -318,6 +321,7 @@ class Trainer:
             "step": self.step,
             "stage": self.config.stage,
             "networks": {letter: network.state_dict() for letter, network in self.networks.items()},
+            "trained": self._trained,
             "optimisers": optimisers,
             "scaler": self.scaler.state_dict(),
             "averages": self.averages,
@@ -336,19 +340,29 @@ class Trainer:
                 f"{self.config.directory}: holds stage {state['stage']!r}, not {self.config.stage!r}; start the next "
                 "stage under another --name with --load_pretrain"
             )
+        if state["trained"] != self._trained:
+            differing = sorted(set(state["trained"]) ^ set(self._trained))
+            raise CheckpointError(
+                f"{self.config.directory}: the saved run trains other parameters ({differing[0]}, for one); give its "
+                "--fix_net and loss flags, or start under another --name with --load_pretrain"
+            )
         try:
             for letter, network in self.networks.items():
                 network.load_state_dict(state["networks"][letter])
             optimisers = [o for o in (self.optimiser, self.adversary_optimiser) if o is not None]
             for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+                _load_optimiser(optimiser, saved)
         except (KeyError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise CheckpointError(
                 f"{self.config.directory}: the saved state does not fit ({reason}); give the flags of the saved run"
             ) from error
-        self.scaler.load_state_dict(state["scaler"])
-        self.averages = {name: value.to(self.device) for name, value in state["averages"].items()}
+        if state["scaler"]:  # empty unless the saved run was in fp16
+            self.scaler.load_state_dict(state["scaler"])
+        if self.averages:  # an average that is new starts from the weights as they are now
+            current = dict(self.networks["G"].named_parameters())
+            saved_averages = state["averages"] or current
+            self.averages = {name: saved_averages[name].detach().clone().to(self.device) for name in current}
         self.step = state["step"]
         for name in ("batch_size", "seed"):
             if state["config"][name] != getattr(self.config, name):
@@ -398,6 +412,17 @@ def make_optimiser(
     for group in optimiser.param_groups:
         group["initial_lr"] = rate
     return optimiser
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Brings back the moments, but keeps the rates and betas of this run's flags."""
+    given = [{name: group[name] for name in ("initial_lr", "betas")} for group in optimiser.param_groups]
+    optimiser.load_state_dict(saved)
+    for group, settings in zip(optimiser.param_groups, given, strict=True):
+        for name, value in settings.items():
+            if group[name] != value:
+                logger.info("--continue_train: %s is now %s, was %s", name, value, group[name])
+        group.update(settings)
 
 
 class _Meter:

@@ -7,6 +7,7 @@ between two files still goes on from one consistent moment.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,8 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     try:
         with atomic_path(path) as temporary:
             torch.save(dict(state), temporary)
+            with temporary.open("rb+") as file:  # a power cut must not leave the new name with nothing behind it
+                os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}; the older state is still there") from error
 
