@@ -1,0 +1,603 @@
+"""Pairs of a generated and a real video: which belong together, and their frames and sound side by side, 25 a second.
+
+Frame k of a generated video goes with frame `first_frame + k` of the real video: the published inference starts with
+number 2. Everything is read as it is asked for, one frame of each video in memory at a time; frames are (H, W, 3) uint8
+BGR.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data.clip_list import ClipRecord
+from data.clip_reader import load_sound
+from data.frame_source import FrameSource, open_source
+from data.frames import IMAGE_SUFFIXES, crop_template
+from options.config import AudioConfig, DataConfig
+from util.errors import MediaError, MetadataError
+from util.ffmpeg import probe, protocol_free
+from util.files import safe_name
+
+FPS = DataConfig().fps
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+CSV_COLUMNS = ("generated", "real", "name", "audio", "first_frame", "reference", "crop")
+INPUT, MOUTH, GENERATED = "Input_", "Mouth_Source_", ("G_Pose_Driven_", "G_Fix_Pose_")  # folders of a result
+PUBLISHED_FIRST_FRAME = 2
+OWN, OTHER = "own pose", "another's pose"  # groups of a results folder
+_FIXED_POSE = "of the reference"  # as report.json says it
+_SOURCES = ("reference", "pose", "mouth")
+_USUAL_GAP = 5  # frames: so many fewer come out of the published inference
+_RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
+_NAMED = 3  # names a message lists
+
+
+@dataclass(frozen=True)
+class VideoPair:
+    """A generated video and what it is measured against."""
+
+    name: str
+    generated: Path  # a video, or a folder of frames
+    real: Path | None = None
+    group: str = "generated"  # row of the summary
+    first_frame: int = 0  # number, in the real video and its sound, that frame 0 of the generated one goes with
+    real_offset: int = 0  # frames of `real` before that one: 0 where a result keeps only those that were used
+    audio: Path | None = None  # None: in or beside the generated video, else the real one's
+    real_audio: Path | None = None  # None: in or beside the real video, else the generated one's
+    reference: Path | None = None  # picture of the person
+    crop_len: int | None = None  # real frames are cropped as the networks see them, see `data.frames.crop_template`
+    apart: str = ""  # why the two cannot be compared frame by frame; "": they can
+    same_person: bool = True
+    truth: str = ""  # tells one real video from another, whatever copy of it is read
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs, and what cannot be measured."""
+
+    pairs: tuple[VideoPair, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video or a folder of frames, see `open_video`."""
+
+    path: Path
+    pictures: FrameSource | None  # None: a video file
+    num_frames: int  # at 25 fps
+    height: int
+    width: int
+    note: str = ""
+
+    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Frames from number `start` on.
+
+        Raises:
+            MediaError: damage, or a frame of another size than the first.
+        """
+        if self.pictures is None:
+            for number, image in enumerate(_steady_frames(self.path, self.num_frames)):
+                if number >= start:
+                    yield image
+        else:
+            for _, image in dataclasses.replace(self.pictures, files=self.pictures.files[start:]).frames():
+                yield image
+
+
+@dataclass(frozen=True)
+class OpenPair:
+    """A pair whose videos have been looked into, see `open_pair`."""
+
+    pair: VideoPair
+    generated: Video
+    real: Video | None
+    num_frames: int
+    resized: bool  # generated frames are brought to the size of the real ones
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def generated_frames(self) -> Iterator[np.ndarray]:
+        """The generated frames, `num_frames` of them."""
+        for _, image in zip(range(self.num_frames), self.generated.frames(), strict=False):
+            yield _resize(image, self.real) if self.resized and self.real is not None else image
+
+    def real_frames(self) -> Iterator[np.ndarray]:
+        """The real frames that go with them. Without a real video there are none."""
+        if self.real is None:
+            return
+        for _, image in zip(range(self.num_frames), self.real.frames(self.pair.real_offset), strict=False):
+            yield image if self.pair.crop_len is None else self._cropped(image, self.pair.crop_len)
+
+    def frames(self) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
+        """(real, generated) frame by frame; None where there is no real video."""
+        if self.real is None:
+            for image in self.generated_frames():
+                yield None, image
+        else:
+            yield from zip(self.real_frames(), self.generated_frames(), strict=False)
+
+    def generated_sound(self) -> np.ndarray:
+        """(samples,) float32 at 16 kHz as the generated video plays it: its start goes with frame 0.
+
+        Raises:
+            MediaError: there is none, neither with the generated nor with the real video.
+        """
+        try:
+            return _sound(self.pair.generated, self.pair.audio)
+        except MediaError:
+            if self.pair.audio is not None or self.pair.real is None:
+                raise
+            return _sound(self.pair.real, self.pair.real_audio)
+
+    def real_sound(self) -> np.ndarray:
+        """(samples,) float32 at 16 kHz from the first frame of `real_frames` on.
+
+        Raises:
+            MediaError: there is none.
+        """
+        assert self.pair.real is not None
+        try:
+            wave = _sound(self.pair.real, self.pair.real_audio)
+        except MediaError:
+            if self.pair.real_audio is not None or self.pair.audio is None:
+                raise
+            wave = _sound(self.pair.real, self.pair.audio)
+        return wave[self.pair.first_frame * AudioConfig().sample_rate_hz // FPS :]
+
+    def _cropped(self, image: np.ndarray, crop_len: int) -> np.ndarray:
+        config = DataConfig(crop_len=crop_len, crop_size=self.generated.width)
+        return np.ascontiguousarray(crop_template(image, config)[..., ::-1])
+
+
+# ------------------------------------------------------------------------------------------------------------ finding
+
+
+def pairs_from_results(root: Path) -> Found:
+    """Pairs of a results folder of test.py, or of one result in it.
+
+    The real video is the mouth source: frame i of it was spoken to the sound of frame i. Pixels and landmarks compare
+    only where reference, pose and mouth source are one clip; other results form a group of their own.
+
+    Args:
+        root: with `report.json`, whose finished rows are taken; without one, every result in it is.
+
+    Raises:
+        MediaError: no such folder, an unreadable report, or no finished result.
+    """
+    if not root.is_dir():
+        raise MediaError(f"{root}: no such results folder; make one with test.py")
+    single = _generated_folder(root) is not None
+    report = _read_report((root.parent if single else root) / "report.json")
+    folders = [root] if single else sorted(p for p in root.iterdir() if _generated_folder(p) is not None)
+    rows = {row["name"]: row for row in report.get("rows", [])}
+    if rows and not single:
+        folders = [root / name for name, row in rows.items() if row["status"] == "done"]
+    problems = [
+        f"{row['name']} ({row['row']}) is {row['status']}, not measured: {row.get('error') or 'run it again'}"
+        for row in rows.values()
+        if row["status"] != "done" and not single
+    ]
+    pairs = []
+    for folder in folders:
+        if _generated_folder(folder) is None:
+            problems.append(f"{folder}: holds no generated frames any more")
+        else:
+            pairs.append(_result_pair(folder, rows.get(folder.name, {})))
+    if not pairs:
+        reason = f": {problems[0]}" if problems else f"; expected folders with {' or '.join(GENERATED)} in them"
+        raise MediaError(f"{root}: holds no finished results{reason}")
+    return Found(tuple(pairs), tuple(problems))
+
+
+def pairs_from_csv(path: Path) -> Found:
+    """Pairs of a csv whose first line names its columns: `generated`, and any of the others of CSV_COLUMNS.
+
+    Relative paths count from the csv's folder. An empty `real` measures without one; `first_frame` is a number from 0,
+    `crop` 1 where real frames must be cropped as the networks see them.
+
+    Raises:
+        MetadataError: no such file, not text, unknown columns, a bad value, or no rows; names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    pairs = []
+    try:
+        columns = reader.fieldnames or []
+        unknown = [name for name in columns if name not in CSV_COLUMNS]
+        if unknown or "generated" not in columns:
+            wrong = f"unknown column {unknown[0]!r}" if unknown else "no column `generated`"
+            raise MetadataError(f"{path}:1: {wrong}; the columns are {','.join(CSV_COLUMNS)}")
+        for row in reader:
+            pairs.append(_csv_pair(row, path, f"{path}:{reader.line_num}"))
+    except csv.Error as error:
+        raise MetadataError(f"{path}:{reader.line_num}: {error}") from error
+    if not pairs:
+        raise MetadataError(f"{path}: holds no pairs; a line is {','.join(CSV_COLUMNS)}")
+    return Found(tuple(pairs))
+
+
+def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int = 0, crop: bool = False) -> Found:
+    """Pairs of two files, two folders of frames or two trees of either; the generated side may also hold results.
+
+    In trees the path below the root decides, without the suffix; else the file's name, or for a result the name of its
+    sound, where only one real clip has it.
+
+    Args:
+        real: None: only what needs no real video can be measured.
+        first_frame, crop: of generated videos that are no results of test.py: see `VideoPair`.
+
+    Raises:
+        MediaError: a path is missing or holds no clips, or no names match.
+    """
+    ours = clips_below(generated)
+    theirs = clips_below(real) if real is not None else {}
+    single = len(ours) == len(theirs) == 1
+    pairs, problems = [], []
+    for name, path in ours.items():
+        pair = _generated_pair(name, path, first_frame, crop)
+        match = next(iter(theirs.values())) if single else _match(name, pair, theirs)
+        if real is not None and match is None:
+            problems.append(f"{path}: no real video of this name below {real}; not measured")
+            continue
+        note = () if match is None or pair.crop_len is None else ("real frames are cropped as the networks see them",)
+        crop_len = pair.crop_len if match is not None else None
+        pairs.append(
+            dataclasses.replace(
+                pair, real=match, truth=str(match or ""), notes=(*pair.notes, *note), crop_len=crop_len,
+                apart="" if match else "no real video was given",
+            )
+        )  # fmt: skip
+    if not pairs:
+        raise MediaError(
+            f"{generated} and {real} hold no pairs: names such as {_some(ours)} and {_some(theirs)} do not match; "
+            "rename them, or give --pairs"
+        )
+    return Found(tuple(pairs), tuple(problems))
+
+
+def clips_below(root: Path) -> dict[str, Path]:
+    """Every video, folder of frames and result in a tree: path below the root without suffix -> where it lies.
+
+    Raises:
+        MediaError: no such file or folder, or no clip in it.
+    """
+    if root.is_file() or _is_clip(root):
+        return {root.stem if root.is_file() else root.name: root}
+    if not root.is_dir():
+        raise MediaError(f"{root}: no such file or folder")
+    found: dict[str, Path] = {}
+    for folder, subfolders, files in os.walk(root):
+        here = Path(folder)
+        clips = [name for name in sorted(subfolders) if _is_clip(here / name)]
+        subfolders[:] = sorted(name for name in subfolders if name not in clips and not name.startswith("."))
+        videos = [name for name in sorted(files) if Path(name).suffix.lower() in VIDEO_SUFFIXES and name[0] != "."]
+        found |= {(here / name).relative_to(root).as_posix(): here / name for name in clips}
+        found |= {(here / name).relative_to(root).with_suffix("").as_posix(): here / name for name in videos}
+    if not found:
+        raise MediaError(f"{root}: holds no videos ({', '.join(VIDEO_SUFFIXES)}) and no folders of frames")
+    return found
+
+
+def _result_pair(folder: Path, row: Mapping[str, Any]) -> VideoPair:
+    generated, note = _generated_folder(folder), _read_json(folder / "clip.json")
+    assert generated is not None
+    inputs = row.get("inputs") or {}
+    audio = note.get("audio") or inputs.get("audio")
+    first_frame, notes = int(note.get("first_frame", PUBLISHED_FIRST_FRAME)), []
+    if not note:
+        notes.append(f"no clip.json: taken for published code's, whose first frame is number {PUBLISHED_FIRST_FRAME}")
+        audio = audio or (folder / "avconcat.mp4" if (folder / "avconcat.mp4").is_file() else None)
+    elif first_frame:
+        notes.append(f"published timing: frame 0 is number {first_frame}, and the picture runs ahead by as much")
+    real = folder / MOUTH if (folder / MOUTH).is_dir() else None
+    apart, same_person = _why_apart(folder.name, inputs) if real else ("the row names no mouth source", False)
+    picture = next(iter(sorted((folder / INPUT).glob(f"{INPUT}0.*"))), None)
+    return VideoPair(
+        name=folder.name,
+        generated=generated,
+        real=real,
+        group=OWN if not apart else OTHER,
+        first_frame=first_frame,
+        audio=Path(audio) if audio else None,
+        real_audio=Path(audio) if audio else None,
+        reference=picture,
+        apart=apart,
+        same_person=same_person,
+        truth=inputs.get("mouth") or str(real or ""),
+        notes=tuple(notes),
+    )
+
+
+def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
+    """Why a result does not compare with its mouth source, "" if it does; and whether the person is the same."""
+    if not inputs.get("mouth"):
+        person = name.removeprefix("id_").split("_pose_")[0]
+        if name == f"id_{person}_pose_{person}_audio_{person}":
+            return "", True
+        return f"by its name {name} is not of one clip, and there is no report.json that says more", False
+    sources = {role: Path(inputs[role]).name.removesuffix("_cropped") for role in _SOURCES}
+    if inputs["pose"] == _FIXED_POSE:
+        sources["pose"] = sources["reference"]
+    same_person = sources["reference"] == sources["mouth"]
+    if same_person and sources["pose"] == sources["mouth"]:
+        return "", True
+    parts = ", ".join(f"{role} {source}" for role, source in sources.items())
+    return f"the real video shows another person or head pose ({parts})", same_person
+
+
+def _csv_pair(row: Mapping[str | None, Any], source: Path, place: str) -> VideoPair:
+    if None in row or None in row.values():
+        raise MetadataError(f"{place}: not as many fields as the first line names")
+    values = {str(column): text.strip() for column, text in row.items()}
+
+    def path(column: str) -> Path | None:
+        return source.parent / values[column] if values.get(column) else None
+
+    generated, real = path("generated"), path("real")
+    if generated is None:
+        raise MetadataError(f"{place}: `generated` is empty; every pair needs a video or a folder of frames")
+    first_frame = values.get("first_frame") or "0"
+    if not (first_frame.isascii() and first_frame.isdecimal()):
+        raise MetadataError(f"{place}: first_frame must be a number from 0, got {first_frame!r}")
+    if values.get("crop", "") not in ("", "0", "1"):
+        raise MetadataError(f"{place}: crop must be 1, 0 or empty, got {values['crop']!r}")
+    pair = _generated_pair(values.get("name") or generated.stem, generated, 0, values.get("crop") == "1")
+    number = int(first_frame) if values.get("first_frame") else pair.first_frame
+    return dataclasses.replace(
+        pair,
+        real=real,
+        first_frame=number,
+        real_offset=0 if real is not None and real.name == MOUTH else number,
+        audio=path("audio") or pair.audio,
+        reference=path("reference") or pair.reference,
+        crop_len=pair.crop_len if real is not None and real.name != MOUTH else None,
+        apart="" if real else "the row names no real video",
+        truth=str(real or ""),
+    )
+
+
+def _generated_pair(name: str, path: Path, first_frame: int, crop: bool) -> VideoPair:
+    """What a generated video or result says of itself; the real video comes from elsewhere."""
+    if _generated_folder(path) is None:
+        crop_len = DataConfig().crop_len if crop else None
+        return VideoPair(name, path, first_frame=first_frame, real_offset=first_frame, crop_len=crop_len)
+    found = _result_pair(path, {})
+    note = _read_json(path / "clip.json")
+    return dataclasses.replace(
+        found,
+        name=name,
+        group="generated",
+        real_offset=found.first_frame,
+        real_audio=None,
+        crop_len=int(note.get("crop_len", DataConfig().crop_len)),
+        same_person=True,
+    )
+
+
+def _match(name: str, pair: VideoPair, theirs: Mapping[str, Path]) -> Path | None:
+    if name in theirs:
+        return theirs[name]
+    wanted = {name.rsplit("/", 1)[-1], *([pair.audio.stem] if pair.audio else [])}
+    matches = [path for other, path in theirs.items() if other.rsplit("/", 1)[-1] in wanted]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _generated_folder(folder: Path) -> Path | None:
+    """The folder of generated frames in a result; None: this is no result."""
+    return next((folder / name for name in GENERATED if (folder / name).is_dir()), None)
+
+
+def _is_clip(folder: Path) -> bool:
+    """Whether it is a result, or pictures lie in it."""
+    if _generated_folder(folder) is not None:
+        return True
+    return folder.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir())
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    report = _read_json(path)
+    rows = report.get("rows")
+    needed = {"name", "row", "status"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= set(row) for row in rows):
+        raise MediaError(f"{path}: not a readable report of test.py; delete it to measure every result beside it")
+    return report
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:_NAMED]) + (" ..." if len(listed) > _NAMED else "")
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def open_pair(pair: VideoPair, resample: bool = False) -> OpenPair:
+    """Looks into both videos, and decides how many frames compare.
+
+    Args:
+        resample: bring videos of other rates to 25 fps, and generated frames to the size of the real ones.
+
+    Raises:
+        MediaError: a video is missing or broken, has no frames in common with the other, or, without `resample`,
+            another rate or size.
+    """
+    generated = open_video(pair.generated, resample)
+    notes = [*pair.notes, *([generated.note] if generated.note else [])]
+    if pair.real is None:
+        return OpenPair(pair, generated, None, generated.num_frames, False, tuple(notes))
+    real = open_video(pair.real, resample)
+    notes += [real.note] if real.note else []
+    left = real.num_frames - pair.real_offset - (_held_frames(real) if pair.real.name == MOUTH else 0)
+    count = min(generated.num_frames, left)
+    if count < 1:
+        raise MediaError(
+            f"{pair.generated}: frame 0 goes with number {pair.real_offset} of {pair.real}, which has only "
+            f"{real.num_frames} frames"
+        )
+    gap = abs(generated.num_frames - left)
+    length = f"lengths differ: {generated.num_frames} generated frames, {left} real ones; the first {count} are used"
+    problems = [length] if gap > _USUAL_GAP else []
+    notes += [length] if 0 < gap <= _USUAL_GAP else []
+    resized = _must_resize(pair, generated, real, resample)
+    if resized:
+        notes.append(f"generated frames resized from {_shape(generated)} to the real {_shape(real)}")
+    return OpenPair(pair, generated, real, count, resized, tuple(notes), tuple(problems))
+
+
+def open_video(path: Path, resample: bool = False) -> Video:
+    """A video file, or a folder of pictures at 25 fps: `<folder name><n>`, numbers, or any names in order.
+
+    Raises:
+        MediaError: missing or broken; or a video of another rate without `resample`.
+    """
+    if path.is_dir():
+        source = _pictures(path)
+        image = next(source.frames())[1]
+        return Video(path, source, len(source.files), image.shape[0], image.shape[1])
+    info = probe(path)
+    if info.video_codec is None or not info.video_frames:
+        raise MediaError(f"{path}: holds no pictures")
+    steady = abs(info.fps - FPS) <= _RATE_TOLERANCE
+    if not steady and not resample:
+        raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
+    count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
+    image = next(_steady_frames(path, 1))
+    note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
+    return Video(path, None, count, image.shape[0], image.shape[1], note)
+
+
+def state_of(pair: VideoPair) -> str:
+    """A hash that changes with the pair or with one of its files (by size and time)."""
+    digest = hashlib.sha256(repr(pair).encode("utf-8", "surrogateescape"))
+    for path in (pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference):
+        for file in sorted(path.iterdir()) if path is not None and path.is_dir() else [path]:
+            if file is not None and file.is_file():
+                status = file.stat()
+                digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def pair_name(pair: VideoPair) -> str:
+    """A file name for what is measured of a pair."""
+    return safe_name(pair.name)[:100]
+
+
+def _pictures(folder: Path) -> FrameSource:
+    prefix = folder.name
+    numbered = {
+        int(p.stem[len(prefix) :]): p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and p.stem.startswith(prefix) and p.stem[len(prefix) :].isdecimal()
+    }
+    if not numbered:
+        return open_source(folder)
+    missing = next((n for n in range(len(numbered)) if n not in numbered), None)
+    if missing is not None:
+        raise MediaError(f"{folder}: frame {prefix}{missing} is missing; finish the row with test.py --resume")
+    return FrameSource(folder, "folder", tuple(numbered[n] for n in range(len(numbered))), len(numbered))
+
+
+def _held_frames(video: Video) -> int:
+    """How often the last frame of a result's mouth source repeats: the sound was longer than the video."""
+    files = video.pictures.files if video.pictures is not None else ()
+    if not files:
+        return 0
+    last = files[-1].read_bytes()
+    held = 0
+    while held + 1 < len(files) and files[-2 - held].read_bytes() == last:
+        held += 1
+    return held
+
+
+def _must_resize(pair: VideoPair, generated: Video, real: Video, resample: bool) -> bool:
+    if pair.crop_len is not None:
+        if generated.width != generated.height:
+            raise MediaError(f"{pair.generated}: {_shape(generated)} pixels; only square frames can have been cropped")
+        return False  # cropped to the size of the generated ones
+    if pair.apart or (generated.height, generated.width) == (real.height, real.width):
+        return False
+    if not resample:
+        raise MediaError(
+            f"{pair.generated}: frames are {_shape(generated)}, the real ones of {pair.real} {_shape(real)}; "
+            "--resample brings them to the real size"
+        )
+    return True
+
+
+def _shape(video: Video) -> str:
+    return f"{video.width}x{video.height}"
+
+
+def _resize(image: np.ndarray, like: Video) -> np.ndarray:
+    method = cv2.INTER_AREA if like.width < image.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(image, (like.width, like.height), interpolation=method)
+
+
+def _sound(path: Path, audio: Path | None) -> np.ndarray:
+    return load_sound(ClipRecord(path, audio, 0, "", 0), AudioConfig())
+
+
+def _steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
+    """`count` frames, number i the one shown nearest to i / 25 s; the last one is held."""
+    number, before = 0, None
+    for picture in _timed_pictures(path):
+        while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
+            yield _upright(before[1])
+            number += 1
+        if number == count:
+            return
+        before = picture
+    if before is None:
+        raise MediaError(f"{path}: holds no pictures that can be decoded")
+    for _ in range(number, count):
+        yield _upright(before[1])
+
+
+def _timed_pictures(path: Path) -> Iterator[tuple[float, Any]]:
+    """Decoded pictures with their time from the first one on, in seconds."""
+    import av
+
+    start_s = None
+    try:
+        with av.open(protocol_free(path)) as container:
+            if not container.streams.video:
+                raise ValueError("it holds no pictures")
+            for picture in container.decode(container.streams.video[0]):
+                if picture.time is None:
+                    raise ValueError("it has pictures without a time")
+                start_s = picture.time if start_s is None else start_s
+                yield picture.time - start_s, picture
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError(f"{path}: not a readable video: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _upright(picture: Any) -> np.ndarray:
+    image = picture.to_ndarray(format="bgr24")
+    # how a phone was held; a display turns the picture by it
+    return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image

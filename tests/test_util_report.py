@@ -1,0 +1,141 @@
+"""Tables in every format, the picture of a distribution, and the page."""
+
+from __future__ import annotations
+
+import csv
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.metrics.protocol import METRICS, PROTOCOLS, QUANTITIES
+from util.report import (
+    Cell,
+    ClipView,
+    Page,
+    Table,
+    cell_text,
+    draw_distribution,
+    latex_table,
+    markdown_table,
+    terminal_table,
+    write_clips_csv,
+    write_page,
+)
+
+TABLE = Table(
+    ("ssim", "cpbd", "frechet"),
+    {
+        "own | pose_1": {
+            "ssim": Cell(0.8612, 0.0123, 3),
+            "cpbd": Cell(0.2, 0.1, 2),
+            "frechet": Cell(12.34, math.nan, 3),
+        },
+        "ground truth": {"ssim": Cell(1.0, 0.0, 3)},
+    },
+)
+
+
+def test_cell_is_mean_and_sample_deviation_of_what_is_known() -> None:
+    cell = Cell.of([1.0, None, 3.0, math.nan])
+    assert cell is not None
+    assert (cell.mean, cell.count) == (2.0, 2)
+    assert cell.deviation == pytest.approx(math.sqrt(2))
+    assert Cell.of([None, math.nan]) is None
+
+
+def test_cell_of_one_clip_has_no_deviation() -> None:
+    cell = Cell.of([0.5])
+    assert cell is not None
+    assert math.isnan(cell.deviation)
+    assert cell_text(cell, QUANTITIES["ssim"]) == "0.500"
+
+
+def test_terminal_table_is_aligned_and_counts_clips() -> None:
+    lines = terminal_table(TABLE).splitlines()
+    assert lines[0].split() == ["n", "SSIM", "↑", "CPBD", "Fréchet", "↓"]
+    cells = [part.strip() for part in lines[2].split("  ") if part]
+    assert cells == ["own | pose_1", "3", "0.861 ± 0.012", "0.200 ± 0.100 (2)", "12.3"]
+    assert lines[3].split("  ")[-1].strip() == "–"
+    assert len(lines[2]) == len(lines[3]) == len(lines[1])
+
+
+def test_markdown_table_escapes_pipes() -> None:
+    lines = markdown_table(TABLE).splitlines()
+    assert lines[0] == "|  | n | SSIM ↑ | CPBD | Fréchet ↓ |"
+    assert lines[1] == "|---|---:|---:|---:|---:|"
+    assert lines[2] == "| own \\| pose_1 | 3 | 0.861 ± 0.012 | 0.200 ± 0.100 (2) | 12.3 |"
+    assert lines[3] == "| ground truth | 3 | 1.000 ± 0.000 | – | – |"
+
+
+def test_latex_table_escapes_and_names_what_is_missing() -> None:
+    text = latex_table(TABLE)
+    assert text.startswith("\\begin{tabular}{lrrrr}\n\\toprule\n")
+    assert r" & $n$ & SSIM $\uparrow$ & CPBD & Fr\'echet $\downarrow$ \\" in text
+    assert r"own | pose\_1 & $3$ & $0.861 \pm 0.012$ & $0.200 \pm 0.100 (2)$ & $12.3$ \\" in text
+    assert r"ground truth & $3$ & $1.000 \pm 0.000$ & -- & -- \\" in text
+
+
+def test_clips_csv_has_both_sides_and_empty_fields_for_missing_figures(tmp_path: Path) -> None:
+    clip = {
+        "name": "a,b", "group": "g", "num_frames": 7, "generated": {"ssim": 0.123456789}, "truth": {"cpbd": 0.5},
+        "remarks": ["one", "two"],
+    }  # fmt: skip
+    write_clips_csv(tmp_path / "clips.csv", ["ssim", "cpbd"], [clip])
+    head, row = csv.reader((tmp_path / "clips.csv").open(encoding="utf-8"))
+    assert head == ["clip", "group", "frames", "ssim", "cpbd", "real_ssim", "real_cpbd", "remarks"]
+    assert row == ["a,b", "g", "7", "0.123457", "", "", "0.5", "one; two"]
+
+
+def test_distribution_draws_dots_and_mean_where_the_values_are() -> None:
+    image = np.asarray(draw_distribution("SSIM", {"one": [0.0, 0.2, 1.0], "none": [], "other": [0.5]})).astype(int)
+    assert image.shape == (40 + 2 * 44 + 34, 640, 3)
+    blue = np.flatnonzero((image[40:84, :, 2] > 150) & (image[40:84, :, 0] < 60))
+    columns = np.unique(blue % 640)
+    inner = 640 - 20 - 150
+    places = [150 + inner * (0.03 + value) / 1.06 for value in (0.0, 0.2, 1.0)]
+    assert columns.min() == pytest.approx(places[0], abs=4)
+    assert columns.max() == pytest.approx(places[2], abs=4)
+    dark = np.flatnonzero((image[60 - 12, 150:620] < 90).all(axis=1))  # the stroke, above the dots
+    assert dark.mean() + 150 == pytest.approx(150 + inner * (0.03 + 0.4) / 1.06, abs=2)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [unquote(value or "") for name, value in attrs if name == "src"]
+
+
+def test_page_shows_everything_with_relative_links(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    paths = [pictures / f"ä {n}.png" for n in range(3)]
+    for path in paths:
+        Image.new("RGB", (4, 4)).save(path)
+    clip = ClipView("clip <1>", {"frames": "7"}, [paths[0]], [{"frame 3, real": paths[1]}], ["sync skipped: no sound"])
+    page = Page("Title", TABLE, {"protocol": "paper"}, ["lmd skipped: no dlib"], {"SSIM": paths[2]}, [clip], "SSIM")
+    text = write_page(tmp_path, page).read_text(encoding="utf-8")
+    parser = _Links()
+    parser.feed(text)
+    assert sorted(parser.links) == [f"pictures/ä {n}.png" for n in range(3)]
+    assert "clip &lt;1&gt;" in text
+    for part in ("0.861 ± 0.012", "lmd skipped: no dlib", "sync skipped: no sound", "Worst clips by SSIM", "paper"):
+        assert part in text
+
+
+def test_protocols_know_their_columns() -> None:
+    assert METRICS == ("ssim", "psnr", "cpbd", "lmd", "sync", "identity", "frechet")
+    paper = PROTOCOLS["paper"]
+    assert paper.quantities(paper.metrics) == ("ssim", "cpbd", "lmd", "lse_c")
+    assert paper.quantities(("psnr", "lmd")) == ("lmd", "psnr")
+    for protocol in PROTOCOLS.values():
+        assert set(protocol.columns) <= set(QUANTITIES)
+        assert {QUANTITIES[name].metric for name in protocol.columns} == set(protocol.metrics)
+    assert list(paper.rules(("sync",))) == ["LSE-C", "LSE-D", "AV offset"]
