@@ -46,7 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         stop = _StopSignal()
         choices = {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES}
         sizes_given = arguments.num_classes is not None
-        code = run_training(config, choices, sizes_given, stop.watch, lambda d: base_options.save(d, parser, arguments))
+        try:
+            code = run_training(
+                config, choices, sizes_given, stop.watch, lambda d: base_options.save(d, parser, arguments)
+            )
+        finally:
+            stop.restore()
         return stop.exit_code or code
     except PcavsError as error:
         if arguments is not None and arguments.verbose:
@@ -64,12 +69,18 @@ class _StopSignal:
     def __init__(self) -> None:
         self.exit_code = 0
         self._trainer: Any = None
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def watch(self, trainer: Any) -> None:
         """From now on signals reach the trainer."""
         self._trainer = trainer
-        signal.signal(signal.SIGINT, self._request)
-        signal.signal(signal.SIGTERM, self._request)
+        for number in self._before:
+            signal.signal(number, self._request)
+
+    def restore(self) -> None:
+        """Signals do again what they did before; whoever called `main` goes on living."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _request(self, number: int, frame: object) -> None:  # noqa: ARG002
         if self._trainer.stop_requested:

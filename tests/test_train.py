@@ -177,6 +177,12 @@ def test_validation_and_pictures_appear(run, tree: Path, tmp_path: Path):
         assert label in page
 
 
+def test_signals_are_given_back(run):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run("--train_recognition", "--name", "polite", "--max_steps", "1") == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_numbered_saves_are_limited(run, tmp_path: Path):
     flags = ("--train_recognition", "--name", "kept", "--niter", "4", "--niter_decay", "0", "--save_epoch_freq", "1")
     assert run(*flags, "--keep_last", "2") == 0

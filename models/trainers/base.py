@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -156,6 +157,11 @@ def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
     return sent
 
 
+def as_uint8(images: Tensor) -> np.ndarray:
+    """(N, 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8 array."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The scalar that is differentiated."""
     return torch.stack([weights[name] * loss.float() for name, loss in losses.items()]).sum()
@@ -169,3 +175,16 @@ def retrieval_accuracy(queries: Tensor, candidates: Tensor) -> float:
     """
     similarity = nn.functional.normalize(queries, dim=1) @ nn.functional.normalize(candidates, dim=1).T
     return float((similarity.argmax(dim=1) == torch.arange(len(queries), device=queries.device)).float().mean())
+
+
+def identity_retrieval(faces: Any, references: Tensor) -> dict[str, float]:
+    """Whether two frames of one video find each other among those of all videos of the batch.
+
+    Args:
+        faces: V.
+        references: (B, N, 3, S, S); with fewer than two frames each there is nothing to find.
+    """
+    if references.shape[1] < 2:
+        return {}
+    first, second = faces(references[:, :1])[0], faces(references[:, 1:2])[0]
+    return {"val/identity_retrieval": retrieval_accuracy(first.float(), second.float())}

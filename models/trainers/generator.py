@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from models.av_model import SPEECH_GAIN
 from models.losses import confusion_loss, feature_matching_loss, gan_loss, perceptual_loss
 from models.networks.layers import resize_to
-from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, as_uint8, identity_retrieval
 from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
 from util.metrics.ssim import ssim
@@ -159,10 +159,7 @@ class GeneratorStage(Stage):
         codes = self._encode(batch)
         images = self._from_speech(batch, codes, noise=False)
         figures = sync_retrieval(codes["speech"], codes["mouth"], self.config.data.clip_len) if "mouth" in codes else {}
-        if batch["reference"].shape[1] >= 2:
-            faces = self.network("V")
-            first, second = faces(batch["reference"][:, :1])[0], faces(batch["reference"][:, 1:2])[0]
-            figures["val/identity_retrieval"] = retrieval_accuracy(first.float(), second.float())
+        figures |= identity_retrieval(self.network("V"), batch["reference"])
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
         figures["val/l1"] = float(F.l1_loss(images.float(), targets))
         figures["val/ssim"] = _mean_ssim(images.float(), targets)
@@ -236,8 +233,8 @@ class GeneratorStage(Stage):
 
 def _mean_ssim(images: Tensor, targets: Tensor) -> float:
     """SSIM of (N, 3, S, S) pictures in [-1, 1], averaged, as `scripts/evaluate.py` measures it."""
-    pairs = [((t.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy() for t in (images, targets)]
-    return float(np.mean([ssim(one, other) for one, other in zip(*pairs, strict=True)]))
+    pairs = zip(as_uint8(images), as_uint8(targets), strict=True)
+    return float(np.mean([ssim(one, other) for one, other in pairs]))
 
 
 def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from models.av_model import PRECISIONS
 from models.networks.sync_batch_norm import convert_batch_norm
-from models.trainers.base import Adversary, Batch, Stage, StepOutput, to_device, weighted_sum
+from models.trainers.base import Batch, Stage, StepOutput, as_uint8, to_device, weighted_sum
 from models.trainers.state import drop_old_epochs, read_state, save_networks, save_state
 from options.config import TrainConfig, to_plain
 from util.distributed import Ranks, any_rank, mean_over_ranks
@@ -27,7 +28,6 @@ from util.visualizer import Visualizer
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _PICTURE_ROWS = 6
 
 
@@ -293,7 +293,7 @@ class Trainer:
         with self.averaged_weights(), torch.no_grad(), self._autocast():
             columns = self.stage.pictures(few)
         if columns:
-            ready = {label: _as_uint8(images) for label, images in columns.items()}
+            ready = {label: as_uint8(images) for label, images in columns.items()}
             count = min(len(images) for images in ready.values())
             self.visualizer.images(self.step, [{k: v[row] for k, v in ready.items()} for row in range(count)])
 
@@ -376,7 +376,7 @@ class Trainer:
         return self.config.optim.accumulate
 
     def _autocast(self) -> Any:
-        dtype = _DTYPES[self.config.precision]
+        dtype = PRECISIONS[self.config.precision]
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _agree(self, flag: bool) -> bool:
@@ -463,12 +463,3 @@ class _Meter:
 
 def _on_cpu(batch: Batch) -> dict[str, Any]:
     return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
-
-
-def _as_uint8(images: Tensor) -> Any:
-    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8 array."""
-    scaled = (images.float().clamp(-1, 1) + 1) * 127.5
-    return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
-
-
-__all__ = ["Adversary", "Trainer", "make_optimiser"]

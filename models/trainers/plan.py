@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.registry import build_network
-from models.trainers.base import Stage
+from models.trainers.base import Gather, Stage
 from models.trainers.generator import GeneratorStage
 from models.trainers.recognition import RecognitionStage
 from models.trainers.sync import SyncStage
@@ -28,16 +28,16 @@ def letters_of(config: TrainConfig) -> tuple[str, ...]:
 def make_stage(
     config: TrainConfig,
     networks: Mapping[str, nn.Module],
-    gather: object = lambda rows: rows,
+    gather: Gather = lambda rows: rows,
     perceptual: Mapping[str, nn.Module] | None = None,
     probe: nn.Module | None = None,
 ) -> Stage:
     """The stage of a configuration around its networks."""
     if config.stage == "recognition":
-        return RecognitionStage(networks, config, gather)  # type: ignore[arg-type]
+        return RecognitionStage(networks, config, gather)
     if config.stage == "sync":
-        return SyncStage(networks, config, gather)  # type: ignore[arg-type]
-    return GeneratorStage(networks, config, gather, perceptual, probe)  # type: ignore[arg-type]
+        return SyncStage(networks, config, gather)
+    return GeneratorStage(networks, config, gather, perceptual, probe)
 
 
 def describe_plan(config: TrainConfig, choices: Mapping[str, str], num_clips: int | None) -> str:
@@ -76,13 +76,13 @@ def estimate_memory(config: TrainConfig, stage: Stage, networks: Mapping[str, nn
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     moments = 3 if config.has_adversary else 2
     fixed = 4 * sum(p.numel() for p in parameters) + 4 * trained * (1 + moments)
-    kept = 0
-    seen: set[int] = {id(p) for p in parameters}
+    own = {p.untyped_storage()._cdata for p in parameters}
+    kept: dict[int, torch.UntypedStorage] = {}  # by address, and held, so that views of one memory count once
 
     def keep(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        if id(tensor) not in seen and not isinstance(tensor, nn.Parameter):
-            kept += tensor.numel() * tensor.element_size()
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
         return tensor
 
     if stage.adversary is not None:
@@ -90,7 +90,7 @@ def estimate_memory(config: TrainConfig, stage: Stage, networks: Mapping[str, nn
     stage.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         stage(_meta_batch(config, 2))
-    per_clip = kept / 2 * _BYTES[config.precision] / 4
+    per_clip = sum(storage.nbytes() for storage in kept.values()) / 2 * _BYTES[config.precision] / 4
     return fixed + per_clip * batch_size
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.nn import functional as F
 
-from models.trainers.base import Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from models.trainers.base import Batch, Gather, Stage, StepOutput, identity_retrieval
 from options.config import TrainConfig
 
 
@@ -38,9 +38,4 @@ class RecognitionStage(Stage):
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """Two frames of one video must find each other among those of all videos of the batch."""
-        references = batch["reference"]
-        if references.shape[1] < 2:
-            return {}
-        faces = self.network("V")
-        first, second = faces(references[:, :1])[0], faces(references[:, 1:2])[0]
-        return {"val/identity_retrieval": retrieval_accuracy(first.float(), second.float())}
+        return identity_retrieval(self.network("V"), batch["reference"])
