@@ -255,6 +255,7 @@ class TrainConfig:
     use_audio_id: bool = False
     input_id_feature: bool = True
     generate_from_audio_only: bool = False
+    use_noise: bool = True  # G gets fresh noise in every step
     frozen: tuple[str, ...] = ()
     vgg_path: Path | None = None
     vggface_path: Path | None = None

@@ -75,6 +75,9 @@ def _add_stage_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--generate_from_audio_only", action="store_true", help="do not generate from the visual mouth code as well"
     )
+    group.add_argument(
+        "--no_noise", action="store_true", help="G gets no noise: frames follow from the codes, and generating is faster"
+    )
     for part in FREEZABLE:
         group.add_argument(f"--fix_net{part}", action="store_true", help=f"freeze {part}, batch-norm statistics too")
 
@@ -227,6 +230,7 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         dataroot=arguments.dataroot or arguments.lrw_data_path,
         use_audio_id=bool(arguments.use_audio_id),
         input_id_feature=not arguments.no_input_id_feature,
+        use_noise=not arguments.no_noise,
         frozen=tuple(part for part in FREEZABLE if getattr(arguments, f"fix_net{part}")),
         pretrain_dirs=tuple(arguments.load_pretrain),
         pretrain_paths=paths,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from data.metadata import write_rows
 from options.config import NetworkConfig, to_plain
 
 SAMPLE_RATE_HZ = 16000
+# A job that a shell without job control starts in the background ignores Ctrl-C, and all that it starts does, too; the
+# tests that send it are about the programs as users start them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TINY = NetworkConfig(
     crop_size=28,
     num_classes=4,

@@ -9,66 +9,85 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.networks import textbook
 from models.networks.generator import Generator, default_channels, resolutions
 from models.networks.identity_encoder import IdentityEncoder
-from models.networks.layers import Blur, ModulatedConv2d, Upsample
+from models.networks.layers import Blur, StyledConv, Upsample
 from models.registry import NETWORKS, build_network
 from options.config import NetworkConfig
 from tests.conftest import TINY
 from util.errors import OptionError
 
 
-def _textbook_modulated(layer: ModulatedConv2d, x: Tensor, style: Tensor) -> Tensor:
-    """Per-sample weights in a grouped convolution, as in the StyleGAN2 paper."""
-    batch, channels, height, width = x.shape
-    weight = layer.scale * layer.weight * layer.modulation(style)[:, None, :, None, None]  # (B, out, in, k, k)
-    if layer.demodulate:
-        weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
-    out = weight.shape[1]
-    x = x.reshape(1, batch * channels, height, width)
-    if not layer.upsample:
-        y = F.conv2d(x, weight.flatten(0, 1), padding=layer.padding, groups=batch)
-        return y.view(batch, out, height, width)
-    y = F.conv_transpose2d(x, weight.transpose(1, 2).flatten(0, 1), stride=2, groups=batch)
-    y = F.pad(y, (1, 1, 1, 1)).view(batch * out, 1, 2 * height + 3, 2 * width + 3)
-    return F.conv2d(y, layer.blur.kernel[None, None]).view(batch, out, 2 * height, 2 * width)
+def _noise(generator: Generator, batch: int) -> list[Tensor]:
+    return [torch.randn(batch, 1, size, size).double() for size in generator.noise_sizes]
 
 
-@pytest.mark.parametrize("demodulate", [False, True])
-@pytest.mark.parametrize(("kernel_size", "upsample"), [(1, False), (3, False), (3, True)])
-def test_modulated_convolution_equals_textbook_form(upsample: bool, demodulate: bool, kernel_size: int) -> None:
+def _small_generator() -> Generator:
     torch.manual_seed(0)
-    layer = ModulatedConv2d(6, 8, kernel_size, 5, demodulate, upsample).double()
-    x, style = torch.randn(3, 6, 7, 7).double(), torch.randn(3, 5).double()
-    assert torch.allclose(layer(x, style), _textbook_modulated(layer, x, style), atol=1e-6)
+    generator = Generator(image_size=28, style_dim=5, channels=(8, 6, 7), input_channels=6, mapping_layers=1).double()
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("noise.weight", "bias")):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return generator
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_styled_convolution_equals_textbook_form(upsample: bool) -> None:
+    torch.manual_seed(0)
+    layer = StyledConv(6, 8, 5, upsample).double()
+    with torch.no_grad():
+        layer.noise.weight.fill_(0.4)
+        layer.activate.bias.normal_()
+    x, style, noise = torch.randn(3, 6, 7, 7), torch.randn(3, 5), torch.randn(3, 1, 14, 14)
+    noise = noise if upsample else noise[..., ::2, ::2]
+    x, style, noise = x.double(), style.double(), noise.double()
+    assert torch.allclose(layer(x, style, noise), textbook.styled_conv(layer, x, style, noise), atol=1e-6)
+    assert torch.allclose(layer(x, style, None), textbook.styled_conv(layer, x, style, None), atol=1e-6)
+
+
+def test_generator_equals_textbook_form_in_images_and_gradients() -> None:
+    generator = _small_generator()
+    identity_map, style = torch.randn(3, 6, 7, 7).double(), torch.randn(3, 5).double()
+    noise, target = _noise(generator, 3), torch.rand(3, 3, 28, 28).double()
+    gradients, images = [], []
+    for form in (generator, lambda *inputs: textbook.generate(generator, *inputs)):
+        generator.zero_grad()
+        leaves = [identity_map.clone().requires_grad_(), style.clone().requires_grad_()]
+        images.append(form(*leaves, noise))
+        (images[-1] - target).square().sum().backward()
+        named = {name: p.grad.clone() for name, p in generator.named_parameters() if p.grad is not None}
+        gradients.append({**named, "identity_map": leaves[0].grad, "style": leaves[1].grad})
+    assert torch.allclose(images[0], images[1], atol=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) == sum(not n.startswith(("style.", "input.")) for n, _ in generator.named_parameters()) + 2
+    for name, ours in gradients[0].items():
+        scale = gradients[1][name].abs().max().item()
+        assert scale > 0, name
+        assert (ours - gradients[1][name]).abs().max() < 1e-5 * scale, name
+
+
+def test_generator_in_both_layouts_gives_the_same_image() -> None:
+    generator = _small_generator()
+    identity_map, style = torch.randn(2, 6, 7, 7).double(), torch.randn(2, 5).double()
+    with torch.no_grad():
+        plain = generator(identity_map, style)
+        last = generator(identity_map.contiguous(memory_format=torch.channels_last), style)
+    assert torch.allclose(plain, last, atol=1e-12)
 
 
 def test_demodulation_stays_in_single_precision_under_autocast() -> None:
     torch.manual_seed(0)
-    layer = ModulatedConv2d(16, 8, 3, 5)
+    layer = StyledConv(16, 8, 5)
     with torch.no_grad():
-        layer.modulation.bias.fill_(1e-4)  # squares are nothing in half precision
-        layer.modulation.weight.zero_()
+        layer.conv.modulation.bias.fill_(1e-4)  # squares are nothing in half precision
+        layer.conv.modulation.weight.zero_()
     x, style = torch.randn(2, 16, 7, 7), torch.randn(2, 5)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
-        half = layer(x, style).float()
+        half = layer(x, style, None).float()
     with torch.no_grad():
-        assert (half - layer(x, style)).abs().max() < 0.02
-
-
-def test_gradients_of_modulated_convolution_equal_textbook_form() -> None:
-    torch.manual_seed(0)
-    layer = ModulatedConv2d(6, 8, 3, 5, upsample=True).double()
-    x, style = torch.randn(2, 6, 5, 5).double(), torch.randn(2, 5).double()
-    target = torch.randn(2, 8, 10, 10).double()
-    gradients = []
-    for form in (layer, lambda a, b: _textbook_modulated(layer, a, b)):
-        layer.zero_grad()
-        ((form(x, style) - target) ** 2).sum().backward()
-        gradients.append([p.grad.clone() for p in layer.parameters() if p.grad is not None])
-    assert len(gradients[0]) == 3
-    for ours, textbook in zip(*gradients, strict=True):
-        assert torch.allclose(ours, textbook, rtol=1e-4, atol=1e-6 * textbook.abs().max().item())
+        assert (half - layer(x, style, None)).abs().max() < 0.02
 
 
 def test_blur_and_upsample_equal_zero_insertion_and_padding() -> None:

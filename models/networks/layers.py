@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -29,6 +31,51 @@ def resize_to(images: Tensor, size: int | None) -> Tensor:
     if size is None or images.shape[-1] == size:
         return images
     return F.adaptive_avg_pool2d(images, size)
+
+
+class _ScaleAndShift(torch.autograd.Function):
+    """`x * factor + shift` per channel, with the fewest passes over memory in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, shift: Tensor | None) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, factor)
+        ctx.shift_dtype = None if shift is None else shift.dtype
+        if shift is None:
+            return x * _rows(factor, x)
+        return torch.addcmul(_rows(shift[None], x), x, _rows(factor, x))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, factor = ctx.saved_tensors
+        needs_x, needs_factor, needs_shift = ctx.needs_input_grad
+        for_x = grad * _rows(factor, grad) if needs_x else None
+        for_factor = (grad * x).sum(dim=(2, 3)).to(factor.dtype) if needs_factor else None
+        for_shift = grad.sum(dim=(0, 2, 3)).to(ctx.shift_dtype) if needs_shift else None
+        return for_x, for_factor, for_shift
+
+
+def scale_and_shift(x: Tensor, factor: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Scales and shifts channels.
+
+    Args:
+        x: (B, C, H, W).
+        factor: (B, C).
+        shift: (C,), or None for none.
+
+    Returns:
+        (B, C, H, W) in x's type and layout.
+    """
+    return _ScaleAndShift.apply(x, factor, shift)
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    """(B or 1, C) -> (B or 1, C, 1, W) in the type of `like`.
+
+    In channels-last layout whole rows lie in one piece then, which is several times faster than C numbers at a time.
+    """
+    rows = values.to(like.dtype)[:, :, None, None].expand(-1, -1, 1, like.shape[3])
+    return rows.contiguous(memory_format=torch.channels_last)
 
 
 def _single_precision(device_type: str) -> AbstractContextManager[object]:
@@ -90,9 +137,8 @@ class Blur(FixedFilter):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
-        taps = self.taps().to(x.dtype)
-        x = F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), padding=(1, 0), groups=channels)
-        return F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, 1), groups=channels)
+        # all sixteen taps at once: in channels-last layout one pass over memory costs more than the sums saved by two
+        return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 4, 4), padding=1, groups=channels)
 
 
 class Upsample(FixedFilter):
@@ -105,75 +151,69 @@ class Upsample(FixedFilter):
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose input channels are scaled by a style, with optional demodulation and upsampling.
+    """Convolution whose input channels are scaled by a style, with optional upsampling.
 
     Args:
         in_channels, out_channels, kernel_size: of the convolution.
         style_dim: length of the style.
-        demodulate: scale every output channel to unit expected variance.
         upsample: stride-2 transposed convolution followed by the blur.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        style_dim: int,
-        demodulate: bool = True,
-        upsample: bool = False,
+        self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, upsample: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, out_channels, in_channels, kernel_size, kernel_size))
+        weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last)[None])
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         if upsample:
             self.blur = Blur()
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2
-        self.demodulate = demodulate
         self.upsample = upsample
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def modulate(self, style: Tensor) -> Tensor:
+        """(B, style_dim) -> (B, in_channels), what the input channels are scaled with."""
+        return self.modulation(style) * self.scale
+
+    def demodulation(self, modulation: Tensor) -> Tensor:
+        """(B, in_channels) -> (B, out_channels), what brings every output channel to unit expected variance."""
+        with _single_precision(modulation.device.type):  # 1e-8 is nothing in half precision
+            energy = self.weight[0].float().square().sum(dim=(2, 3))  # (out, in)
+            return torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H, W), or twice the size; not demodulated."""
         weight = self.weight[0]
-        modulation = self.modulation(style) * self.scale  # (B, in)
-        x = x * modulation[:, :, None, None].to(x.dtype)
+        x = scale_and_shift(x, modulation)
         if self.upsample:
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # (B, out, 2H+1, 2W+1)
-            x = self.blur(x)  # (B, out, 2H, 2W)
-        else:
-            x = F.conv2d(x, weight, padding=self.padding)
-        if self.demodulate:
-            with _single_precision(x.device.type):  # 1e-8 is nothing in half precision
-                energy = weight.float().square().sum(dim=(2, 3))  # (out, in)
-                factor = torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
-            x = x * factor[:, :, None, None].to(x.dtype)
-        return x
+            return self.blur(x)  # (B, out, 2H, 2W)
+        return F.conv2d(x, weight, padding=self.padding)
 
 
 class NoiseInjection(nn.Module):
-    """Adds one weight times a (B or 1, 1, H, W) noise image to all channels."""
+    """Holds the weight of the noise, one for all channels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        return x if noise is None else x + self.weight * noise.to(x.dtype)
-
 
 class BiasedActivation(nn.Module):
-    """Adds a bias per channel, then the scaled leaky ReLU."""
+    """Holds the bias of every channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return scaled_leaky_relu(x + self.bias)
-
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias and activation."""
+    """Modulated 3x3 convolution, demodulation, noise, bias and scaled leaky ReLU.
+
+    What follows the convolution passes over memory as seldom as it can: the gain of the activation goes into the small
+    factors before it, since `gain * leaky(x) == leaky(gain * x)`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, upsample: bool = False) -> None:
         super().__init__()
@@ -182,19 +222,30 @@ class StyledConv(nn.Module):
         self.activate = BiasedActivation(out_channels)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
-        return self.activate(self.noise(self.conv(x, style), noise))
+        modulation = self.conv.modulate(style)
+        factor = self.conv.demodulation(modulation) * _GAIN  # (B, out)
+        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * _GAIN)
+        if noise is not None:
+            x = x.add_(noise.to(x.dtype) * (self.noise.weight * _GAIN).to(x.dtype))
+        return F.leaky_relu_(x, _SLOPE)
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to three channels, added to the upsampled image of the resolution below."""
+    """Modulated 1x1 convolution to three channels, added to the upsampled image of the resolution below.
+
+    With three output channels the weights of every sample are smaller than its activations, so here they are what is
+    modulated, and the convolution is a product of matrices.
+    """
 
     def __init__(self, in_channels: int, style_dim: int, upsample: bool = True) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         if upsample:
             self.upsample = Upsample()
-        self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim, demodulate=False)
+        self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim)
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None = None) -> Tensor:
-        rgb = self.conv(x, style) + self.bias
+        weights = self.conv.weight[0, :, :, 0, 0] * self.conv.modulate(style)[:, None]  # (B, 3, in)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, in, H, W) -> (B, H*W, in)
+        rgb = (pixels @ weights.to(x.dtype).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[-2:]) + self.bias
         return rgb if image is None else rgb + self.upsample(image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ class GeneratorStage(Stage):
     def unused(self, letter: str) -> tuple[str, ...]:
         unused = super().unused(letter)
         if letter == "G":
-            return (*unused, "input.") if self.config.input_id_feature else unused
+            noise = () if self.config.use_noise else tuple(n for n, _ in self._noise_weights())
+            return (*unused, *noise, *(("input.",) if self.config.input_id_feature else ()))
         if letter == "V":
             without_map = () if self.config.input_id_feature else ("conv1x1.",)
             return (*unused, *without_map, *(() if self.config.loss.lambda_identity > 0 else ("fc.",)))
@@ -205,6 +206,9 @@ class GeneratorStage(Stage):
     def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
         return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
 
+    def _noise_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((n, p) for n, p in self.networks["G"].named_parameters() if n.endswith("noise.weight"))
+
     def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
         """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
         count = batch["target"].shape[1]
@@ -215,7 +219,7 @@ class GeneratorStage(Stage):
         start = codes["map"].repeat_interleave(count, dim=0) if "map" in codes else None
         generator = self.network("G")
         layers = None
-        if noise:
+        if noise and self.config.use_noise:
             layers = [
                 torch.randn(len(style), 1, s, s, device=style.device, dtype=style.dtype) for s in generator.noise_sizes
             ]
