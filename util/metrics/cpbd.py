@@ -14,9 +14,12 @@ EDGE_SHARE = 0.002  # more Canny pixels than this make an edge block
 LOW_CONTRAST, JNB_LOW, JNB_HIGH = 51, 5.0, 3.0  # just-noticeable blur widths below this contrast and from it on
 BETA = 3.6
 SHARP_PERCENT = 63  # blur seen with up to this probability counts as sharp
-_STRIP_START, _STRIP_STOP = 28, 36  # rows of a block that `edge_blocks` looks at first
+_CANNY_WINDOW = (9, 9)  # pixels of its Gaussian
 _CANNY_REACH = 6  # pixels: Gaussian 4, gradient 1, comparison with the neighbour 1
-_CANNY_HIGH = 0.2  # of an image in [0, 255]: nearly every ridge of the gradient passes; the low threshold is 0.1
+_STRIP = np.arange(16 - _CANNY_REACH, 48 + _CANNY_REACH)  # rows of a block that `edge_blocks` looks at first
+_CANNY_HIGH = 0.2  # of a gradient of up to 1000: nearly every ridge passes
+_CANNY_ROUNDING = 0.01  # more than single precision can be off
+_LEVEL = np.tan(np.pi / 8)  # steepest gradient that counts as horizontal
 _LONGEST_RUN = 100  # pixels an edge is followed to each side
 
 
@@ -36,9 +39,8 @@ def cpbd(grey: np.ndarray) -> float:
         raise MediaError(
             f"CPBD needs a grey (H, W) uint8 picture of {BLOCK} x {BLOCK} pixels or more, got {grey.shape} {grey.dtype}"
         )
-    image = grey.astype(np.float64)
-    pixels, widths = _blocks(grey), _blocks(edge_widths(image))
-    block, pixel = np.nonzero(widths * edge_blocks(image)[:, None])
+    pixels, widths = _blocks(grey), _blocks(edge_widths(grey))
+    block, pixel = np.nonzero((widths > 0) & edge_blocks(grey)[:, None])
     if len(block) == 0:
         return 0.0
     noticeable = np.where(np.ptp(pixels, axis=1) < LOW_CONTRAST, JNB_LOW, JNB_HIGH)
@@ -46,14 +48,14 @@ def cpbd(grey: np.ndarray) -> float:
     return float(np.mean(np.rint(100 * blur_seen) <= SHARP_PERCENT))
 
 
-def edge_blocks(image: np.ndarray) -> np.ndarray:
+def edge_blocks(grey: np.ndarray) -> np.ndarray:
     """Which blocks hold more than 0.2 % edge pixels, by scikit-image's Canny with its defaults (sigma 1).
 
-    Eight rows in the middle of every block are looked at first. Nearly always they alone hold enough edges, and the
-    whole picture, three times the work, is not needed; the answer is the same.
+    Canny takes longer than all the rest. Nearly always the edges that are beyond doubt in the middle rows of every
+    block are enough, and the answer is the same.
 
     Args:
-        image: (H, W) float64 in [0, 255].
+        grey: (H, W) uint8.
 
     Returns:
         (blocks,) bool, row by row.
@@ -61,69 +63,86 @@ def edge_blocks(image: np.ndarray) -> np.ndarray:
     from skimage.feature import canny
 
     enough = EDGE_SHARE * BLOCK**2
-    strips = _strong_edges(image)[:, :, : image.shape[1] // BLOCK * BLOCK]
-    in_strips = strips.reshape(len(strips), strips.shape[1], -1, BLOCK).sum(axis=(1, 3)).ravel()
-    if (in_strips > enough).all():
-        return np.ones(len(in_strips), dtype=bool)
-    return np.count_nonzero(_blocks(canny(image)), axis=1) > enough
+    first = BLOCK * np.arange(grey.shape[0] // BLOCK)[:, None]
+    strips = grey[(first + _STRIP).ravel()]  # one under the other; what they do to each other ends within the reach
+    certain = certain_edges(strips).reshape(len(first), len(_STRIP), -1)[:, _CANNY_REACH:-_CANNY_REACH]
+    whole = certain[..., : grey.shape[1] // BLOCK * BLOCK].reshape(*certain.shape[:2], -1, BLOCK)
+    in_blocks = np.count_nonzero(whole, axis=(1, 3)).ravel()
+    if (in_blocks > enough).all():
+        return np.ones(len(in_blocks), dtype=bool)
+    return np.count_nonzero(_blocks(canny(grey.astype(np.float64))), axis=1) > enough
 
 
-def _strong_edges(image: np.ndarray) -> np.ndarray:
-    """Canny's strong edges in rows 28-35 of every row of blocks: (H, W) -> (H // 64, 8, W) bool.
+def certain_edges(grey: np.ndarray) -> np.ndarray:
+    """Pixels that are edges to Canny whatever it makes of the others: (H, W) bool.
 
-    The weak ones are left out, because whether they count depends on what lies outside these rows.
+    Their gradient is above the high threshold, and larger than the six values next to it, on either side along the axis
+    on which it is steeper, between which Canny interpolates. At the border, where Canny smooths in another way, none.
     """
-    from skimage.feature import canny
+    import cv2
 
-    strip = np.arange(_STRIP_START - _CANNY_REACH, _STRIP_STOP + _CANNY_REACH)
-    first = BLOCK * np.arange(image.shape[0] // BLOCK)[:, None]
-    strips = image[(first + strip).ravel(), :]  # one under the other; what they do to each other ends within the reach
-    strong = canny(strips, low_threshold=_CANNY_HIGH, high_threshold=_CANNY_HIGH)
-    return strong.reshape(len(first), len(strip), -1)[:, _CANNY_REACH:-_CANNY_REACH]
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), _CANNY_WINDOW, 1.0)
+    across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    strength = cv2.magnitude(across, down)
+    steep_across = np.abs(across) >= np.abs(down)
+    in_column, in_row = cv2.dilate(strength, np.ones((3, 1))), cv2.dilate(strength, np.ones((1, 3)))
+    beside = np.maximum(in_column[1:-1, :-2], in_column[1:-1, 2:])
+    above_and_below = np.maximum(in_row[:-2, 1:-1], in_row[2:, 1:-1])
+    rivals = np.where(steep_across[1:-1, 1:-1], beside, above_and_below)
+    edges = np.zeros(grey.shape, dtype=bool)
+    edges[1:-1, 1:-1] = strength[1:-1, 1:-1] > np.maximum(rivals, _CANNY_HIGH) + _CANNY_ROUNDING
+    edges[:_CANNY_REACH] = edges[-_CANNY_REACH:] = edges[:, :_CANNY_REACH] = edges[:, -_CANNY_REACH:] = False
+    return edges
 
 
-def edge_widths(image: np.ndarray) -> np.ndarray:
+def edge_widths(grey: np.ndarray) -> np.ndarray:
     """Widths of near-vertical edges: how far brightness keeps rising (or falling) to both sides along the row.
 
     Args:
-        image: (H, W) float64.
+        grey: (H, W) uint8.
 
     Returns:
-        (H, W) int64, 0 where there is no edge or its gradient is more than 22.5 degrees off the horizontal; else 2
+        (H, W) uint8, 0 where there is no edge or its gradient is more than 22.5 degrees off the horizontal; else 2
         + the unbroken steps that end one pixel left of the edge + those that start one pixel right of it.
 
     Source: Marziliano et al. 2002.
     """
-    rows, columns = np.nonzero(_sobel_edges(image))
-    horizontal = (image[rows, columns + 1] - image[rows, columns - 1]) / 2
-    vertical = (image[rows + 1, columns] - image[rows - 1, columns]) / 2
+    width, flat = grey.shape[1], grey.ravel().astype(np.int16)
+    position = np.flatnonzero(_sobel_edges(grey))
+    horizontal, vertical = (flat[position + by] - flat[position - by] for by in (1, width))
+    level = np.abs(vertical) <= _LEVEL * np.abs(horizontal)
     # the tool leaves the angle at 0 where the horizontal gradient is 0, so those edges count as rising
-    angle = np.where(horizontal == 0, 0, np.degrees(np.arctan2(vertical, horizontal)))
-    direction = np.abs(np.rint(angle / 45))  # in steps of 45 degrees: 0 brighter to the right, 4 to the left
-    position = rows * image.shape[1] + columns
-    step = np.zeros_like(image)  # into each pixel from its left
-    np.subtract(image[:, 1:], image[:, :-1], out=step[:, 1:])
-    widths = np.zeros(image.size, dtype=np.int64)
-    for breaks, wanted in ((step <= 0, 0), (step >= 0, 4)):
-        here = position[direction == wanted]
-        widths[here] = _unbroken_steps(np.flatnonzero(breaks), here) + 2
-    return widths.reshape(image.shape)
+    rising, falling = (level & (horizontal > 0)) | (horizontal == 0), level & (horizontal < 0)
+    breaks = np.ones((2, *grey.shape), dtype=bool)  # where the step into a pixel from its left is none up, none down
+    np.less_equal(grey[:, 1:], grey[:, :-1], out=breaks[0, :, 1:])
+    np.greater_equal(grey[:, 1:], grey[:, :-1], out=breaks[1, :, 1:])
+    widths = np.zeros(grey.size, dtype=np.uint8)
+    for stops, wanted in zip(breaks.reshape(2, -1), (rising, falling), strict=True):
+        here = position[wanted]
+        widths[here] = _unbroken_steps(stops, here) + 2
+    return widths.reshape(grey.shape)
 
 
-def _unbroken_steps(breaks: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Steps between each position and the nearest breaks left and right of it; all are flat, sorted pixel indices."""
-    left, right = position - 1, position + 2  # the two steps that touch the pixel itself are not asked
-    to_left = left - breaks[np.searchsorted(breaks, left, side="right") - 1]
-    to_right = breaks[np.searchsorted(breaks, right)] - right
+def _unbroken_steps(stops: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Steps between each position and the nearest stops left and right of it, as flat pixel numbers.
+
+    The two steps that touch the pixel itself, into it and out of it, are not asked.
+    """
+    breaks = np.flatnonzero(stops)
+    before = np.searchsorted(breaks, position)  # so many breaks lie left of the position
+    behind = before + stops[position] + stops[position + 1]
+    to_left, to_right = position - 1 - breaks[before - 1], breaks[behind] - (position + 2)
     return np.minimum(to_left, _LONGEST_RUN) + np.minimum(to_right, _LONGEST_RUN)
 
 
-def _sobel_edges(image: np.ndarray) -> np.ndarray:
-    """(H, W) bool: local maxima, along row or column, of the squared horizontal Sobel response; none on the border."""
+def _sobel_edges(grey: np.ndarray) -> np.ndarray:
+    """(H, W) bool: local maxima, along row or column, of the horizontal Sobel response; none on the border."""
     import cv2
 
-    strength = np.square(cv2.Sobel(image, cv2.CV_64F, 1, 0, scale=1 / 8, borderType=cv2.BORDER_REFLECT))
-    strength[strength <= 2 * np.sqrt(strength.mean())] = 0  # sic: a square against a root, as in Octave's edge()
+    strength = np.abs(cv2.Sobel(grey, cv2.CV_16S, 1, 0, borderType=cv2.BORDER_REFLECT))
+    # sic: a square against a root, as in Octave's edge(), of responses an eighth as large
+    threshold = 4 * (cv2.norm(strength, cv2.NORM_L2SQR) / strength.size) ** 0.25
+    strength[strength <= threshold] = 0
     centre = strength[1:-1, 1:-1]
     along_row = (centre > strength[1:-1, :-2]) & (centre > strength[1:-1, 2:])
     along_column = (centre > strength[:-2, 1:-1]) & (centre > strength[2:, 1:-1])
