@@ -280,6 +280,7 @@ class TrainConfig:
     probe_path: Path | None = None
     # engine
     gradient_checkpointing: bool = False
+    sync_batch_norm: bool = True  # statistics over all processes, as if they were one
     dry_run: bool = False
     verbose: bool = False
     # parts

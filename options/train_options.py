@@ -163,6 +163,9 @@ def _add_optimiser_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gradient_checkpointing", action="store_true", help="compute G's activations twice to save memory"
     )
+    group.add_argument(
+        "--no_sync_batch_norm", action="store_true", help="every process takes its own statistics; faster on CPUs"
+    )
     group.add_argument("--max_steps", type=positive_int, help="stop after so many steps in all")
     group.add_argument("--max_minutes", type=_positive_float, help="save and stop after so long")
 
@@ -231,6 +234,7 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         use_audio_id=bool(arguments.use_audio_id),
         input_id_feature=not arguments.no_input_id_feature,
         use_noise=not arguments.no_noise,
+        sync_batch_norm=not arguments.no_sync_batch_norm,
         frozen=tuple(part for part in FREEZABLE if getattr(arguments, f"fix_net{part}")),
         pretrain_dirs=tuple(arguments.load_pretrain),
         pretrain_paths=paths,

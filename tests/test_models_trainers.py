@@ -97,6 +97,16 @@ def test_joint_trains_every_parameter_that_inference_uses():
     assert parameters(config, "E.classifier.", "E.mouth_fc.", "E.headpose_fc.", "A_sync.fc.") <= same
 
 
+def test_joint_without_noise_leaves_the_noise_weights_at_zero_and_repeats_itself():
+    config = make_config("joint", use_noise=False)
+    changed, same = moved(config)
+    noise = {name for name in parameters(config, "G.") if name.endswith("noise.weight")}
+    assert len(noise) == 5
+    assert noise <= same
+    assert parameters(config, "G.") - noise - parameters(config, "G.style.", "G.input.") <= changed
+    assert not noise & {name for name, _ in make_trainer(config).stage.parameters_to_train()}
+
+
 def test_joint_without_identity_map_trains_the_learned_constant():
     changed, same = moved(make_config("joint", input_id_feature=False))
     assert "G.input.input" in changed

@@ -73,6 +73,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.parametrize(("wanted", "kind"), [(True, SyncBatchNorm), (False, nn.BatchNorm2d)])
+def test_batch_norm_is_shared_among_processes_unless_told_otherwise(wanted: bool, kind: type, tmp_path: Path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        config = make_config("sync", sync_batch_norm=wanted)
+        networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
+        Trainer(make_stage(config, networks), networks, config, torch.device("cpu"), Ranks(0, 0, 2), steps_per_epoch=1)
+        norms = [m for m in networks["E"].modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        assert {type(norm) for norm in norms} == {kind}
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize("stage_name", ["sync", "joint"])
 def test_two_ranks_with_half_the_batch_make_the_gradients_of_one(stage_name: str, tmp_path: Path):
     (tmp_path / "port").write_text(str(free_port()))

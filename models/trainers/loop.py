@@ -59,7 +59,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch
         self.step = 0
         self.stop_requested = False
-        if ranks.is_distributed:
+        if ranks.is_distributed and config.sync_batch_norm:
             for letter, network in self.networks.items():
                 self.networks[letter] = convert_batch_norm(network, device)
         self.optimiser = make_optimiser(dict(stage.parameters_to_train()), config, for_adversary=False)
