@@ -41,6 +41,7 @@ def _identity_encoder(config: NetworkConfig) -> nn.Module:
         groups=config.identity_groups,
         group_width=config.identity_group_width,
         image_size=config.identity_size,
+        stem_pool=config.identity_stem_pool,
     )
 
 

@@ -69,6 +69,7 @@ class NetworkConfig:
     identity_groups: int = 32
     identity_group_width: int = 4
     identity_size: int | None = None  # pixels V resizes frames to; None: crop_size
+    identity_stem_pool: bool = True  # the max-pool behind the stem; without it V sees small frames twice as finely
     # E, hourglass
     hourglass_channels: int = 256
     hourglass_depth: int = 4
@@ -88,6 +89,10 @@ class NetworkConfig:
                 object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
+            if name == "identity_stem_pool":
+                if type(value) is not bool:
+                    raise OptionError(f"--{name} must be true or false, got {value!r}")
+                continue
             if value is not None and not all(type(n) is int and n > 0 for n in numbers):
                 rule = IMAGE_SIZE_RULE if name == "crop_size" else "must be whole numbers above 0"
                 raise OptionError(f"--{name} {rule}, got {value!r}")
@@ -216,6 +221,7 @@ class OptimConfig:
     no_ttur: bool = False
     niter: int = 50  # epochs at the first rate
     niter_decay: int = 50  # epochs in which it falls to 0
+    amsgrad: bool = True  # of the stage's own optimiser, where there is an adversary
     accumulate: int = 1  # batches whose gradients are summed up to one step
     clip_grad: float = 0.0  # largest gradient norm; 0: not clipped
     ema: float = 0.0  # decay of the moving average of G; 0: none

@@ -75,9 +75,7 @@ def _add_stage_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--generate_from_audio_only", action="store_true", help="do not generate from the visual mouth code as well"
     )
-    group.add_argument(
-        "--no_noise", action="store_true", help="G gets no noise: frames follow from the codes, and generating is faster"
-    )
+    group.add_argument("--no_noise", action="store_true", help="G gets no noise: frames follow from the codes alone")
     for part in FREEZABLE:
         group.add_argument(f"--fix_net{part}", action="store_true", help=f"freeze {part}, batch-norm statistics too")
 
@@ -148,6 +146,7 @@ def _add_optimiser_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--beta1", type=_natural_float, help="default: 0 with TTUR, else 0.9")
     group.add_argument("--beta2", type=_natural_float, help="default: 0.9 with TTUR, else 0.999")
     group.add_argument("--no_TTUR", action="store_true", help="one rate for G and D instead of lr / 2 and lr * 2")
+    group.add_argument("--no_amsgrad", action="store_true", help="plain Adam for G; learns faster from nothing")
     group.add_argument("--niter", type=natural_int, default=OptimConfig.niter, help="epochs at the first rate")
     group.add_argument(
         "--niter_decay", type=natural_int, default=OptimConfig.niter_decay, help="epochs in which it falls to 0"
@@ -318,6 +317,7 @@ def _optimiser(arguments: argparse.Namespace) -> OptimConfig:
         beta1=arguments.beta1,
         beta2=arguments.beta2,
         no_ttur=arguments.no_TTUR,
+        amsgrad=not arguments.no_amsgrad,
         niter=arguments.niter,
         niter_decay=arguments.niter_decay,
         accumulate=arguments.accumulate,

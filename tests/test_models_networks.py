@@ -160,6 +160,15 @@ def test_identity_of_two_images_is_the_mean_of_theirs() -> None:
     assert torch.allclose(identity_map, (singles[0][1] + singles[1][1]) / 2, atol=1e-6)
 
 
+def test_identity_encoder_without_stem_pool_sees_twice_as_finely() -> None:
+    sizes = []
+    for pooled in (True, False):
+        config = dataclasses.replace(TINY, crop_size=112, generator_channels=None, identity_stem_pool=pooled)
+        encoder = build_network("V", config).eval()
+        sizes.append(encoder.model(torch.randn(1, 3, 112, 112)).shape[-1])
+    assert sizes == [4, 7]
+
+
 def test_clip_length_and_classes_size_the_heads() -> None:
     config = dataclasses.replace(TINY, clip_len=3, num_classes=9)
     encoder = build_network("E", config)

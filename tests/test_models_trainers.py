@@ -107,6 +107,14 @@ def test_joint_without_noise_leaves_the_noise_weights_at_zero_and_repeats_itself
     assert not noise & {name for name, _ in make_trainer(config).stage.parameters_to_train()}
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_amsgrad_is_of_the_stage_alone_and_can_be_left_out(wanted: bool):
+    trainer = make_trainer(make_config("joint", optim=OptimConfig(amsgrad=wanted)))
+    assert trainer.adversary_optimiser is not None
+    assert trainer.optimiser.param_groups[0]["amsgrad"] is wanted
+    assert trainer.adversary_optimiser.param_groups[0]["amsgrad"] is False
+
+
 def test_joint_without_identity_map_trains_the_learned_constant():
     changed, same = moved(make_config("joint", input_id_feature=False))
     assert "G.input.input" in changed

@@ -117,6 +117,7 @@ def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pyte
         ('{"generator_input_channels": 0}', "generator_input_channels must be whole numbers above 0"),
         ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for 224 px, got 2"),
         ('{"audio_layers": [1, 1]}', "must have 4 entries each"),
+        ('{"identity_stem_pool": 1}', "identity_stem_pool must be true or false, got 1"),
     ],
 )
 def test_broken_network_json_raises_checkpoint_error(tmp_path: Path, text: str, message: str) -> None:

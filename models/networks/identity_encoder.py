@@ -47,9 +47,12 @@ class ResNeXt(nn.Module):
         layers: blocks per stage.
         width: stem channels; the feature map has 32 times as many.
         groups, group_width: of the 3x3 convolutions in the first stage, for a stem of 64 channels.
+        stem_pool: max-pool behind the stem; without it the feature map is twice as large.
     """
 
-    def __init__(self, layers: Sequence[int], width: int, groups: int, group_width: int) -> None:
+    def __init__(
+        self, layers: Sequence[int], width: int, groups: int, group_width: int, stem_pool: bool = True
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -64,13 +67,16 @@ class ResNeXt(nn.Module):
                 in_channels = planes * _EXPANSION
             setattr(self, f"layer{stage + 1}", nn.Sequential(*stage_blocks))
         self.num_stages = len(layers)
+        self.stem_pool = stem_pool
         self.out_channels = in_channels
         self.fc = nn.Linear(in_channels, _IMAGENET_CLASSES)  # in the checkpoints, never used
         _init_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 32 * width, H / 32, W / 32)."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
+        """(B, 3, H, W) -> (B, 32 * width, H / 32, W / 32), or twice the size without the max-pool."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.stem_pool:
+            x = F.max_pool2d(x, 3, stride=2, padding=1)
         for stage in range(self.num_stages):
             x = getattr(self, f"layer{stage + 1}")(x)
         return x
@@ -83,7 +89,7 @@ class IdentityEncoder(nn.Module):
         num_classes: speakers of the classification head.
         map_channels: channels of the identity map.
         map_size: side of the identity map, the generator's smallest resolution.
-        layers, width, groups, group_width: of the ResNeXt trunk.
+        layers, width, groups, group_width, stem_pool: of the ResNeXt trunk.
         image_size: side that images are resized to first; None takes them as they come.
 
     Source: Zhou et al. 2021, section 3.2.
@@ -99,10 +105,11 @@ class IdentityEncoder(nn.Module):
         groups: int = 32,
         group_width: int = 4,
         image_size: int | None = None,
+        stem_pool: bool = True,
     ) -> None:
         super().__init__()
         self.image_size = image_size
-        self.model = ResNeXt(layers, width, groups, group_width)
+        self.model = ResNeXt(layers, width, groups, group_width, stem_pool)
         self.conv1x1 = nn.Conv2d(self.model.out_channels, map_channels, 1)
         self.fc = nn.Linear(self.model.out_channels, num_classes)
         self.map_size = map_size

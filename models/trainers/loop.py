@@ -406,9 +406,8 @@ def make_optimiser(
         optim.beta1 if optim.beta1 is not None else (0.0 if two_scales else 0.9),
         optim.beta2 if optim.beta2 is not None else (0.9 if two_scales else 0.999),
     )
-    optimiser = torch.optim.Adam(
-        list(parameters.values()), lr=rate, betas=betas, amsgrad=config.has_adversary and not for_adversary
-    )
+    amsgrad = optim.amsgrad and config.has_adversary and not for_adversary
+    optimiser = torch.optim.Adam(list(parameters.values()), lr=rate, betas=betas, amsgrad=amsgrad)
     for group in optimiser.param_groups:
         group["initial_lr"] = rate
     return optimiser
