@@ -28,7 +28,7 @@ from models.trainers.state import STATE_FILE
 from options.config import TrainConfig
 from util.checkpoint import load_network, network_path, read_state_dict
 from util.distributed import Ranks, gather_with_gradient, init_process_group, ranks_from_environment, shutdown
-from util.errors import CheckpointError, OptionError
+from util.errors import CheckpointError, MetadataError, OptionError
 from util.files import make_directory
 from util.visualizer import Visualizer
 
@@ -156,7 +156,14 @@ def training_loader(
             epoch = start_batch * config.batch_size // max(1, len(shards))
             while True:
                 shards.set_epoch(epoch)
-                yield from _loader(config, shards, batch_size=batch_size, drop_last=True)
+                count = 0
+                for count, batch in enumerate(_loader(config, shards, batch_size=batch_size, drop_last=True), start=1):
+                    yield batch
+                if count == 0:
+                    raise MetadataError(
+                        f"{config.dataroot}: no loading process finds the {batch_size} clips of a batch in its shards; "
+                        "lower --batchSize or --nThreads, or write more clips"
+                    )
                 epoch += 1
 
         return max(1, len(shards) // (config.batch_size * accumulate)), from_shards

@@ -10,15 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import train
-from options.config import to_plain
+from data import webdataset_shards
+from options.config import TrainConfig, to_plain
+from scripts.training import training_loader
 from tests.conftest import TINY, voice, write_frames, write_wav
+from util.distributed import Ranks
+from util.errors import MetadataError
 
 SPEAKERS, CLIPS, FRAMES = 3, 2, 10
 SIZES = dataclasses.replace(TINY, clip_len=3, audio_filters=(32, 32, 32, 32))
@@ -251,6 +255,28 @@ def test_bad_input_is_one_clear_error(run, capsys: pytest.CaptureFixture, flags,
     errors = capsys.readouterr().err
     assert re.search(message, errors), errors
     assert "Traceback" not in errors
+
+
+def test_shards_that_hold_no_whole_batch_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    class Few(torch.utils.data.IterableDataset):
+        def __init__(self, *settings: object, **more: object) -> None:
+            del settings, more
+
+        def __len__(self) -> int:
+            return 3
+
+        def set_epoch(self, epoch: int) -> None:
+            assert epoch == 0, "went on without a batch"
+
+        def __iter__(self) -> Iterator[dict]:
+            yield {"label": 0, "index": 0, "skipped": []}
+
+    monkeypatch.setattr(webdataset_shards, "ShardDataset", Few)
+    config = TrainConfig(dataset_mode="webdataset", dataroot=tmp_path, batch_size=2, num_threads=0)
+    steps, batches = training_loader(config, None, Ranks())
+    assert steps == 1
+    with pytest.raises(MetadataError, match=r"the 2 clips of a batch in its shards; lower --batchSize"):
+        next(iter(batches(0)))
 
 
 def test_a_finished_run_is_not_overwritten(run, capsys: pytest.CaptureFixture, tmp_path: Path):
