@@ -156,10 +156,11 @@ def training_loader(
             epoch = start_batch * config.batch_size // max(1, len(shards))
             while True:
                 shards.set_epoch(epoch)
-                count = 0
-                for count, batch in enumerate(_loader(config, shards, batch_size=batch_size, drop_last=True), start=1):
+                found = False
+                for batch in _loader(config, shards, batch_size=batch_size, drop_last=True):
+                    found = True
                     yield batch
-                if count == 0:
+                if not found:
                     raise MetadataError(
                         f"{config.dataroot}: no loading process finds the {batch_size} clips of a batch in its shards; "
                         "lower --batchSize or --nThreads, or write more clips"
