@@ -34,7 +34,7 @@ from options.base_options import Formatter, gpu_list, natural_int, positive_int
 from options.config import TestConfig
 from util.errors import MediaError, OptionError, PcavsError
 from util.log import setup_logging
-from util.metrics.protocol import METRICS, PROTOCOLS
+from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
 if TYPE_CHECKING:
     from data.clip_list import ClipRecord
@@ -88,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"instead of the protocol's: {' '.join(METRICS)}")  # fmt: skip
     how.add_argument("--landmarks", default="dlib", choices=LANDMARKS, help="who finds faces and landmarks")
     how.add_argument("--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model")
+    how.add_argument("--sync_model", type=Path, metavar="DIR",
+        help="folder of a trained model, whose A_sync and E then measure sync too (model_sync)")  # fmt: skip
     how.add_argument("--arcface", type=Path, metavar="FILE", help="an ONNX network for identity, instead of dlib's")
     how.add_argument("--inception", type=Path, metavar="FILE", help="torchvision's Inception v3, for frechet")
 
@@ -141,7 +143,8 @@ def to_setup(args: argparse.Namespace) -> Setup:
     from scripts.evaluation import Instruments, Setup
 
     protocol = PROTOCOLS[args.protocol]
-    metrics = tuple(metric for metric in METRICS if metric in (args.metrics or protocol.metrics))
+    wanted = {*(args.metrics or protocol.metrics), *([MODEL_SYNC] if args.sync_model else [])}
+    metrics = tuple(metric for metric in METRICS if metric in wanted)
     device = "cpu"
     if args.gpu_ids[0] >= 0:
         from models.av_model import select_device
@@ -150,7 +153,7 @@ def to_setup(args: argparse.Namespace) -> Setup:
     return Setup(
         protocol,
         metrics,
-        Instruments(args.landmarks, args.syncnet, args.arcface, args.inception, device),
+        Instruments(args.landmarks, args.syncnet, args.arcface, args.inception, device, args.sync_model),
         args.resample,
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import logging
 import math
@@ -36,9 +37,18 @@ from util.metrics.cpbd import cpbd
 from util.metrics.frechet import inception_features
 from util.metrics.identity import ArcFaceEmbedder, DlibEmbedder, FaceEmbedder, cosine_similarity
 from util.metrics.landmark_distance import landmark_distances
-from util.metrics.protocol import NEED_FACES, NEED_REAL, QUANTITIES, Protocol
+from util.metrics.protocol import MODEL_SYNC, NEED_FACES, NEED_REAL, QUANTITIES, Protocol
 from util.metrics.ssim import psnr, ssim
-from util.metrics.sync_score import SAMPLE_RATE_HZ, Embed, score_clip, to_int16
+from util.metrics.sync_score import (
+    SAMPLE_RATE_HZ,
+    WINDOW_FRAMES,
+    SyncScores,
+    num_windows,
+    score_clip,
+    sync_scores,
+    to_int16,
+    unit_vectors,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +56,21 @@ GENERATED, TRUTH = "generated", "truth"
 SYNCNET_HINT = "give the published weights: --syncnet syncnet_v2.model"
 CLIPS = "clips"  # folder of an evaluation: a JSON file for every clip
 _FORMAT = 1  # of the files in `clips`; raised when the same clip would come out differently
-_BATCH = 16  # frames handed to Inception together
+_BATCH = 16  # frames handed to Inception or E together
 _SHORT_SOUND_S = 0.25  # the sound may end so much before the pictures
+_SYNC = {  # metric -> its LSE-C, LSE-D and offset
+    "sync": ("lse_c", "lse_d", "sync_offset"),
+    MODEL_SYNC: ("model_sync_c", "model_sync_d", "model_sync_offset"),
+}
+_EPOCH = "latest"
+_SYNC_LETTERS = ("A_sync", "E")  # networks of a model that tell whether sound and face agree
 _LMD = {"lmd": "mouth_mean", "lmd_sum": "mouth_sum", "lmd_face": "face_mean", "lmd_normalised": "mouth_normalised"}
 
 
 # ------------------------------------------------------------------------------------------------------------- tools
+
+# frames (H, W, 3) uint8 BGR from the start of the sound on, how many, the sound (samples,) float32 at 16 kHz
+SyncScorer = Callable[[Iterable[np.ndarray], int, np.ndarray], SyncScores]
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,8 @@ class Instruments:
     syncnet: Path | None = None
     arcface: Path | None = None  # None: dlib's network
     inception: Path | None = None
-    device: str = "cpu"  # of SyncNet and face_alignment; the rest runs on the CPU
+    device: str = "cpu"  # of SyncNet, the sync model and face_alignment; the rest runs on the CPU
+    sync_model: Path | None = None  # folder of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,8 +106,7 @@ class Tools:
 
     detector: LandmarkDetector | None = None
     embedder: FaceEmbedder | None = None
-    embed_lip: Embed | None = None
-    embed_audio: Embed | None = None
+    sync: dict[str, SyncScorer] = field(default_factory=dict)  # by metric
     features: Callable[[np.ndarray], np.ndarray] | None = None
     names: dict[str, str] = field(default_factory=dict)  # metric -> what measures it
     missing: dict[str, str] = field(default_factory=dict)  # metric -> why it cannot be measured
@@ -111,10 +130,16 @@ def load_tools(setup: Setup) -> Tools:
             tools.missing["identity"] = str(error)
     if "sync" in setup.metrics:
         try:
-            tools.embed_lip, tools.embed_audio = load_syncnet(chosen.syncnet, chosen.device)
+            tools.sync["sync"] = load_syncnet(chosen.syncnet, chosen.device)
             tools.names["sync"] = f"SyncNet, {_weights_name(chosen.syncnet)}"
         except PcavsError as error:
             tools.missing["sync"] = str(error)
+    if MODEL_SYNC in setup.metrics:
+        try:
+            tools.sync[MODEL_SYNC] = load_sync_model(chosen.sync_model, chosen.device)
+            tools.names[MODEL_SYNC] = f"{chosen.sync_model}: {', '.join(map(_weights_name, _sync_weights(chosen)))}"
+        except PcavsError as error:
+            tools.missing[MODEL_SYNC] = str(error)
     if "frechet" in setup.metrics:
         try:
             if chosen.inception is None:
@@ -126,8 +151,8 @@ def load_tools(setup: Setup) -> Tools:
     return tools
 
 
-def load_syncnet(path: Path | None, device: str = "cpu") -> tuple[Embed, Embed]:
-    """SyncNet's two streams as functions on arrays, see `util.metrics.sync_score.score_clip`.
+def load_syncnet(path: Path | None, device: str = "cpu") -> SyncScorer:
+    """The published measure of sync, see `util.metrics.sync_score.score_clip`.
 
     Raises:
         CheckpointError: no file, or weights of something else.
@@ -147,10 +172,66 @@ def load_syncnet(path: Path | None, device: str = "cpu") -> tuple[Embed, Embed]:
         raise CheckpointError(f"{path}: cannot be loaded as SyncNet ({reason}); {SYNCNET_HINT}") from error
     network.eval().requires_grad_(False).to(device)
 
-    def embed(stream: Callable[[torch.Tensor], torch.Tensor], windows: np.ndarray) -> np.ndarray:
-        return stream(torch.from_numpy(windows).to(device)).cpu().numpy()
+    def embed(stream: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda windows: stream(torch.from_numpy(windows).to(device)).cpu().numpy()
 
-    return (lambda windows: embed(network.embed_lip, windows)), (lambda windows: embed(network.embed_audio, windows))
+    def score(frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray) -> SyncScores:
+        lip, audio = embed(network.embed_lip), embed(network.embed_audio)
+        return score_clip(frames, num_frames, to_int16(wave), lip, audio)
+
+    return score
+
+
+def load_sync_model(folder: Path | None, device: str = "cpu") -> SyncScorer:
+    """Sync as a model of this project sees it: A_sync of the sound against to_mouth(E(frame)), a unit vector a frame.
+
+    Frames are taken as they are, so they must be cropped like those of results.
+
+    Args:
+        folder: with `latest_net_A_sync.pth`, `latest_net_E.pth` and, for other than the published sizes, network.json.
+
+    Raises:
+        CheckpointError: no folder, a file is missing, or weights of something else.
+    """
+    if folder is None:
+        raise CheckpointError("no weights: give the folder of a trained model as --sync_model DIR")
+    import torch
+
+    from data.audio import log_mel, mel_window
+    from data.frames import to_unit_range
+    from models.registry import OPTIONAL_HEADS, build_network
+    from options.config import NetworkConfig
+    from util.checkpoint import load_network, network_path, require_networks
+
+    require_networks(folder, _EPOCH, _SYNC_LETTERS)
+    sizes = folder / "network.json"
+    config = NetworkConfig.from_file(sizes) if sizes.is_file() else NetworkConfig()
+    hearing, seeing = (build_network(letter, config) for letter in _SYNC_LETTERS)
+    for letter, network in zip(_SYNC_LETTERS, (hearing, seeing), strict=True):
+        load_network(network, network_path(folder, _EPOCH, letter), OPTIONAL_HEADS[letter])
+        network.eval().requires_grad_(False).to(device)
+    face: Any = seeing
+
+    def score(frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray) -> SyncScores:
+        count = num_windows(num_frames, len(wave)) + WINDOW_FRAMES
+        mel = log_mel(wave)
+        seen, heard = [], []
+        for start, images in zip(
+            range(0, count, _BATCH), _batches(itertools.islice(frames, count), _BATCH), strict=False
+        ):
+            pictures = torch.from_numpy(np.stack([to_unit_range(image[..., ::-1]) for image in images]))
+            windows = np.stack([mel_window(mel, number) for number in range(start, start + len(images))])
+            seen.append(face.to_mouth(face(pictures.to(device))).cpu().numpy())
+            heard.append(hearing(torch.from_numpy(windows).to(device)).cpu().numpy())
+        return sync_scores(unit_vectors(np.concatenate(seen)), unit_vectors(np.concatenate(heard)))
+
+    return score
+
+
+def _sync_weights(chosen: Instruments) -> list[Path]:
+    from util.checkpoint import network_path
+
+    return [network_path(chosen.sync_model, _EPOCH, letter) for letter in _SYNC_LETTERS] if chosen.sync_model else []
 
 
 def _weights_name(path: Path | None) -> str:
@@ -183,9 +264,15 @@ class ClipResult:
     @property
     def remarks(self) -> list[str]:
         """Everything there is to say, the worst first."""
-        skipped = [f"{metric} skipped: {reason}" for metric, reason in self.skipped.items()]
-        apart = [f"{metric} does not apply: {reason}" for metric, reason in self.inapplicable.items()]
+        skipped = [f"{metrics} skipped: {reason}" for reason, metrics in metrics_by_reason(self.skipped)]
+        apart = [f"{metrics} do not apply: {reason}" for reason, metrics in metrics_by_reason(self.inapplicable)]
         return [*([self.error] if self.error else []), *self.problems, *skipped, *apart, *self.notes]
+
+
+def metrics_by_reason(missing: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(reason, metrics that share it), in order of appearance."""
+    reasons = dict.fromkeys(missing.values())
+    return [(reason, ", ".join(m for m, r in missing.items() if r == reason)) for reason in reasons]
 
 
 Curves = dict[str, dict[str, np.ndarray]]  # side -> quantity -> (frames,) float64, NaN where there is no face
@@ -226,8 +313,8 @@ def measure_clip(
     for side in sides:
         figures = {name: _mean(values) for name, values in curves[side].items()}
         getattr(result, side).update({name: value for name, value in figures.items() if value is not None})
-    if "sync" in wanted:
-        _sync_pass(opened, sides, tools, result)
+    for metric in [name for name in wanted if name in _SYNC]:
+        _sync_pass(opened, sides, metric, tools.sync[metric], result)
     features = _feature_pass(opened, sides, setup, tools) if "frechet" in wanted else {}
     return result, curves, features
 
@@ -326,12 +413,18 @@ def _frame_pass(
                 curves[side].setdefault(name, []).append(value)
     if any(by_side.values()) and count < opened.num_frames:
         result.problems.append(f"only {count} of {opened.num_frames} frames could be read")
+    unfit = set(result.skipped)
     _note_faces(missing, count, meters, result)
     for metric in set(by_side[GENERATED]) - set(result.skipped):
         known = [v for name, v in curves[GENERATED].items() if QUANTITIES[name].metric == metric]
         if not any(np.isfinite(values).any() for values in known):
             result.skipped[metric] = "no face in any of the frames that were looked at"
-    return {side: _kept(curves[side], result) for side in sides}
+    # where only the generated video lacks faces, the real one is still measured
+    without = {GENERATED: set(result.skipped), TRUTH: unfit}
+    return {
+        side: {name: np.array(v) for name, v in curves[side].items() if QUANTITIES[name].metric not in without[side]}
+        for side in sides
+    }
 
 
 def _frame_values(
@@ -380,35 +473,30 @@ def _note_faces(missing: Mapping[str, int], frames: int, meters: Mapping[str, An
                                if m == "lmd" or side == GENERATED}  # fmt: skip
 
 
-def _kept(curves: Mapping[str, list[float]], result: ClipResult) -> dict[str, np.ndarray]:
-    return {name: np.array(values) for name, values in curves.items() if QUANTITIES[name].metric not in result.skipped}
-
-
 def _mean(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
 
 
-def _sync_pass(opened: OpenPair, sides: Sequence[str], tools: Tools, result: ClipResult) -> None:
-    assert tools.embed_lip is not None
-    assert tools.embed_audio is not None
+def _sync_pass(opened: OpenPair, sides: Sequence[str], metric: str, scorer: SyncScorer, result: ClipResult) -> None:
     for side in sides:
         try:
-            wave = opened.generated_sound() if side == GENERATED else opened.real_sound()
+            sound = opened.generated_sound() if side == GENERATED else opened.real_sound()
             frames = opened.generated_frames() if side == GENERATED else opened.real_frames()
-            sound = to_int16(wave[: opened.num_frames * SAMPLE_RATE_HZ // FPS])
-            scores = score_clip(frames, opened.num_frames, sound, tools.embed_lip, tools.embed_audio)
+            sound = sound[: opened.num_frames * SAMPLE_RATE_HZ // FPS]
+            scores = scorer(frames, opened.num_frames, sound)
         except PcavsError as error:
             if side == GENERATED:
-                result.skipped["sync"] = str(error)
+                result.skipped[metric] = str(error)
             else:
-                result.problems.append(f"sync of the real video skipped: {error}")
+                result.problems.append(f"{metric} of the real video skipped: {error}")
             continue
         short_s = opened.num_frames / FPS - len(sound) / SAMPLE_RATE_HZ
-        if short_s > _SHORT_SOUND_S:
-            result.problems.append(f"the sound of the {side} video ends {short_s:.2f} s before its pictures")
-        figures = {"lse_c": scores.lse_c, "lse_d": scores.lse_d, "sync_offset": float(scores.offset_frames)}
-        getattr(result, side).update(figures)
+        problem = f"the sound of the {side} video ends {short_s:.2f} s before its pictures"
+        if short_s > _SHORT_SOUND_S and problem not in result.problems:
+            result.problems.append(problem)
+        figures = (scores.lse_c, scores.lse_d, float(scores.offset_frames))
+        getattr(result, side).update(zip(_SYNC[metric], figures, strict=True))
 
 
 def _feature_pass(opened: OpenPair, sides: Sequence[str], setup: Setup, tools: Tools) -> Features:
@@ -499,7 +587,8 @@ def plan(pairs: Sequence[VideoPair], setup: Setup, folder: Path) -> list[Job]:
 
 def _weight_files(setup: Setup) -> list[Path]:
     chosen = setup.instruments
-    return [path for path in (chosen.syncnet, chosen.arcface, chosen.inception) if path is not None]
+    files = [path for path in (chosen.syncnet, chosen.arcface, chosen.inception) if path is not None]
+    return [*files, *_sync_weights(chosen)]
 
 
 def _file_state(path: Path) -> tuple[str, int, int]:
@@ -548,7 +637,7 @@ def _start_worker(setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one answers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
-    if {"sync", "frechet"} & set(setup.metrics):
+    if {*_SYNC, "frechet"} & set(setup.metrics):
         import torch
 
         torch.set_num_threads(1)

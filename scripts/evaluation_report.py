@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from data.frames import write_image
 from data.video_pairs import FPS, open_pair
-from scripts.evaluation import CLIPS, GENERATED, TRUTH, ClipResult, Job, Setup, Tools, read_curves
+from scripts.evaluation import CLIPS, GENERATED, TRUTH, ClipResult, Job, Setup, Tools, metrics_by_reason, read_curves
 from util.errors import PcavsError
 from util.files import make_directory, write_json, write_text
 from util.metrics.frechet import Moments, frechet_distance
@@ -34,6 +35,8 @@ TRUTH_LABEL = "ground truth"
 _PICTURES = "pictures"
 _NOT_DRAWN = ("lmd_sum", "lmd_face")  # curves that look like that of `lmd`
 _WORST_FRAMES, _FRAMES_APART = 3, 5
+_PANEL_SIZE = (420, 270)  # pixels; three stand side by side on the page
+_PRINTED_REMARKS = 20  # lines; summary.md and the page have all
 
 
 # ----------------------------------------------------------------------------------------------------------- summary
@@ -122,6 +125,12 @@ def _by_reason(verb: str, clips: Sequence[tuple[str, Mapping[str, str]]]) -> lis
     return lines
 
 
+def _inapplicable(results: Sequence[ClipResult]) -> list[str]:
+    """What cannot be compared, in one line for all clips; each clip's own remarks name its sources."""
+    merged = [{m: reason.split(" (")[0] for reason, m in metrics_by_reason(r.inapplicable)} for r in results]
+    return _by_reason("do not apply to", [(r.name, missing) for r, missing in zip(results, merged, strict=True)])
+
+
 # ------------------------------------------------------------------------------------------------------------ report
 
 
@@ -152,7 +161,7 @@ def write_reports(
     table = summarise(results, setup, distances)
     problems = list_problems(results, before, tools, remarks)
     facts = describe(setup, tools)
-    remarks = [*problems, *_by_reason("does not apply to", [(r.name, r.inapplicable) for r in results])]
+    remarks = [*problems, *_inapplicable(results)]
     text = f"# {title}\n\n{markdown_table(table)}\n"
     text += "".join(f"- {remark}\n" for remark in remarks) + ("\n" if remarks else "")
     text += "".join(f"- {name}: {value}\n" for name, value in facts.items())
@@ -180,8 +189,10 @@ def write_reports(
     by = QUANTITIES[ruler].title if ruler else ""
     write_page(folder, Page(title, table, facts, remarks, drawn, views, by))
     print(terminal_table(table))
-    for remark in remarks:
+    for remark in remarks[:_PRINTED_REMARKS]:
         print(f"  {remark}")
+    if len(remarks) > _PRINTED_REMARKS:
+        print(f"  and {len(remarks) - _PRINTED_REMARKS} more remarks, in {folder / 'summary.md'}")
     print(f"look at {folder / 'index.html'}")
     return problems
 
@@ -250,7 +261,7 @@ def _view(folder: Path, setup: Setup, job: Job, result: ClipResult, ruler: str) 
         lines = {label: line for label, line in drawn.items() if line is not None}
         if lines:
             panels.append(folder / _PICTURES / f"{result.name}_{name}.png")
-            write_png(panels[-1], draw_panel(f"{QUANTITIES[name].title}, frame by frame", lines))
+            write_png(panels[-1], draw_panel(f"{QUANTITIES[name].title}, frame by frame", lines, _PANEL_SIZE))
     facts = {"frames": f"{result.num_frames}, {result.num_frames / FPS:.2f} s", "group": result.group}
     for name in setup.quantities:
         if name in result.generated:
@@ -258,7 +269,7 @@ def _view(folder: Path, setup: Setup, job: Job, result: ClipResult, ruler: str) 
             truth = f", real {result.truth[name]:.{digits}f}" if name in result.truth else ""
             facts[QUANTITIES[name].title] = f"{result.generated[name]:.{digits}f}{truth}"
     frames = _worst_frames(folder, setup, job, ruler, curves[GENERATED][ruler])
-    return ClipView(result.name, facts, panels, frames, result.remarks)
+    return ClipView(result.name, facts, panels, [frames], result.remarks)
 
 
 def _curve(values: np.ndarray) -> Curve | None:
@@ -266,21 +277,31 @@ def _curve(values: np.ndarray) -> Curve | None:
     return Curve(steps, values[steps]) if len(steps) else None
 
 
-def _worst_frames(folder: Path, setup: Setup, job: Job, ruler: str, values: np.ndarray) -> list[dict[str, Path]]:
-    """Pictures of the worst frames, some frames apart, worst first: caption -> file."""
-    numbers = worst_numbers(values if QUANTITIES[ruler].better != LOWER else -values)
-    rows: dict[int, dict[str, Path]] = {}
+def _worst_frames(folder: Path, setup: Setup, job: Job, ruler: str, values: np.ndarray) -> dict[str, Path]:
+    """Pictures of the worst frames, worst first, the real one at the left: caption -> file."""
+    quantity = QUANTITIES[ruler]
+    numbers = worst_numbers(values if quantity.better != LOWER else -values)
+    paths: dict[int, Path] = {}
     for number, (real, generated) in enumerate(open_pair(job.pair, setup.resample).frames()):
         if number > max(numbers, default=-1):
             break
         if number in numbers:
-            rows[number] = {}
-            for side, image in (("real", real), ("generated", generated)):
-                if image is not None:
-                    path = folder / _PICTURES / f"{job.pair.name}_{number}_{side}.jpg"
-                    write_image(path, image)
-                    rows[number][f"frame {number}, {side}: {QUANTITIES[ruler].title} {values[number]:.3f}"] = path
-    return [rows[number] for number in numbers if number in rows]
+            paths[number] = folder / _PICTURES / f"{job.pair.name}_{number}.jpg"
+            write_image(
+                paths[number], generated if real is None else np.hstack([_of_height(real, generated), generated])
+            )
+    shows = "generated" if job.pair.real is None else "real and generated"
+    return {
+        f"frame {number}, {shows}: {quantity.title} {values[number]:.{quantity.digits}f}": paths[number]
+        for number in numbers
+        if number in paths
+    }
+
+
+def _of_height(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+    if len(image) == len(like):
+        return image
+    return cv2.resize(image, (round(image.shape[1] * len(like) / len(image)), len(like)))
 
 
 def worst_numbers(values: np.ndarray, count: int = _WORST_FRAMES, apart: int = _FRAMES_APART) -> list[int]:

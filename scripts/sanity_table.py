@@ -2,6 +2,7 @@
 """Measures real clips against damaged copies of themselves: does every metric move the way it should?
 
   python scripts/sanity_table.py clip1.mp4 clip2.mp4 --frames 50 --syncnet syncnet_v2.model
+  python scripts/sanity_table.py clip1.mp4 clip2.mp4 --sync_model checkpoints/synthetic --crop
 
 Copies are made in a temporary folder: blurred, a few frames ahead, with another clip's sound, with a frozen mouth. The
 Markdown table of docs/evaluation.md is printed: means over the clips, and what does not move as it should. 25 frames a
@@ -25,7 +26,7 @@ from options.base_options import Formatter, positive_int
 from scripts.evaluate import DEFAULT_SYNCNET
 from util.errors import MediaError, PcavsError
 from util.log import setup_logging
-from util.metrics.protocol import METRICS, PROTOCOLS, QUANTITIES
+from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS, QUANTITIES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +36,14 @@ if TYPE_CHECKING:
 ITSELF = "itself"
 SHIFTS = range(1, 6)  # frames
 BLURS = (1.0, 2.0)  # pixels, standard deviation
-COLUMNS = ("ssim", "psnr", "cpbd", "lmd", "lmd_face", "identity", "lse_c", "lse_d", "sync_offset")
+COLUMNS = (
+    "ssim", "psnr", "cpbd", "lmd", "lmd_face", "identity", "lse_c", "lse_d", "sync_offset",
+    "model_sync_c", "model_sync_d", "model_sync_offset",
+)  # fmt: skip
+OFFSETS = ("sync_offset", "model_sync_offset")
 UP, DOWN, SAME = "up", "down", "same"
 _STILL = 0.02  # of the figure of the clip itself: less counts as the same
+_STILL_FRAMES = 0.5  # of an offset
 _MOUTH_MARGIN = 1.6  # the pasted ellipse, in sizes of the mouth
 _FEATHER = 7.0  # pixels
 _NEEDED_FRAMES = 16  # so that there are sync windows after the largest shift
@@ -61,19 +67,21 @@ class Copy:
     make: Callable[[Clip], Iterator[np.ndarray]]
     expected: Mapping[str, str]
     other_sound: bool = False
+    ahead: int = 0  # frames
 
 
 def copies(tools: Tools) -> list[Copy]:
     """The rows of the table."""
     same = dict.fromkeys(("ssim", "psnr", "cpbd", "lmd", "lmd_face", "identity"), SAME)
     moved = {"ssim": DOWN, "psnr": DOWN, "lmd": UP, "lmd_face": UP}
-    late = {**moved, "cpbd": SAME, "identity": SAME, "lse_c": SAME, "lse_d": SAME}
+    offset = dict.fromkeys(OFFSETS, SAME)  # but for the lead of the copy
+    late = {**moved, "cpbd": SAME, "identity": SAME, "lse_c": SAME, "lse_d": SAME, **offset}
     soft = {**moved, "cpbd": DOWN, "identity": DOWN}
-    mute = {"lse_c": DOWN, "lse_d": UP}  # SyncNet hears that something is wrong
+    mute = {"lse_c": DOWN, "lse_d": UP, "model_sync_c": DOWN, "model_sync_d": UP}  # hears that something is wrong
     return [
         Copy(ITSELF, _ahead(0), {}),
         *(Copy(f"blurred, sigma {sigma:g} px", _blurred(sigma), soft) for sigma in BLURS),
-        *(Copy(f"{n} frame{'s' * (n > 1)} ahead", _ahead(n), late) for n in SHIFTS),
+        *(Copy(f"{n} frame{'s' * (n > 1)} ahead", _ahead(n), late, ahead=n) for n in SHIFTS),
         Copy("another clip's sound", _ahead(0), {**same, **mute}, other_sound=True),
         Copy("mouth frozen", lambda clip: frozen_mouth(clip, tools), {**moved, "cpbd": SAME, **mute}),
     ]
@@ -133,21 +141,28 @@ def _mouth_mask(mouth: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.GaussianBlur(mask, (0, 0), _FEATHER / 2)
 
 
-def read_clip(path: Path, count: int) -> Clip:
+def read_clip(path: Path, count: int, crop: bool = False) -> Clip:
     """The first `count` frames of a clip, those after them that the shifts need, and the sound.
+
+    Args:
+        crop: show what the networks see of a frame.
 
     Raises:
         MediaError: not readable, no sound, or too short.
     """
     import itertools
 
+    import numpy as np
+
     from data.clip_list import ClipRecord
     from data.clip_reader import load_sound
+    from data.frames import crop_template
     from data.video_pairs import open_video
     from options.config import AudioConfig
     from util.metrics.sync_score import to_int16
 
-    frames = list(itertools.islice(open_video(path).frames(), count + max(SHIFTS)))
+    whole = itertools.islice(open_video(path).frames(), count + max(SHIFTS))
+    frames = [np.ascontiguousarray(crop_template(frame)[..., ::-1]) if crop else frame for frame in whole]
     count = min(count, len(frames) - max(SHIFTS))
     if count < _NEEDED_FRAMES:
         raise MediaError(f"{path}: has only {len(frames)} frames, at least {_NEEDED_FRAMES + max(SHIFTS)} are needed")
@@ -183,8 +198,13 @@ def _write_wav(path: Path, samples: np.ndarray) -> None:
         file.writeframes(samples.astype("<i2").tobytes())
 
 
-def verdict(figures: Mapping[str, float], own: Mapping[str, float], expected: Mapping[str, str]) -> str:
+def verdict(figures: Mapping[str, float], own: Mapping[str, float], expected: Mapping[str, str], ahead: int = 0) -> str:
     """Which quantities do not move as they should; empty when all do.
+
+    Args:
+        figures, own: of a copy, and of the clip itself.
+        expected: quantity -> UP, DOWN or SAME.
+        ahead: frames that the copy's picture is early by, which its offsets should tell.
 
     >>> verdict({"ssim": 0.9, "lmd": 0.0}, {"ssim": 1.0, "lmd": 0.0}, {"ssim": DOWN, "lmd": UP})
     'LMD same, not up'
@@ -192,8 +212,9 @@ def verdict(figures: Mapping[str, float], own: Mapping[str, float], expected: Ma
     wrong = []
     for name, way in expected.items():
         if name in figures and name in own:
-            change = figures[name] - own[name]
-            moved = SAME if abs(change) <= _STILL * abs(own[name]) else UP if change > 0 else DOWN
+            change = figures[name] - own[name] + (ahead if name in OFFSETS else 0)
+            still = _STILL_FRAMES if name in OFFSETS else _STILL * abs(own[name])
+            moved = SAME if abs(change) <= still else UP if change > 0 else DOWN
             if moved != way:
                 wrong.append(f"{QUANTITIES[name].title} {moved}, not {way}")
     return "; ".join(wrong)
@@ -210,7 +231,7 @@ def table(rows: Mapping[str, Mapping[str, float]], verdicts: Mapping[str, str]) 
     return "\n".join(lines)
 
 
-def run(paths: Sequence[Path], frames: int, setup: Setup) -> str:
+def run(paths: Sequence[Path], frames: int, setup: Setup, crop: bool = False) -> str:
     """Measures every copy of every clip; returns the table.
 
     Raises:
@@ -228,7 +249,7 @@ def run(paths: Sequence[Path], frames: int, setup: Setup) -> str:
         raise MediaError(f"the mouth cannot be frozen without landmarks: {tools.missing}")
     for metric, reason in tools.missing.items():
         print(f"{metric} skipped: {reason}", file=sys.stderr)
-    clips = [read_clip(path, frames) for path in paths]
+    clips = [read_clip(path, frames, crop) for path in paths]
     rows, verdicts = {}, {}
     for copy in tqdm(copies(tools), unit="copy", desc="measuring", disable=None):
         measured = []
@@ -237,7 +258,7 @@ def run(paths: Sequence[Path], frames: int, setup: Setup) -> str:
             measured.append(measure_copy(clip, copy, sound, setup, tools))
         names = [name for name in COLUMNS if any(name in figures for figures in measured)]
         rows[copy.name] = {n: float(np.mean([figures[n] for figures in measured if n in figures])) for n in names}
-        verdicts[copy.name] = verdict(rows[copy.name], rows[ITSELF], copy.expected)
+        verdicts[copy.name] = verdict(rows[copy.name], rows[ITSELF], copy.expected, copy.ahead)
     return table(rows, verdicts)
 
 
@@ -251,13 +272,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model"
     )
+    parser.add_argument("--sync_model", type=Path, metavar="DIR", help="folder of a trained model, for model_sync")
+    parser.add_argument("--crop", action="store_true", help="show what the networks see of a frame, as results do")
     args = parser.parse_args(argv)
     setup_logging()
     from scripts.evaluation import Instruments, Setup
 
-    metrics = tuple(metric for metric in METRICS if metric in {*args.metrics, "lmd"})
+    wanted = {*args.metrics, "lmd", *([MODEL_SYNC] if args.sync_model else [])}
+    metrics = tuple(metric for metric in METRICS if metric in wanted)
+    setup = Setup(PROTOCOLS["paper"], metrics, Instruments(syncnet=args.syncnet, sync_model=args.sync_model))
     try:
-        print(run(args.clips, args.frames, Setup(PROTOCOLS["paper"], metrics, Instruments(syncnet=args.syncnet))))
+        print(run(args.clips, args.frames, setup, args.crop))
     except PcavsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

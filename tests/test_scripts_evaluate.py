@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from data.audio import log_mel, mel_window
 from data.clip_list import ClipRecord, scan_tree, write_list
 from data.frames import crop_template
 from data.video_pairs import OTHER, OWN, VideoPair
+from models.av_model import AvModel
 from options.config import DataConfig
 from scripts import evaluate, evaluation, sanity_table
 from scripts.evaluation import (
@@ -23,6 +26,7 @@ from scripts.evaluation import (
     Instruments,
     Setup,
     Tools,
+    load_sync_model,
     load_syncnet,
     load_tools,
     measure_all,
@@ -32,7 +36,8 @@ from scripts.evaluation import (
     run_job,
 )
 from scripts.evaluation_report import frechet_cells, summarise, worst_numbers, write_reports
-from tests.conftest import Workspace, voice, write_wav
+from scripts.measure_synthetic import Speaker, sync_features
+from tests.conftest import TINY, Workspace, voice, write_frames, write_wav
 from tests.face_factory import SquareDetector, draw_faces, square_landmarks
 from tests.numbered_clips import write_tree
 from util.checkpoint import save_state_dict
@@ -40,6 +45,7 @@ from util.errors import CheckpointError, MediaError, OptionError
 from util.metrics.landmark_distance import landmark_distances
 from util.metrics.protocol import PROTOCOLS
 from util.metrics.ssim import psnr, ssim
+from util.metrics.sync_score import SyncScores, score_clip, sync_scores, to_int16
 
 SIDE = 100  # pixels of the drawn faces
 
@@ -150,6 +156,7 @@ def test_no_face_at_all_skips_with_the_reason(tmp_path: Path) -> None:
     made, real = write_faces(tmp_path / "made", [0, 0]), write_faces(tmp_path / "real", [SIDE, SIDE])
     result, _, _ = measure_clip(VideoPair("x", made, real), setup_for("lmd", "identity", "cpbd"), faces_only())
     assert set(result.generated) == {"cpbd"}
+    assert result.truth["identity"] == pytest.approx(1)  # the real video has faces
     assert result.skipped == dict.fromkeys(("lmd", "identity"), "no face in any of the 2 generated frames")
 
 
@@ -185,7 +192,10 @@ def counting_tools() -> Tools:
         counted["audio"] += len(windows)
         return np.eye(64)[start + np.arange(len(windows))]
 
-    return Tools(embed_lip=lips, embed_audio=audio)
+    def score(frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray) -> SyncScores:
+        return score_clip(frames, num_frames, to_int16(wave), lips, audio)
+
+    return Tools(sync={"sync": score})
 
 
 def test_sync_offset_of_an_early_picture_is_negative(tmp_path: Path) -> None:
@@ -218,6 +228,44 @@ def test_syncnet_of_other_weights_or_none_is_refused(tmp_path: Path) -> None:
     save_state_dict({"netcnnaud.0.weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match=r"other\.model: cannot be loaded as SyncNet \(Error"):
         load_syncnet(path)
+
+
+def test_sync_model_scores_its_own_features_of_sound_and_face(tiny_model: Path) -> None:
+    frames = [draw_faces((20.0 + number, 20.0, SIDE), looks=(number % 3,)) for number in range(20)]
+    wave = voice(0.7).astype(np.float32)  # 17 frames
+    scores = load_sync_model(tiny_model)(iter(frames), 20, wave)
+    model = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"))
+    pictures = np.stack([frame[..., ::-1].transpose(2, 0, 1) for frame in frames[:17]])
+    windows = np.stack([mel_window(log_mel(wave), number) for number in range(17)])
+    speaker = Speaker(0, 0, pictures, windows, np.zeros((17, 13)), pictures[0], pictures)
+    heard, seen = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sync_features(model, speaker))
+    expected = sync_scores(seen, heard)
+    np.testing.assert_allclose(scores.distances, expected.distances, atol=1e-4)
+    assert scores.distances.shape == (17, 31)
+    with pytest.raises(MediaError, match="at least 6 frames with sound, got 5 frames"):
+        load_sync_model(tiny_model)(iter(frames), 5, wave)
+
+
+def test_sync_model_that_is_missing_or_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="give the folder of a trained model as --sync_model DIR"):
+        load_sync_model(None)
+    with pytest.raises(CheckpointError, match=r"missing weights latest_net_A_sync\.pth, latest_net_E\.pth"):
+        load_sync_model(tmp_path)
+
+
+def test_sync_model_is_a_metric_of_its_own_in_the_report(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_faces(tmp_path / "made", [SIDE] * 12)
+    write_wav(tmp_path / "made" / "audio.wav", voice(0.48))
+    flags = ("--generated", tmp_path / "made", "--metrics", "cpbd", "--output", tmp_path / "out", "--show", 0)
+    assert run(*flags, "--sync_model", tiny_model, "--strict") == 0
+    report = load(tmp_path / "out")
+    assert set(report["clips"][0]["generated"]) == {"cpbd", "model_sync_c", "model_sync_d", "model_sync_offset"}
+    assert "latest_net_E.pth (SHA-256" in report["how"]["model_sync by"]
+    assert "Model sync C" in capsys.readouterr().out
+    assert run(*flags, "--metrics", "model_sync", "cpbd", "--strict") == 1
+    assert "model_sync skipped: no weights: give the folder" in capsys.readouterr().out
 
 
 def test_missing_weights_are_reasons_not_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,8 +397,9 @@ def test_command_writes_every_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = list(csv.DictReader((tmp_path / "out" / "clips.csv").open(encoding="utf-8")))
     assert {row["clip"]: float(row["ssim"]) for row in rows} == pytest.approx(figures, abs=1e-5)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "pictures/bad_6_real.jpg" in page
-    assert "pictures/good_6_real.jpg" not in page
+    assert "pictures/bad_6.jpg" in page
+    assert "pictures/good_6.jpg" not in page
+    assert cv2.imread(str(tmp_path / "out" / "pictures" / "bad_6.jpg")).shape == (160, 400, 3)  # real and generated
     assert (tmp_path / "out" / "pictures" / "bad_ssim.png").is_file()
     curve = read_curves(tmp_path / "out" / "clips" / "bad.json")["generated"]["ssim"]
     assert curve.argmin() == 6
@@ -436,6 +485,28 @@ def test_page_of_clips_without_curves_and_worst_numbers(tmp_path: Path) -> None:
     assert "Worst clips" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
+def test_many_remarks_share_lines_and_the_terminal_shows_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = []
+    for n in range(30):
+        apart = dict.fromkeys(("ssim", "lmd"), f"other pose (pose {n})")
+        results.append(ClipResult(f"x{n}", "generated", 1, {"cpbd": 0.5}, inapplicable=apart, problems=[f"p{n}"]))
+    pairs = [VideoPair(result.name, write_levels(tmp_path / result.name, [1])) for result in results]
+    setup = setup_for("cpbd")
+    problems = write_reports(
+        tmp_path / "out", "t", setup, Tools(), plan(pairs, setup, tmp_path / "out"), results, show=0
+    )
+    assert len(problems) == 30
+    printed = capsys.readouterr().out
+    assert "x19: p19" in printed
+    assert "x20: p20" not in printed
+    assert "and 11 more remarks, in " in printed
+    written = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "x29: p29" in written
+    assert "- ssim, lmd do not apply to 30 of 30 clips (x0 ...): other pose\n" in written
+
+
 # -------------------------------------------------------------------------------------------------- self-reenactment
 
 
@@ -516,6 +587,11 @@ def test_sanity_verdict_names_what_moves_the_wrong_way() -> None:
     own = {"ssim": 1.0, "lmd": 0.0, "cpbd": 0.2}
     expected = {"ssim": "down", "lmd": "up", "cpbd": "same", "lse_c": "down"}
     assert sanity_table.verdict({"ssim": 0.9, "lmd": 0.5, "cpbd": 0.201}, own, expected) == ""
+    assert sanity_table.verdict({"sync_offset": -3.0}, {"sync_offset": 0.0}, {"sync_offset": "same"}, ahead=3) == ""
+    assert (
+        sanity_table.verdict({"sync_offset": 0.0}, {"sync_offset": 0.0}, {"sync_offset": "same"}, ahead=3)
+        == "AV offset up, not same"
+    )
     wrong = sanity_table.verdict({"ssim": 0.99, "lmd": 0.0, "cpbd": 0.3}, own, expected)
     assert wrong == "SSIM same, not down; LMD same, not up; CPBD up, not same"
     table = sanity_table.table({"itself": own, "x": {"ssim": 0.5}}, {"itself": "", "x": wrong})
@@ -542,3 +618,11 @@ def test_sanity_needs_two_clips_that_are_long_enough(tmp_path: Path, capsys: pyt
     assert "give at least two clips" in capsys.readouterr().err
     with pytest.raises(MediaError, match="has only 6 frames, at least 21 are needed"):
         sanity_table.read_clip(write_levels(tmp_path / "short", [1] * 6), 50)
+
+
+def test_sanity_clip_is_cropped_as_the_networks_see_it(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "clip", 21, suffix=".png")
+    write_wav(folder / "audio.wav", voice(1))
+    whole, cropped = (sanity_table.read_clip(folder, 50, crop) for crop in (False, True))
+    assert (whole.count, cropped.count) == (16, 16)
+    np.testing.assert_array_equal(cropped.frames[3], crop_template(whole.frames[3])[..., ::-1])

@@ -131,11 +131,13 @@ def test_page_shows_everything_with_relative_links(tmp_path: Path) -> None:
 
 
 def test_protocols_know_their_columns() -> None:
-    assert METRICS == ("ssim", "psnr", "cpbd", "lmd", "sync", "identity", "frechet")
+    assert METRICS == ("ssim", "psnr", "cpbd", "lmd", "sync", "model_sync", "identity", "frechet")
     paper = PROTOCOLS["paper"]
     assert paper.quantities(paper.metrics) == ("ssim", "cpbd", "lmd", "lse_c")
     assert paper.quantities(("psnr", "lmd")) == ("lmd", "psnr")
     for protocol in PROTOCOLS.values():
         assert set(protocol.columns) <= set(QUANTITIES)
         assert {QUANTITIES[name].metric for name in protocol.columns} == set(protocol.metrics)
+    assert paper.quantities(("lmd", "model_sync")) == ("lmd", "model_sync_c")
+    assert PROTOCOLS["modern"].metrics == tuple(metric for metric in METRICS if metric != "model_sync")
     assert list(paper.rules(("sync",))) == ["LSE-C", "LSE-D", "AV offset"]

@@ -39,6 +39,13 @@ QUANTITIES = {
         Quantity("lse_d", "sync", "LSE-D", LOWER, 2, "SyncNet's distance at the best shift", per_frame=False),
         Quantity("sync_offset", "sync", "AV offset", NEITHER, 1, "best shift; below 0 the picture runs ahead of the "
                  "sound", "frames", per_frame=False),
+        Quantity("model_sync_c", "model_sync", "Model sync C", HIGHER, 3, "confidence as LSE-C, but by A_sync and E of "
+                 "--sync_model: how well sound and face agree as that model sees it; compare only by one model",
+                 per_frame=False),
+        Quantity("model_sync_d", "model_sync", "Model sync D", LOWER, 3, "its distance at the best shift: unit "
+                 "vectors, one a frame", per_frame=False),
+        Quantity("model_sync_offset", "model_sync", "Model sync offset", NEITHER, 1, "its best shift, signed like "
+                 "AV offset", "frames", per_frame=False),
         Quantity("identity", "identity", "Identity", HIGHER, 3, "cosine of face embeddings, in every 5th frame, "
                  "against the identity reference, or the first real face where none is known"),
         Quantity("frechet", "frechet", "Fréchet", LOWER, 1, "distance of Inception features, all clips together",
@@ -46,6 +53,7 @@ QUANTITIES = {
     )
 }  # fmt: skip
 METRICS = tuple(dict.fromkeys(quantity.metric for quantity in QUANTITIES.values()))
+MODEL_SYNC = "model_sync"  # in no protocol: its figures depend on the model that is asked
 NEED_REAL = ("ssim", "psnr", "lmd")  # compared frame by frame with the real video
 NEED_FACES = ("lmd", "identity")
 
@@ -88,7 +96,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "modern",
-            metrics=METRICS,
+            metrics=tuple(metric for metric in METRICS if metric != MODEL_SYNC),
             columns=("ssim", "psnr", "cpbd", "lmd", "lmd_normalised", "lse_c", "lse_d", "identity", "frechet"),
             detect_every=5,
             identity_every=5,

@@ -67,6 +67,11 @@ def sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT
     return SyncScores(max_shift - best, lse_d, float(np.median(mean)) - lse_d, distances)
 
 
+def unit_vectors(features: np.ndarray) -> np.ndarray:
+    """(N, D) -> (N, D) of length 1, so that scores compare directions alone; zeros stay zeros."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
 def score_clip(
     frames: Iterable[np.ndarray],
     num_frames: int,
