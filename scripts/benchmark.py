@@ -51,10 +51,11 @@ STAGES = {
     "startup": "test.py --help",
     "test": "test.py as a whole, in frames a second; memory; first frame",
     "long": "memory of ten minutes of sound against ten seconds, with a tiny model",
+    "growth": "test.py by length, batch, threads and processes",
     "train": "training steps of the joint stage",
     "gpu": "G and the chain by batch and precision on a GPU",
 }
-_NOT_BY_DEFAULT = ("long", "train", "gpu")
+_NOT_BY_DEFAULT = ("long", "growth", "train", "gpu")
 _ON_CUDA = ("gpu", "test")
 _REPORT = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
@@ -181,6 +182,7 @@ def stage_function(name: str) -> Callable[[Bench], None]:
         "startup": benchmarking.stage_startup,
         "test": benchmarking.stage_end_to_end,
         "long": benchmarking.stage_long,
+        "growth": benchmarking.stage_growth,
         "train": benchmark_training.stage_training,
         "gpu": benchmarking.stage_gpu,
     }

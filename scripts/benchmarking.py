@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -562,8 +563,15 @@ class Run:
     peak_mib: float | None  # of the process alone, without ffmpeg; None where the system does not tell
 
 
-def run_test(bench: Bench, directory: Path, sound: Path, flags: Sequence[str] = ()) -> Run:
+def run_test(
+    bench: Bench, directory: Path, sound: Path, flags: Sequence[str] = (), rows: int = 1, ranks: int = 1
+) -> Run:
     """Runs test.py on the synthetic row.
+
+    Args:
+        directory: of the weights.
+        rows: how often the row stands in the table.
+        ranks: processes that share the rows, each with its share of the cores.
 
     Raises:
         PcavsError: it failed; with the end of its output.
@@ -571,16 +579,23 @@ def run_test(bench: Bench, directory: Path, sound: Path, flags: Sequence[str] = 
     results = Path(tempfile.mkdtemp(dir=bench.folder))
     table, log = results / "row.csv", results / "log.txt"
     inputs = bench.inputs
-    write_rows(table, [[inputs.reference, 1, inputs.pose, _POSE_FRAMES, sound, "None", 0, "None"]])
+    write_rows(table, [[inputs.reference, 1, inputs.pose, _POSE_FRAMES, sound, "None", 0, "None"]] * rows)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks > 1 else []
     command = [
-        sys.executable, str(ROOT / "test.py"), "--checkpoints_dir", str(directory.parent), "--name", directory.name,
-        "--which_epoch", bench.epoch, "--meta_path_vox", str(table), "--results_dir", str(results / "out"),
-        "--gpu_ids", "-1" if bench.device.type == "cpu" else "0", "--precision", bench.precision,
-        "--input_id_feature", "--driving_pose", "--gen_video", *flags,
+        sys.executable, *launcher, str(ROOT / "test.py"), "--checkpoints_dir", str(directory.parent),
+        "--name", directory.name, "--which_epoch", bench.epoch, "--meta_path_vox", str(table),
+        "--results_dir", str(results / "out"), "--gpu_ids", "-1" if bench.device.type == "cpu" else "0",
+        "--precision", bench.precision, "--input_id_feature", "--driving_pose", "--gen_video", *flags,
     ]  # fmt: skip
+    environment = dict(os.environ)
+    if ranks > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // ranks))
     peak = first = None
     started = time.perf_counter()
-    with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT) as process:
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment) as process,
+    ):
         while process.poll() is None:
             peak = peak_memory_mib(process.pid) or peak
             if first is None and next((results / "out").glob(f"id_*/{DRIVEN}/{DRIVEN}*"), None):
@@ -589,8 +604,9 @@ def run_test(bench: Bench, directory: Path, sound: Path, flags: Sequence[str] = 
     wall = time.perf_counter() - started
     if process.returncode:
         raise PcavsError(f"test.py failed with exit code {process.returncode}: {log.read_text()[-2000:]}")
-    row = json.loads((results / "out" / "report.json").read_text())["rows"][0]
-    return Run(wall, first or wall, row["seconds"], row["frames"], peak)
+    reports = json.loads((results / "out" / "report.json").read_text())["rows"]
+    seconds, frames = (sum(report[name] for report in reports) for name in ("seconds", "frames"))
+    return Run(wall, first or wall, seconds / ranks, frames, peak if ranks == 1 else None)
 
 
 def peak_memory_mib(pid: int) -> float | None:
@@ -656,6 +672,25 @@ def stage_long(bench: Bench) -> None:
         peaks.append(run.peak_mib)
     if None not in peaks:
         bench.note("length: memory of ten minutes against that of ten seconds", peaks[1] / peaks[0], "times")  # type: ignore[operator]
+
+
+def stage_growth(bench: Bench) -> None:
+    """How the cost of a frame changes with length, batch, threads and processes; start-up is left out."""
+    wave = load_audio(bench.inputs.long_sound)
+    seconds = bench.frames / FPS
+    sounds = {
+        factor: write_sound(bench.folder / f"growth_{factor}.wav", wave, factor * seconds) for factor in (1, 2, 4)
+    }
+    run_test(bench, bench.directory, sounds[1])  # files get into the system's cache
+    cases: list[tuple[str, str, dict[str, Any]]] = [
+        *(("length", f"{factor * seconds:g} s of sound", {"sound": sounds[factor]}) for factor in sounds),
+        *(("batch", f"--batchSize {size}", {"flags": ("--batchSize", str(size))}) for size in (1, 4, 16)),
+        *(("workers", f"--nThreads {count}", {"flags": ("--nThreads", str(count))}) for count in (0, 1, 4)),
+        *(("ranks", f"{ranks} of them, two rows", {"rows": 2, "ranks": ranks}) for ranks in (1, 2)),
+    ]
+    for what, label, how in cases:
+        run = run_test(bench, bench.directory, **{"sound": sounds[2], **how})
+        bench.rows.append(Row(f"growth, {what}", label, "frame", [run.row_s / run.frames], None, run.peak_mib))
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPU

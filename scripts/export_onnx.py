@@ -128,7 +128,7 @@ def check(files: Mapping[str, Path], directory: Path, epoch: str, sizes: Network
         worst = dict.fromkeys(names, (0.0, 0.0))
         for batch in (1, 3):
             inputs = example_inputs(letter, sizes, batch)
-            expected = _expected(model, letter, inputs)
+            expected = _expected(model, letter, inputs, sizes)
             for name, value in zip(names, session.run(None, inputs), strict=True):
                 difference = float(np.abs(value - expected[name]).max())
                 relative = difference / max(1.0, float(np.abs(expected[name]).max()))
@@ -170,7 +170,7 @@ def _noise_sizes(sizes: NetworkConfig) -> list[int]:
     return [first] + [size for size in further for _ in range(2)]
 
 
-def _expected(model: Any, letter: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _expected(model: Any, letter: str, inputs: Mapping[str, np.ndarray], sizes: NetworkConfig) -> dict[str, np.ndarray]:
     import torch
 
     from models.av_model import Identity
@@ -185,11 +185,9 @@ def _expected(model: Any, letter: str, inputs: Mapping[str, np.ndarray]) -> dict
     elif letter == "A_sync":
         found = {"mouth": model.encode_speech(given["mel"])}
     else:
-        sizes = model.generator.noise_sizes
-        layers = [
-            part.unflatten(1, (1, s, s))
-            for part, s in zip(given["noise"].split([s * s for s in sizes], dim=1), sizes, strict=True)
-        ]
+        sides = _noise_sizes(sizes)
+        parts = given["noise"].split([side * side for side in sides], dim=1)
+        layers = [part.unflatten(1, (1, side, side)) for part, side in zip(parts, sides, strict=True)]
         person = Identity(given["identity_vector"][:1], given["identity_map"][:1])
         found = {"image": model.generate(person, given["mouth"], given["pose"], layers)}
     return {name: value.numpy() for name, value in found.items()}

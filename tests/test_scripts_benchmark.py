@@ -202,6 +202,18 @@ def test_gpu_stage_covers_batches_and_precisions(bench: Bench, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_growth_varies_one_thing_at_a_time(bench: Bench):
+    benchmarking.stage_growth(bench)
+    assert [row.stage for row in bench.rows] == [
+        f"growth, {what}" for what, count in (("length", 3), ("batch", 3), ("workers", 3), ("ranks", 2))
+        for _ in range(count)
+    ]  # fmt: skip
+    assert all(row.median > 0 for row in bench.rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_memory_does_not_grow_with_the_length_of_the_sound(bench: Bench):
     benchmarking.stage_long(bench)
     if bench.figures:
@@ -259,7 +271,7 @@ def test_stages_follow_from_the_flags():
         return benchmark.chosen_stages(benchmark.parse_args(flags))
 
     assert "G" in chosen()
-    assert not {"long", "train", "gpu"} & set(chosen())
+    assert not {"long", "growth", "train", "gpu"} & set(chosen())
     assert chosen("--device", "cuda") == ["test", "gpu"]
     assert chosen("--stages", "test", "G", "--train") == ["G", "test", "train"]
     assert set(benchmark.STAGES) == {name for name in benchmark.STAGES if callable(benchmark.stage_function(name))}
