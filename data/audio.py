@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +16,62 @@ import scipy.fft
 
 from options.config import AudioConfig
 from util.errors import MediaError
-from util.ffmpeg import decode_audio
+from util.ffmpeg import decode_audio_pieces
 
-_CHUNK_FRAMES = 512  # STFT frames at a time: fits the cache, and keeps memory flat for hours of sound
+_PIECE_BINS = 512  # STFT frames at a time: fits the cache, and keeps memory flat for hours of sound
 _QUIETEST_RMS = 1e-4
+_LOUDNESS_S = 10.0  # how far back a running estimate of loudness looks
 SILENCE = 0.0  # the value of a mel bin without sound
+# Slaney's mel scale: linear up to 1 kHz = 15 mel, logarithmic above
+_LINEAR_HZ_PER_MEL, _LOG_START_HZ, _LOG_STEP = 200 / 3, 1000.0, math.log(6.4) / 27
 
 
-def load_audio(path: str | Path, config: AudioConfig | None = None) -> np.ndarray:
-    """Reads any file ffmpeg reads as mono sound.
+@dataclass(frozen=True)
+class Sound:
+    """What a pass over a recording tells: its length, and what brings it to the wanted RMS."""
 
-    Returns:
+    num_samples: int
+    gain: float
+
+
+def audio_pieces(path: str | Path, config: AudioConfig | None = None) -> Iterator[np.ndarray]:
+    """Reads any file ffmpeg reads as mono sound, five seconds at a time.
+
+    Yields:
         (samples,) float32 at `config.sample_rate_hz`, nominally in [-1, 1], not normalised.
 
     Raises:
         MediaError: missing, empty or unreadable; shorter than one mel window (0.2 s); NaN or infinite samples.
     """
     config = config or AudioConfig()
-    wave = np.frombuffer(decode_audio(path, config.sample_rate_hz), dtype="<f4")
+    samples = 0
+    for payload in decode_audio_pieces(path, config.sample_rate_hz, _PIECE_BINS * config.hop_length):
+        piece = np.frombuffer(payload, dtype="<f4")
+        if not np.isfinite(piece).all():
+            raise MediaError(f"{path}: the sound contains NaN or infinite samples; convert it to 16-bit WAV first")
+        samples += len(piece)
+        yield piece
     shortest = config.bins_per_window * config.hop_length
-    if len(wave) < shortest:
+    if samples < shortest:
         raise MediaError(
-            f"{path}: only {len(wave) / config.sample_rate_hz:.3f} s of sound; "
+            f"{path}: only {samples / config.sample_rate_hz:.3f} s of sound; "
             f"at least {shortest / config.sample_rate_hz:.1f} s are needed to drive a frame"
         )
-    if not np.isfinite(wave).all():
-        raise MediaError(f"{path}: the sound contains NaN or infinite samples; convert it to 16-bit WAV first")
-    return wave
+
+
+def load_audio(path: str | Path, config: AudioConfig | None = None) -> np.ndarray:
+    """The pieces of `audio_pieces` as one array. Raises the same errors."""
+    return np.concatenate(list(audio_pieces(path, config)))
+
+
+def scan_audio(path: str | Path, config: AudioConfig | None = None) -> Sound:
+    """Length and gain of a file, without keeping its sound. Raises the errors of `audio_pieces`."""
+    config = config or AudioConfig()
+    samples, energy = 0, 0.0
+    for piece in audio_pieces(path, config):
+        samples += len(piece)
+        energy += _energy(piece)
+    return Sound(samples, _gain(energy / samples, config))
 
 
 def normalise_rms(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
@@ -53,14 +84,21 @@ def normalise_rms(wave: np.ndarray, config: AudioConfig | None = None) -> np.nda
         (samples,) float32.
     """
     config = config or AudioConfig()
-    return (wave * _gain(wave, config)).astype(np.float32)
+    return (wave * _gain_of(wave, config)).astype(np.float32)
 
 
-def _gain(wave: np.ndarray, config: AudioConfig) -> float:
-    """What brings a wave to the wanted RMS; summed in pieces, which keeps memory flat for hours of sound."""
-    piece = _CHUNK_FRAMES * config.hop_length
-    energy = sum(float(np.sum(np.square(wave[i : i + piece], dtype=np.float64))) for i in range(0, len(wave), piece))
-    return config.rms_target / max(_QUIETEST_RMS, math.sqrt(energy / len(wave)))
+def _gain_of(wave: np.ndarray, config: AudioConfig) -> float:
+    piece = _PIECE_BINS * config.hop_length
+    energy = sum(_energy(wave[start : start + piece]) for start in range(0, len(wave), piece))
+    return _gain(energy / len(wave), config)
+
+
+def _energy(samples: np.ndarray) -> float:
+    return float(np.sum(np.square(samples, dtype=np.float64)))
+
+
+def _gain(mean_square: float, config: AudioConfig) -> float:
+    return config.rms_target / max(_QUIETEST_RMS, math.sqrt(mean_square))
 
 
 def analysis_window(config: AudioConfig | None = None) -> np.ndarray:
@@ -73,16 +111,23 @@ def analysis_window(config: AudioConfig | None = None) -> np.ndarray:
 
 @functools.cache
 def mel_basis(config: AudioConfig) -> np.ndarray:
-    """Slaney mel filters: (num_mel_bands, frame_length / 2 + 1) float32."""
-    from librosa.filters import mel
+    """Slaney mel filters, triangles of area 1 over frequency: (num_mel_bands, frame_length / 2 + 1) float32."""
+    lowest, highest = _hz_to_mel(np.array([config.min_frequency_hz, config.max_frequency_hz]))
+    edges_hz = _mel_to_hz(np.linspace(lowest, highest, config.num_mel_bands + 2))[:, None]
+    bins_hz = np.fft.rfftfreq(config.frame_length, 1 / config.sample_rate_hz)
+    left, centre, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    triangles = np.minimum((bins_hz - left) / (centre - left), (right - bins_hz) / (right - centre))
+    return (np.maximum(0, triangles) * 2 / (right - left)).astype(np.float32)
 
-    return mel(
-        sr=config.sample_rate_hz,
-        n_fft=config.frame_length,
-        n_mels=config.num_mel_bands,
-        fmin=config.min_frequency_hz,
-        fmax=config.max_frequency_hz,
-    )
+
+def _hz_to_mel(hz: np.ndarray) -> np.ndarray:
+    log_part = _LOG_START_HZ / _LINEAR_HZ_PER_MEL + np.log(np.maximum(hz, _LOG_START_HZ) / _LOG_START_HZ) / _LOG_STEP
+    return np.where(hz < _LOG_START_HZ, hz / _LINEAR_HZ_PER_MEL, log_part)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    start = _LOG_START_HZ / _LINEAR_HZ_PER_MEL
+    return np.where(mel < start, mel * _LINEAR_HZ_PER_MEL, _LOG_START_HZ * np.exp((mel - start) * _LOG_STEP))
 
 
 def num_mel_bins(num_samples: int, config: AudioConfig | None = None) -> int:
@@ -103,24 +148,71 @@ def log_mel(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
     Source: the published `audio.melspectrogram`, checked against its figures.
     """
     config = config or AudioConfig()
-    hop, length = config.hop_length, config.frame_length
-    bins = num_mel_bins(len(wave), config)
-    # single precision: twice as fast, and the figures of the published code still agree to 1e-7
-    gain, window = np.float32(_gain(wave, config)), analysis_window(config).astype(np.float32)
-    basis = np.ascontiguousarray(mel_basis(config).T)
-    mel = np.empty((bins, config.num_mel_bands), dtype=np.float32)
-    for first in range(0, bins, _CHUNK_FRAMES):
-        count = min(_CHUNK_FRAMES, bins - first)
-        padded = np.zeros((count - 1) * hop + length, dtype=np.float32)
-        # bin b starts at sample 160 b - 1120 of the wave; outside it there are zeros
-        start = first * hop - (length - hop)
-        piece = wave[max(start, 0) : max(start + len(padded), 0)]
-        offset = max(start, 0) - start
-        padded[offset : offset + len(piece)] = piece * gain
-        frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]  # (count, length), a view
-        magnitude = np.abs(scipy.fft.rfft(frames * window, axis=-1))
-        mel[first : first + count] = _to_unit_range(magnitude @ basis, config)
+    stream = MelStream(_gain_of(wave, config), config)
+    mel = np.empty((num_mel_bins(len(wave), config), config.num_mel_bands), dtype=np.float32)
+    piece, done = _PIECE_BINS * config.hop_length, 0
+    for start in range(0, len(wave), piece):
+        bins = stream.feed(wave[start : start + piece])
+        mel[done : done + len(bins)] = bins
+        done += len(bins)
+    mel[done:] = stream.finish()
     return mel
+
+
+class MelStream:
+    """The bins of `log_mel` of sound that comes in pieces of any size, each bin as soon as its samples are there.
+
+    Args:
+        gain: scales the samples; of a recording it is `scan_audio(path).gain`. None, for live sound of unknown
+            level, estimates it from the last ten seconds heard, so that the first second may be too loud or too
+            quiet; the gain of an earlier recording with the same microphone is better.
+    """
+
+    def __init__(self, gain: float | None = None, config: AudioConfig | None = None) -> None:
+        self._config = config = config or AudioConfig()
+        self._gain = gain
+        self._mean_square = 0.0
+        # single precision: twice as fast, and the figures of the published code still agree to 1e-7
+        self._window = analysis_window(config).astype(np.float32)
+        self._basis = np.ascontiguousarray(mel_basis(config).T)
+        # scaled samples from the first that the next bin needs; bin b starts at sample 160 b - 1120
+        self._samples = np.zeros(config.frame_length - config.hop_length, dtype=np.float32)
+        self._num_bins = 0
+        self.num_samples = 0
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Takes (n,) float32 samples that follow the earlier ones; returns the bins they complete, (k, 80)."""
+        gain = np.float32(self._gain if self._gain is not None else self._estimated_gain(samples))
+        self.num_samples += len(samples)
+        self._samples = np.concatenate([self._samples, samples.astype(np.float32, copy=False) * gain])
+        return self._complete_bins()
+
+    def finish(self) -> np.ndarray:
+        """The bins at the end of the sound, filled up with zeros: (k, 80)."""
+        hop, length = self._config.hop_length, self._config.frame_length
+        missing = num_mel_bins(self.num_samples, self._config) - self._num_bins
+        self._samples = np.pad(self._samples, (0, (missing - 1) * hop + length - len(self._samples)))
+        return self._complete_bins()
+
+    def _estimated_gain(self, samples: np.ndarray) -> float:
+        horizon = _LOUDNESS_S * self._config.sample_rate_hz
+        if len(samples):
+            weight = min(1.0, len(samples) / min(self.num_samples + len(samples), horizon))
+            self._mean_square += weight * (_energy(samples) / len(samples) - self._mean_square)
+        return _gain(self._mean_square, self._config)
+
+    def _complete_bins(self) -> np.ndarray:
+        hop, length = self._config.hop_length, self._config.frame_length
+        count = max(0, (len(self._samples) - length) // hop + 1)
+        mel = np.empty((count, self._config.num_mel_bands), dtype=np.float32)
+        for first in range(0, count, _PIECE_BINS):
+            piece = self._samples[first * hop : (min(first + _PIECE_BINS, count) - 1) * hop + length]
+            frames = np.lib.stride_tricks.sliding_window_view(piece, length)[::hop]  # (bins, length), a view
+            magnitude = np.abs(scipy.fft.rfft(frames * self._window, axis=-1))
+            mel[first : first + len(frames)] = _to_unit_range(magnitude @ self._basis, self._config)
+        self._samples = self._samples[count * hop :].copy()
+        self._num_bins += count
+        return mel
 
 
 def _to_unit_range(mel: np.ndarray, config: AudioConfig) -> np.ndarray:
@@ -146,6 +238,61 @@ def mel_window(mel: np.ndarray, frame: int, config: AudioConfig | None = None) -
     if first < last:
         window[first - start : last - start] = mel[first:last]
     return window.T[None]
+
+
+class WindowStream:
+    """The windows of frames 0, 1, 2 ... while their sound arrives: those of `log_mel` and `mel_window`.
+
+    Frame i is ready when sample 640 i + 1920 is there, 0.12 s after the frame's own time.
+
+    Args:
+        gain: see `MelStream`.
+    """
+
+    def __init__(self, gain: float | None = None, config: AudioConfig | None = None, fps: int = 25) -> None:
+        self._config = config = config or AudioConfig()
+        self._fps = fps
+        self._mel = MelStream(gain, config)
+        self._frame = 0
+        # bins from the first that the next window needs; that of frame 0 starts before the sound
+        before = config.bins_per_frame * config.window_offset_frames
+        self._bins = np.full((before, config.num_mel_bands), SILENCE, dtype=np.float32)
+
+    def feed(self, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Takes (n,) float32 samples that follow the earlier ones; returns the windows they complete.
+
+        Returns:
+            (frame, (1, num_mel_bands, bins_per_window) float32) pairs in order.
+        """
+        return self._windows(self._mel.feed(samples))
+
+    def finish(self) -> list[tuple[int, np.ndarray]]:
+        """The windows of the last frames, which reach beyond the sound; `full_frames` says which is the last."""
+        bins = self._mel.finish()
+        missing = len(full_frames(self._mel.num_samples, self._config, self._fps)) - self._frame
+        wanted = self._config.bins_per_frame * (missing - 1) + self._config.bins_per_window
+        silence = max(0, wanted - len(self._bins) - len(bins))
+        padded = np.pad(bins, ((0, silence), (0, 0)), constant_values=SILENCE)
+        return self._windows(padded)[:missing]
+
+    def _windows(self, bins: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        step, length = self._config.bins_per_frame, self._config.bins_per_window
+        self._bins = np.concatenate([self._bins, bins])
+        count = max(0, (len(self._bins) - length) // step + 1)
+        windows = [(self._frame + n, self._bins[n * step : n * step + length].T[None].copy()) for n in range(count)]
+        self._bins = self._bins[count * step :].copy()
+        self._frame += count
+        return windows
+
+
+def file_windows(
+    path: str | Path, gain: float, config: AudioConfig | None = None, fps: int = 25
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Frame numbers and windows of a file, read while they are asked for. Raises the errors of `audio_pieces`."""
+    stream = WindowStream(gain, config, fps)
+    for piece in audio_pieces(path, config):
+        yield from stream.feed(piece)
+    yield from stream.finish()
 
 
 def published_frames(num_bins: int, config: AudioConfig | None = None) -> range:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.audio import full_frames, load_audio, log_mel, mel_window, normalise_rms, num_mel_bins, published_frames
+from data.audio import (
+    MelStream,
+    WindowStream,
+    audio_pieces,
+    file_windows,
+    full_frames,
+    load_audio,
+    log_mel,
+    mel_basis,
+    mel_window,
+    normalise_rms,
+    num_mel_bins,
+    published_frames,
+    scan_audio,
+)
+from options.config import AudioConfig
 from tests.conftest import voice, write_wav
 from util.errors import MediaError
 from util.ffmpeg import run_ffmpeg
@@ -109,8 +125,7 @@ def test_log_mel_in_chunks_equals_direct_sum() -> None:
     """Against a per-frame discrete Fourier sum, across the chunk border."""
     wave = voice(25.0).astype(np.float32)
     mel = log_mel(wave)
-    from data.audio import analysis_window, mel_basis
-    from options.config import AudioConfig
+    from data.audio import analysis_window
 
     padded = np.concatenate([np.zeros(1120), normalise_rms(wave), np.zeros(2000)])
     for bin_number in (0, 7, 511, 512, 513, 2048):
@@ -139,3 +154,115 @@ def test_published_frames_run_from_two_to_a_quarter_of_the_bins_less_three() -> 
 @pytest.mark.parametrize(("samples", "count"), [(3200, 5), (3201, 6), (16000, 25), (16001, 26)])
 def test_full_frames_cover_the_sound(samples: int, count: int) -> None:
     assert full_frames(samples) == range(count)
+
+
+def test_mel_basis_is_that_of_librosa() -> None:
+    filters = pytest.importorskip("librosa").filters
+    for config in (AudioConfig(), AudioConfig(num_mel_bands=20, min_frequency_hz=0.0, max_frequency_hz=8000.0)):
+        expected = filters.mel(
+            sr=config.sample_rate_hz,
+            n_fft=config.frame_length,
+            n_mels=config.num_mel_bands,
+            fmin=config.min_frequency_hz,
+            fmax=config.max_frequency_hz,
+        )
+        assert mel_basis(config).dtype == np.float32
+        assert np.abs(mel_basis(config) - expected).max() < 1e-7 * expected.max()
+
+
+def _in_pieces(wave: np.ndarray, size: int) -> list[np.ndarray]:
+    return [wave[start : start + size] for start in range(0, len(wave), size)]
+
+
+def _rms_gain(wave: np.ndarray) -> float:
+    return 0.1 / float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+
+
+@pytest.mark.parametrize("size", [1, 7, 160, 999, 16000, 100_000])
+def test_mel_stream_of_any_pieces_is_log_mel(size: int) -> None:
+    wave = voice(0.4 if size == 1 else 6.001).astype(np.float32)  # longer than what is transformed together
+    stream = MelStream(_rms_gain(wave))
+    bins = np.concatenate([*(stream.feed(piece) for piece in _in_pieces(wave, size)), stream.finish()])
+    expected = log_mel(wave)
+    assert bins.shape == expected.shape
+    assert np.abs(bins - expected).max() < 1e-6
+
+
+def test_mel_bin_is_there_with_its_last_sample() -> None:
+    stream = MelStream(1.0)
+    assert len(stream.feed(np.zeros(159, np.float32))) == 0
+    assert len(stream.feed(np.zeros(1, np.float32))) == 1
+    assert len(stream.feed(np.zeros(321, np.float32))) == 2
+
+
+@pytest.mark.parametrize("samples", [3200, 3201, 6400, 16111])
+def test_window_stream_gives_every_window_of_the_sound(samples: int) -> None:
+    wave = voice(1.1)[:samples].astype(np.float32)
+    stream = WindowStream(_rms_gain(wave))
+    windows = [pair for piece in _in_pieces(wave, 700) for pair in stream.feed(piece)] + stream.finish()
+    assert [frame for frame, _ in windows] == list(full_frames(samples))
+    mel = log_mel(wave)
+    for frame, window in windows:
+        assert window.dtype == np.float32
+        assert window.flags.c_contiguous
+        assert np.abs(window - mel_window(mel, frame)).max() < 1e-6
+
+
+def test_window_is_ready_an_eighth_of_a_second_after_its_frame() -> None:
+    stream = WindowStream(1.0)
+    ready = {frame: n for n in range(1, 4000) for frame, _ in stream.feed(np.zeros(1, np.float32))}
+    assert ready == {frame: 640 * frame + 1920 for frame in range(4)}
+
+
+def test_running_gain_comes_to_that_of_the_whole() -> None:
+    """The same sound at any level gives the same bins, from the first piece on, and soon those of a known gain."""
+    wave = voice(4.0).astype(np.float32)
+    given, loud, quiet = MelStream(_rms_gain(wave)), MelStream(), MelStream()
+    for start in range(0, len(wave), 1600):
+        piece = wave[start : start + 1600]
+        expected, estimated = given.feed(piece), loud.feed(piece)
+        assert np.abs(estimated - quiet.feed(0.01 * piece)).max() < 1e-3
+    assert np.abs(expected - estimated).max() < 0.02  # of 100 dB
+
+
+def test_running_gain_follows_a_voice_that_goes_farther_away() -> None:
+    wave = voice(2.0).astype(np.float32)
+    stream = MelStream()
+    for level in [1.0] * 8 + [0.1] * 30:
+        bins = stream.feed(level * wave)
+    assert np.abs(bins - log_mel(wave)[: len(bins)])[50:].mean() < 0.03
+
+
+def test_silence_is_amplified_a_thousand_times_at_most() -> None:
+    assert not MelStream().feed(np.zeros(16000, np.float32)).any()
+    assert MelStream().feed(np.zeros(0, np.float32)).shape == (0, 80)
+
+
+def test_file_is_scanned_and_read_in_pieces(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", voice(11.0))
+    wave = load_audio(path)
+    assert [len(piece) for piece in audio_pieces(path)] == [81920, 81920, 12160]
+    sound = scan_audio(path)
+    assert sound.num_samples == len(wave)
+    assert sound.gain == pytest.approx(_rms_gain(wave), rel=1e-12)
+    mel = log_mel(wave)
+    windows = list(file_windows(path, sound.gain))
+    assert [frame for frame, _ in windows] == list(range(275))
+    assert all(np.array_equal(window, mel_window(mel, frame)) for frame, window in windows)
+
+
+def test_memory_of_windows_does_not_grow_with_the_sound() -> None:
+    piece = voice(5.12).astype(np.float32)
+
+    def peak(pieces: int) -> int:
+        stream = WindowStream(1.0)
+        tracemalloc.start()
+        try:
+            for _ in range(pieces):
+                stream.feed(piece)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    assert peak(12) < 1.1 * peak(2)

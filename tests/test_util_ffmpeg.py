@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import voice, write_frames, write_wav
 from util.errors import MediaError
-from util.ffmpeg import decode_audio, probe, protocol_free, run_ffmpeg, run_ffmpeg_fed
+from util.ffmpeg import decode_audio, decode_audio_pieces, probe, protocol_free, run_ffmpeg, run_ffmpeg_fed
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,47 @@ def test_odd_file_names_are_not_read_as_flags_protocols_or_patterns(tmp_path: Pa
     assert protocol_free(path) == f"file:{path}"
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
+    """Every process that the test starts."""
+    processes: list[subprocess.Popen] = []
+    popen = subprocess.Popen
+
+    def remembered(*args: Any, **options: Any) -> subprocess.Popen:
+        processes.append(popen(*args, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", remembered)
+    return processes
+
+
+def test_decode_audio_pieces_are_what_decode_audio_returns(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", voice(0.5))
+    pieces = list(decode_audio_pieces(path, 16000, 3000))
+    assert [len(piece) // 4 for piece in pieces] == [3000, 3000, 2000]
+    assert b"".join(pieces) == decode_audio(path, 16000)
+
+
+def test_decode_audio_pieces_that_are_no_longer_wanted_end_ffmpeg(
+    tmp_path: Path, started: list[subprocess.Popen]
+) -> None:
+    pieces = decode_audio_pieces(write_wav(tmp_path / "a.wav", voice(60.0)), 16000, 100)
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+def test_damage_behind_the_first_pieces_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.write_text("#!/bin/sh\nhead -c 8000 /dev/zero\necho broken packet >&2\nexit 1\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr("util.ffmpeg.ffmpeg_path", lambda: str(ffmpeg))
+    pieces = decode_audio_pieces(write_wav(tmp_path / "a.wav", voice(0.5)), 16000, 1000)
+    assert len(next(pieces)) == len(next(pieces)) == 4000
+    with pytest.raises(MediaError, match=r"a.wav: reading the sound: ffmpeg failed: broken packet"):
+        next(pieces)
+
+
 def test_run_ffmpeg_failure_carries_what_was_done_and_the_last_lines(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"copying the sky: ffmpeg failed: .*No such file"):
         run_ffmpeg(["-i", tmp_path / "gone.mp4", tmp_path / "out.mp4"], "copying the sky")
@@ -91,19 +132,11 @@ def test_run_ffmpeg_fed_stops_when_ffmpeg_gives_up(tmp_path: Path) -> None:
     assert asked < 100_000
 
 
-def test_run_ffmpeg_fed_ends_ffmpeg_when_the_chunks_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    popen = subprocess.Popen
-
-    def remembered(*args: Any, **options: Any) -> subprocess.Popen:
-        started.append(popen(*args, **options))
-        return started[-1]
-
+def test_run_ffmpeg_fed_ends_ffmpeg_when_the_chunks_fail(tmp_path: Path, started: list[subprocess.Popen]) -> None:
     def broken() -> Iterator[bytes]:
         yield bytes(64 * 64)
         raise MediaError("frame 1 is damaged")
 
-    monkeypatch.setattr(subprocess, "Popen", remembered)
     with pytest.raises(MediaError, match="frame 1 is damaged"):
         run_ffmpeg_fed([*RAW, tmp_path / "out.mp4"], broken(), "encoding")
     assert [process.returncode for process in started] == [-signal.SIGKILL]

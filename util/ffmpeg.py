@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -113,32 +113,16 @@ def run_ffmpeg_long(
     Raises:
         MediaError: with the last lines ffmpeg printed. Whatever is raised, ffmpeg has ended before.
     """
-    flags = ["-hide_banner", "-nostdin", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"]
-    command = [ffmpeg_path(), *flags, *map(str, arguments)]
-    # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
-    with tempfile.TemporaryFile() as complaints:
-        try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints)
-        except OSError as error:
-            raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
-        with process:
-            try:
-                assert process.stdout is not None
-                report: dict[str, int] = {}
-                for line in process.stdout:
-                    key, _, value = line.decode("ascii", "replace").strip().partition("=")
-                    if value.isdecimal():
-                        report[key] = int(value)
-                    if key == "progress":  # the last line of a report
-                        on_progress(report)
-                process.wait()
-            finally:
-                process.kill()  # Ctrl-C: nothing may write behind our back
-        complaints.seek(0)
-        text = complaints.read()
-    if process.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(text)}")
-    return last_lines(text) if text.strip() else ""
+    with _started(["-nostats", "-progress", "pipe:1", "-y", *arguments], doing, stdout=subprocess.PIPE) as running:
+        assert running.process.stdout is not None
+        report: dict[str, int] = {}
+        for line in running.process.stdout:
+            key, _, value = line.decode("ascii", "replace").strip().partition("=")
+            if value.isdecimal():
+                report[key] = int(value)
+            if key == "progress":  # the last line of a report
+                on_progress(report)
+    return last_lines(running.complaints) if running.complaints.strip() else ""
 
 
 def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
@@ -150,29 +134,55 @@ def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | mem
     Raises:
         MediaError: with the last lines ffmpeg printed. Whatever is raised, also by `chunks`, ffmpeg has ended before.
     """
-    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
+    with _started(["-y", *arguments], doing, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+        pipe = running.process.stdin
+        assert pipe is not None
+        # a broken pipe: ffmpeg has given up, and says why
+        with contextlib.suppress(BrokenPipeError):
+            for chunk in chunks:
+                pipe.write(chunk)
+            pipe.close()
+
+
+@dataclass
+class _Running:
+    """An ffmpeg that was started, and what it printed as errors once it has ended."""
+
+    process: subprocess.Popen[bytes]
+    complaints: bytes = b""
+
+
+@contextlib.contextmanager
+def _started(
+    arguments: Sequence[str | Path], doing: str, stdin: int | None = None, stdout: int | None = None
+) -> Iterator[_Running]:
+    """Starts ffmpeg; when the block is left it has ended: by itself, or killed if the block raised.
+
+    Raises:
+        MediaError: it cannot be started, or failed though the block did not.
+    """
+    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", *map(str, arguments)]
+    # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
     with tempfile.TemporaryFile() as complaints:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints)
+            process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=complaints)
         except OSError as error:
             raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
-        assert process.stdin is not None
+        running = _Running(process)
         try:
-            # a broken pipe: ffmpeg has given up, and says why
-            with contextlib.suppress(BrokenPipeError):
-                for chunk in chunks:
-                    process.stdin.write(chunk)
-                process.stdin.close()
+            yield running
             process.wait()
         finally:
-            process.kill()  # Ctrl-C, or an error of `chunks`: nothing may write behind our back
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+            process.kill()  # Ctrl-C, or an error of the block: nothing may write behind our back
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
             process.wait()
         complaints.seek(0)
-        text = complaints.read()
+        running.complaints = complaints.read()
     if process.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(text)}")
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(running.complaints)}")
 
 
 def last_lines(stderr: bytes, count: int = _ERROR_LINES) -> str:
@@ -192,21 +202,38 @@ def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
     Raises:
         MediaError: the file is missing, empty, or holds no sound ffmpeg can read.
     """
+    return b"".join(decode_audio_pieces(path, sample_rate_hz, sample_rate_hz))
+
+
+def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
+    """What `decode_audio` returns, decoded while it is asked for.
+
+    Args:
+        piece_samples: length of every piece but the last, which may be shorter.
+
+    Raises:
+        MediaError: as `decode_audio`; damage may show only after the last piece.
+    """
     source = Path(path)
     if not os.path.isfile(source):  # pathlib raises for names no disk can hold
         raise MediaError(f"{source}: no such audio file")
     if source.stat().st_size == 0:
         raise MediaError(f"{source}: the file is empty (0 bytes)")
-    output = ["-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
+    output = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
+    heard = False
     try:
-        pcm = run_ffmpeg(["-i", protocol_free(source), "-map", "0:a:0", *output], f"{source}: reading the sound")
+        doing = f"{source}: reading the sound"
+        with _started(["-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as running:
+            assert running.process.stdout is not None
+            while piece := running.process.stdout.read(4 * piece_samples):
+                heard = True
+                yield piece
     except MediaError:
         if probe(source).audio_codec is None:
             raise MediaError(f"{source}: holds no sound; choose a file with an audio stream") from None
         raise
-    if not pcm:
+    if not heard:
         raise MediaError(f"{source}: the audio stream holds no samples")
-    return pcm
 
 
 def probe(path: str | Path) -> MediaInfo:
