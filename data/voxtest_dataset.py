@@ -1,22 +1,29 @@
-"""One row of metadata as frames to generate: 25 a second, each with its mel window, pose frame and mouth frame."""
+"""One row of metadata as frames to generate: 25 a second, each with its mel window, pose frame and mouth frame.
+
+Sound and pictures are read while they are asked for, so that an hour takes no more memory than ten seconds.
+"""
 
 from __future__ import annotations
 
 import logging
 import zipfile
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.audio import full_frames, load_audio, log_mel, mel_window, num_mel_bins, published_frames
+from data.audio import file_windows, full_frames, mel_window, num_mel_bins, published_frames, scan_audio
 from data.frames import crop_template, list_frames, ping_pong, read_image, to_unit_range
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
 from util.log import warn_once
+from util.parallel import prefetch
 
 logger = logging.getLogger(__name__)
+
+_PICTURES_AHEAD = 16  # frames
 
 
 @dataclass(frozen=True)
@@ -60,29 +67,56 @@ class VoxTestDataset:
             reference_only = self._reference_paths[:1]
             self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else reference_only
         self._mouth_paths = _counted(clip.mouth_dir, clip.num_mouth_frames) if clip.mouth_dir else []
-        wave = load_audio(clip.audio, audio)
-        self.num_samples = len(wave)
-        self._mel = load_spectrogram(clip.spectrogram, len(wave), audio) if clip.spectrogram else log_mel(wave, audio)
-        self.frames = (
-            published_frames(len(self._mel), audio) if published_timing else full_frames(len(wave), audio, data.fps)
-        )
+        self._audio_path = clip.audio
+        self._sound = scan_audio(clip.audio, audio)
+        samples = self._sound.num_samples
+        self._mel = load_spectrogram(clip.spectrogram, samples, audio) if clip.spectrogram else None
+        bins = num_mel_bins(samples, audio) if self._mel is None else len(self._mel)
+        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio, data.fps)
         self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
 
     def __len__(self) -> int:
         """Number of output frames."""
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> TestItem:
-        """Output frame `index`, counted from 0."""
+    def items(self, indices: Sequence[int], workers: int = 0) -> Generator[TestItem, None, None]:
+        """What output frames need, in order.
+
+        Args:
+            indices: ascending, counted from 0.
+            workers: threads that read pictures ahead.
+
+        Raises:
+            MediaError: a picture or the sound cannot be read, when its turn comes.
+        """
+        windows = self._windows()
+        pictures = prefetch(self._pictures, indices, workers, _PICTURES_AHEAD)
+        try:
+            for index, (pose_index, pose, mouth) in zip(indices, pictures, strict=True):
+                frame = self.frames[index]
+                mel = next((window for number, window in windows if number == frame), None)
+                if mel is None:
+                    raise MediaError(f"{self._audio_path}: has become shorter while it was read; run again")
+                yield TestItem(frame, mel, pose_index, pose, mouth)
+        finally:
+            pictures.close()
+            windows.close()
+
+    def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
+        """Frame numbers and mel windows from the first frame of the sound on."""
+        if self._mel is None:
+            yield from file_windows(self._audio_path, self._sound.gain, self._audio, self._data.fps)
+            return
+        for frame in self.frames:
+            yield frame, mel_window(self._mel, frame, self._audio)
+
+    def _pictures(self, index: int) -> tuple[int, np.ndarray | None, np.ndarray | None]:
+        """Number of the pose frame, pose picture and mouth picture of an output frame."""
         frame = self.frames[index]
         pose_index = ping_pong(frame, len(self._pose_paths)) if self._pose_paths else 0
-        return TestItem(
-            frame=frame,
-            mel=mel_window(self._mel, frame, self._audio),
-            pose_index=pose_index,
-            pose=self._crop(self._pose_paths[pose_index]) if self._pose_paths else None,
-            mouth=self._crop(self._mouth_paths[min(frame, len(self._mouth_paths) - 1)]) if self._mouth_paths else None,
-        )
+        pose = self._crop(self._pose_paths[pose_index]) if self._pose_paths else None
+        mouth = self._crop(self._mouth_paths[min(frame, len(self._mouth_paths) - 1)]) if self._mouth_paths else None
+        return pose_index, pose, mouth
 
     def _crop(self, path: Path) -> np.ndarray:
         image = read_image(path)

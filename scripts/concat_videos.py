@@ -5,25 +5,31 @@
   python scripts/concat_videos.py results/id_* --labels
   python scripts/concat_videos.py results/id_a_pose_b_audio_c --audio voice.wav
 
-test.py --gen_video calls the same functions. Everything is 25 fps H.264, yuv420p.
+test.py --gen_video calls the same functions, while it makes the frames. Everything is 25 fps H.264, yuv420p. One ffmpeg
+encodes all videos of a result: it is given the columns side by side, frame by frame, and cuts them apart again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from util.errors import MediaError, PcavsError
-from util.ffmpeg import probe, protocol_free, run_ffmpeg_to
+from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
+from util.files import atomic_path
 from util.log import setup_logging
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FPS = 25
 INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "Pose_Source_", "Mouth_Source_"
@@ -31,6 +37,8 @@ COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)  # from left to right
 GENERATED = (DRIVEN, FIXED)
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
+# a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame
+_AAC = ("-af", "asetpts=PTS-STARTPTS", "-c:a", "aac", "-b:a", "192k", "-ar", "48000")
 _TITLE_HEIGHT = 24
 
 
@@ -43,10 +51,9 @@ class Column:
     suffix: str
     count: int
 
-    @property
-    def pattern(self) -> str:
-        """What ffmpeg's image reader takes; a `%` in a folder's name must not read as a number format."""
-        return protocol_free(str(self.folder / self.prefix).replace("%", "%%") + f"%d{self.suffix}")
+    def path(self, number: int) -> Path:
+        """The file of a frame."""
+        return self.folder / f"{self.prefix}{number}{self.suffix}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,10 +93,7 @@ def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
         MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
     """
     columns = find_columns(folder)
-    _check_sound(audio)
-    generated = next((column for column in columns if column.prefix in GENERATED), None)
-    if generated is None:
-        raise MediaError(f"{folder}: has no {DRIVEN} or {FIXED} folder, nothing was generated here; run test.py first")
+    generated = _generated(folder, columns)
     for column in columns:
         if column.count != generated.count:
             what = "its last frame is held" if column.count < generated.count else "the rest is left out"
@@ -97,16 +101,48 @@ def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
                 f"{column.folder}: {column.count} frames beside {generated.count} generated ones; {what}",
                 file=sys.stderr,
             )
-    outputs = []
+    return make_videos(folder, columns, audio, labels)
+
+
+def make_videos(
+    folder: Path,
+    columns: Sequence[Column],
+    audio: Path,
+    labels: bool = False,
+    wait: Callable[[int], bool] | None = None,
+) -> list[Path]:
+    """Encodes the videos of columns whose frames may still be in the making.
+
+    Args:
+        folder: gets the videos.
+        columns: from left to right.
+        audio, labels: see `concat`.
+        wait: called with n before frame n is read; returns True when it is there, False when it never will be.
+
+    Returns:
+        what `concat` returns. Raises the same.
+    """
+    generated = _generated(folder, columns)
+    _check_sound(audio)
+    silent = folder / "concat.mp4"
+    outputs = {folder / f"{column.prefix}.mp4": column.count for column in columns} | {silent: generated.count}
+    with tempfile.TemporaryDirectory() as scratch:
+        sound = Path(scratch) / "sound.m4a"
+        length = ["-t", f"{generated.count / FPS:.3f}"]
+        run_ffmpeg_to(
+            sound, ["-i", protocol_free(audio), "-map", "0:a:0", *_AAC, *length], f"{audio}: coding the sound"
+        )
+        _encode(folder, columns, outputs, labels, wait)
+        for video, name in ((silent, "avconcat.mp4"), (folder / f"{generated.prefix}.mp4", "generated.mp4")):
+            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"])
+    return [*outputs, folder / "avconcat.mp4", folder / "generated.mp4"]
+
+
+def _generated(folder: Path, columns: Sequence[Column]) -> Column:
     for column in columns:
-        outputs.append(folder / f"{column.prefix}.mp4")
-        _encode(["-i", column.pattern], [], outputs[-1], column.count)
-    outputs.append(folder / "concat.mp4")
-    _side_by_side(columns, outputs[-1], generated.count, labels)
-    for silent, name in ((outputs[-1], "avconcat.mp4"), (folder / f"{generated.prefix}.mp4", "generated.mp4")):
-        outputs.append(folder / name)
-        mux(silent, audio, outputs[-1], generated.count)
-    return outputs
+        if column.prefix in GENERATED:
+            return column
+    raise MediaError(f"{folder}: has no {DRIVEN} or {FIXED} folder, nothing was generated here; run test.py first")
 
 
 def find_columns(folder: Path) -> list[Column]:
@@ -134,8 +170,10 @@ def mux(video: Path, audio: Path, output: Path, num_frames: int) -> None:
     Raises:
         MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
-    # a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame
-    sound = ["-af", "asetpts=PTS-STARTPTS", "-c:a", "aac", "-b:a", "192k", "-ar", "48000"]
+    _join(video, audio, output, num_frames, _AAC)
+
+
+def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str]) -> None:
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
     length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart"]
     run_ffmpeg_to(
@@ -189,46 +227,105 @@ def _read_column(folder: Path) -> Column:
     return Column(folder, prefix, suffixes[0], len(numbers))
 
 
-def _encode(inputs: Sequence[str | Path], filters: Sequence[str], output: Path, num_frames: int) -> None:
-    arguments = ["-framerate", str(FPS), *inputs, *filters, "-frames:v", str(num_frames), *_H264]
-    run_ffmpeg_to(output, arguments, f"{output}: encoding", lambda path: _check(path, output, num_frames))
+def _encode(
+    folder: Path,
+    columns: Sequence[Column],
+    outputs: Mapping[Path, int],
+    labels: bool,
+    wait: Callable[[int], bool] | None,
+) -> None:
+    """Encodes each column, and all side by side as the last output; the files appear when all are finished.
+
+    Args:
+        outputs: file -> number of frames.
+    """
+    _wait(folder, wait, 0)
+    sizes = [_size(column) for column in columns]
+    if len({height for height, _ in sizes}) > 1:
+        raise MediaError(
+            f"{folder}: columns of heights {', '.join(str(h) for h, _ in sizes)} cannot stand side by side"
+        )
+    titles = _titles(columns, sizes) if labels else None
+    above = 0 if titles is None else len(titles)
+    height, width = above + sizes[0][0], sum(size[1] for size in sizes)
+    arguments: list[str | Path] = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
+    arguments += ["-framerate", str(FPS), "-i", "pipe:0", "-filter_complex", _cuts(sizes, above)]
+    try:
+        with contextlib.ExitStack() as stack:
+            parts = [stack.enter_context(atomic_path(path)) for path in outputs]
+            for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
+                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, protocol_free(part)]
+            run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
+            for part, (path, count) in zip(parts, outputs.items(), strict=True):
+                _check(part, path, count)
+    except OSError as error:
+        raise MediaError(f"{error.filename2 or folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _side_by_side(columns: Sequence[Column], output: Path, num_frames: int, labels: bool) -> None:
-    inputs: list[str | Path] = []
-    for index, column in enumerate(columns):
-        inputs += [*(["-framerate", str(FPS)] if index else []), "-i", column.pattern]
-    # a column that ends early holds its last frame
-    parts = [f"[{i}:v]tpad=stop=-1:stop_mode=clone[c{i}]" for i in range(len(columns))]
-    row = "".join(f"[c{i}]" for i in range(len(columns)))
-    parts.append(f"{row}hstack=inputs={len(columns)}[row]" if len(columns) > 1 else "[c0]null[row]")
-    if not labels:
-        _encode(inputs, ["-filter_complex", ";".join(parts), "-map", "[row]"], output, num_frames)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        titles = Path(scratch) / "titles.png"
-        _draw_titles(columns, titles)
-        inputs += ["-loop", "1", "-framerate", str(FPS), "-i", protocol_free(titles)]
-        parts.append(f"[{len(columns)}:v][row]vstack=inputs=2[all]")
-        _encode(inputs, ["-filter_complex", ";".join(parts), "-map", "[all]"], output, num_frames)
+def _cuts(sizes: Sequence[tuple[int, int]], above: int) -> str:
+    """The filters that cut [v0], [v1] ... out of the columns side by side; the last is everything, titles included."""
+    names = [f"[s{turn}]" for turn in range(len(sizes))]
+    parts = [f"[0:v]format=yuv420p,split={len(sizes) + 1}{''.join(names)}[v{len(sizes)}]"]
+    left = 0
+    for turn, (height, width) in enumerate(sizes):
+        parts.append(f"[s{turn}]crop={width}:{height}:{left}:{above}[v{turn}]")
+        left += width
+    return ";".join(parts)
 
 
-def _draw_titles(columns: Sequence[Column], path: Path) -> None:
+def _strips(
+    folder: Path,
+    columns: Sequence[Column],
+    sizes: Sequence[tuple[int, int]],
+    titles: np.ndarray | None,
+    wait: Callable[[int], bool] | None,
+) -> Iterator[memoryview]:
+    """The frames of all columns side by side, below the titles: BGR bytes. A column that ends early holds its last."""
+    import numpy as np
+
+    from data.frames import read_image
+
+    pictures = [np.empty(0)] * len(columns)
+    for number in range(max(column.count for column in columns)):
+        _wait(folder, wait, number)
+        for turn, (column, size) in enumerate(zip(columns, sizes, strict=True)):
+            if number < column.count:
+                pictures[turn] = read_image(column.path(number))
+                if pictures[turn].shape[:2] != size:
+                    raise MediaError(f"{column.path(number)}: is of another size than the frames before it")
+        row = np.concatenate(pictures, axis=1)
+        yield (row if titles is None else np.concatenate([titles, row])).data
+
+
+def _wait(folder: Path, wait: Callable[[int], bool] | None, number: int) -> None:
+    if wait is not None and not wait(number):
+        raise MediaError(f"{folder}: frame {number} is not made, and neither are the videos")
+
+
+def _size(column: Column) -> tuple[int, int]:
+    """Height and width of a column's frames."""
+    from data.frames import read_image
+
+    height, width = read_image(column.path(0)).shape[:2]
+    if height % 2 or width % 2:
+        raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
+    return height, width
+
+
+def _titles(columns: Sequence[Column], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(_TITLE_HEIGHT, W, 3) a strip with the name of each column."""
     import cv2
     import numpy as np
 
-    from data.frames import read_image, write_image
-
     strips = []
-    for column in columns:
-        width = read_image(column.folder / f"{column.prefix}0{column.suffix}").shape[1]
+    for column, (_, width) in zip(columns, sizes, strict=True):
         strip = np.full((_TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)
         text = TITLES[column.prefix]
         (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
         origin = (max(0, (width - text_width) // 2), 17)
         cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
         strips.append(strip)
-    write_image(path, np.concatenate(strips, axis=1))
+    return np.concatenate(strips, axis=1)
 
 
 if __name__ == "__main__":

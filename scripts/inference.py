@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.frames import encode_image, is_whole, to_uint8
+from data.frames import encode_image, is_whole
 from data.metadata import Row, TestClip, read_rows, unique_names
 from data.voxtest_dataset import TestItem, VoxTestDataset, to_batch
 from models.av_model import INFERENCE_LETTERS, AvModel, select_device
 from options.config import TestConfig, to_plain
-from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, concat
+from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, Column, make_videos
 from util.checkpoint import network_path, require_networks
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json
 from util.html import write_gallery
-from util.parallel import BackgroundTasks, prefetch
+from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
 
 _CLIP_NOTE = "clip.json"
-_BATCHES_AHEAD = 2
+_BATCHES_IN_WORK = 2
 _WAITING_WRITES = 64
 
 
@@ -188,15 +189,26 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     finished = _prepare_folder(folder, config, clip, dataset.frames, model.device.type)
     report.frames = report.frames_reused = len(finished)
     report.outputs = [str(folder / column) for column in columns_of(config, clip)]
-    with contextlib.closing(generate_frames(model, config, dataset, folder, finished)) as frames:
-        for _ in frames:
-            report.frames += 1
-    made = report.frames - report.frames_reused
-    report.seconds = round(time.monotonic() - started, 3)
-    report.fps = round(made / report.seconds, 3)
-    if config.gen_video:
-        videos = concat(folder, clip.audio, labels=config.labels)
-        report.outputs += [str(path) for path in videos]
+    written = Progress(finished)
+    with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
+        videos = None
+        if config.gen_video:
+            columns = [
+                Column(folder / name, name, f".{config.frame_format}", len(dataset))
+                for name in columns_of(config, clip)
+            ]
+            videos = behind.submit(make_videos, folder, columns, clip.audio, config.labels, written.wait)
+        try:
+            with contextlib.closing(generate_frames(model, config, dataset, folder, written)) as frames:
+                for _ in frames:
+                    report.frames += 1
+            made = report.frames - report.frames_reused
+            report.seconds = round(time.monotonic() - started, 3)
+            report.fps = round(made / report.seconds, 3)
+            if videos is not None:
+                report.outputs += [str(path) for path in videos.result()]
+        finally:
+            written.stop()
     report.seconds = round(time.monotonic() - started, 3)
 
 
@@ -207,65 +219,55 @@ def columns_of(config: TestConfig, clip: TestClip) -> list[str]:
 
 
 def generate_frames(
-    model: AvModel, config: TestConfig, dataset: VoxTestDataset, folder: Path, finished: frozenset[int] = frozenset()
+    model: AvModel, config: TestConfig, dataset: VoxTestDataset, folder: Path, written: Progress | None = None
 ) -> Generator[int, None, None]:
     """Generates a clip into `folder`, yielding every output index when its pictures are handed to the writer.
 
-    Frames are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
+    Pictures are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
     pictures handed over are on disk.
+
+    Args:
+        written: frames in it are left out; the others are added when they are on disk.
 
     Raises:
         MediaError: a frame cannot be read or written.
     """
-    indices = [index for index in range(len(dataset)) if index not in finished]
-    batches = [indices[start : start + config.batch_size] for start in range(0, len(indices), config.batch_size)]
+    written = written or Progress()
+    indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_batch(list(dataset.references)))
     identity = model.encode_identity(references, use_map=config.input_id_feature)
-    poses: dict[int, torch.Tensor] = {}
-    if not config.driving_pose:
-        poses[0] = model.encode_pose(references[:1])[0]
+    fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     writer = BackgroundTasks(config.num_threads, _WAITING_WRITES)
     input_picture = _encoded(dataset.references[0], config)
-    loaded = prefetch(lambda batch: [dataset[i] for i in batch], batches, min(config.num_threads, 2), _BATCHES_AHEAD)
-    bar = tqdm(total=len(dataset), initial=len(finished), unit="frame", desc=folder.name[:40], smoothing=0.1)
+    cues = dataset.items(indices, min(config.num_threads, 2))
+    images = model.stream(
+        identity, cues, config.noise, config.seed, fixed_pose, ahead=_BATCHES_IN_WORK * config.batch_size
+    )
+    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=folder.name[:40])
     try:
         with bar:
-            for batch, items in zip(batches, loaded, strict=True):
-                images = _generate_batch(model, config, identity, poses, items)
-                for index, item, image in zip(batch, items, images, strict=True):
-                    writer.submit(_write_frame, folder, config, index, item, image, input_picture)
-                    yield index
-                bar.update(len(batch))
+            for index, (item, image) in zip(indices, images, strict=True):
+                writer.submit(_write_frame, folder, config, index, item, image, input_picture, written)
+                yield index
+                bar.update()
     except BaseException:  # Ctrl-C included: what was handed over is still written, the first error counts
         with contextlib.suppress(PcavsError):
             writer.wait()
         raise
     finally:
-        loaded.close()  # type: ignore[attr-defined]
+        images.close()
+        cues.close()
     writer.wait()
 
 
-def _generate_batch(
-    model: AvModel, config: TestConfig, identity: Any, poses: dict[int, torch.Tensor], items: Sequence[TestItem]
-) -> np.ndarray:
-    """Frames (B, 3, S, S) float32; pose codes that are new are added to `poses`, so each is computed once a clip."""
-    new = {item.pose_index: item.pose for item in items if item.pose is not None and item.pose_index not in poses}
-    if new:
-        codes = model.encode_pose(torch.from_numpy(to_batch(list(new.values()))))
-        poses.update(zip(new, codes, strict=True))
-    mouth = model.encode_speech(torch.from_numpy(np.stack([item.mel for item in items])))
-    pose = torch.stack([poses[item.pose_index] for item in items])
-    noise = model.noise_for(config.noise, config.seed, [item.frame for item in items])
-    images = model.generate(identity, mouth, pose, noise).cpu().numpy()
-    broken = [item.frame for item, image in zip(items, images, strict=True) if not np.isfinite(image).all()]
-    if broken:
-        hint = "" if config.precision == "fp32" else "; try --precision fp32"
-        raise MediaError(f"frame {broken[0]}: the networks gave NaN or infinity; are the weights damaged?{hint}")
-    return images
-
-
 def _write_frame(
-    folder: Path, config: TestConfig, index: int, item: TestItem, image: np.ndarray, input_picture: bytes
+    folder: Path,
+    config: TestConfig,
+    index: int,
+    item: TestItem,
+    image_rgb: np.ndarray,
+    input_picture: bytes,
+    written: Progress,
 ) -> None:
     """Writes the pictures of one output frame, the generated one last, because its presence says 'finished'."""
     generated = DRIVEN if config.driving_pose else FIXED
@@ -274,9 +276,10 @@ def _write_frame(
         pictures[POSE] = _encoded(item.pose, config)
     if item.mouth is not None:
         pictures[MOUTH] = _encoded(item.mouth, config)
-    pictures[generated] = _encoded(to_uint8(image), config)
+    pictures[generated] = _encoded(image_rgb, config)
     for column, payload in pictures.items():
         write_bytes(_frame_path(folder, column, index, config), payload)
+    written.add(index)
 
 
 def _encoded(image_rgb: np.ndarray, config: TestConfig) -> bytes:

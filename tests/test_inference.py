@@ -246,7 +246,7 @@ def test_resume_keeps_frames_when_only_the_way_of_working_changes(workspace: Wor
 def test_identity_and_each_pose_frame_are_encoded_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from models.av_model import AvModel
 
-    seen = {"encode_identity": 0, "encode_pose": 0}
+    seen = {"encode_identity": 0, "_pose_codes": 0}
 
     def counting(name: str) -> Callable[..., object]:
         original = getattr(AvModel, name)
@@ -261,7 +261,7 @@ def test_identity_and_each_pose_frame_are_encoded_once(workspace: Workspace, mon
         monkeypatch.setattr(AvModel, name, counting(name))
     workspace.write_csv(workspace.add_inputs(seconds=0.8, pose_frames=5))
     assert workspace.run("--driving_pose", "--batchSize", "3") == 0
-    assert seen == {"encode_identity": 1, "encode_pose": 5}
+    assert seen == {"encode_identity": 1, "_pose_codes": 5}
 
 
 def test_videos_of_an_earlier_run_do_not_stay_beside_new_frames(workspace: Workspace) -> None:
@@ -501,7 +501,7 @@ def test_interrupted_run_keeps_frames_and_says_how_to_resume(workspace: Workspac
     workspace.write_csv(row)
     command = [
         sys.executable, str(ROOT / "test.py"), "--name", "tiny", "--checkpoints_dir", "checkpoints", "--driving_pose",
-        "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1", "--batchSize", "4",
+        "--meta_path_vox", "misc/demo.csv", "--gpu_ids", "-1", "--batchSize", "4", "--gen_video",
     ]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=workspace.root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -521,6 +521,7 @@ def test_interrupted_run_keeps_frames_and_says_how_to_resume(workspace: Workspac
     whole = [p for p in folder.iterdir() if p.suffix == ".jpg" and not p.name.startswith(".")]
     assert len(whole) >= report["frames"] >= 20
     assert all(p.read_bytes().endswith(b"\xff\xd9") for p in whole)
+    assert sorted(p.name for p in folder.parent.iterdir() if p.is_file()) == ["clip.json"]  # no half video
 
 
 def test_torchrun_shares_rows_and_writes_one_report(workspace: Workspace) -> None:
@@ -570,31 +571,72 @@ def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Works
     assert workspace.frames(NAME) == frames
 
 
-def test_memory_of_pending_work_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the clip, only so many loaded frames wait for the network."""
-    from data import voxtest_dataset
-
-    waiting, most = 0, 0
-    original_item = voxtest_dataset.VoxTestDataset.__getitem__
-
-    def counted(self: voxtest_dataset.VoxTestDataset, index: int) -> voxtest_dataset.TestItem:
-        nonlocal waiting, most
-        waiting += 1
-        most = max(most, waiting)
-        return original_item(self, index)
-
+def test_work_in_hand_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the clip, only so many loaded frames wait for the network, and only so many frames for the disk."""
+    from data.voxtest_dataset import VoxTestDataset
     from scripts import inference
 
-    original_batch = inference._generate_batch
+    loaded = written = most = 0
+    original_pictures, original_write = VoxTestDataset._pictures, inference._write_frame
 
-    def consumed(*arguments: object) -> np.ndarray:
-        nonlocal waiting
-        waiting -= len(arguments[-1])  # type: ignore[arg-type]
-        return original_batch(*arguments)  # type: ignore[arg-type]
+    def load(self: VoxTestDataset, index: int) -> object:
+        nonlocal loaded, most
+        loaded += 1
+        most = max(most, loaded - written)
+        return original_pictures(self, index)
 
-    monkeypatch.setattr(voxtest_dataset.VoxTestDataset, "__getitem__", counted)
-    monkeypatch.setattr(inference, "_generate_batch", consumed)
-    workspace.write_csv(workspace.add_inputs(seconds=3.2))
+    def write(*arguments: object) -> None:
+        nonlocal written
+        original_write(*arguments)  # type: ignore[arg-type]
+        written += 1
+
+    monkeypatch.setattr(VoxTestDataset, "_pictures", load)
+    monkeypatch.setattr(inference, "_write_frame", write)
+    monkeypatch.setattr(inference, "_WAITING_WRITES", 5)
+    workspace.write_csv(workspace.add_inputs(seconds=4.0))
     assert workspace.run("--batchSize", "4") == 0
-    assert waiting == 0
-    assert most <= 4 * 4
+    assert loaded == written == 100
+    assert most <= 16 + 2 * 4 + 5 + 5
+
+
+def test_videos_are_those_of_the_finished_frames(workspace: Workspace) -> None:
+    """What is encoded while the frames are made, also when some are kept, is what concat_videos.py makes of them."""
+    from scripts.concat_videos import concat
+
+    row = workspace.add_inputs(mouth_frames=4)
+    workspace.write_csv(row)
+    workspace.run("--driving_pose", "--gen_video")
+    folder = workspace.results / NAME
+    videos = sorted(folder.glob("*.mp4"))
+    assert len(videos) == 7
+    first = [path.read_bytes() for path in videos]
+    (folder / "G_Pose_Driven_" / "G_Pose_Driven_3.jpg").unlink()
+    assert workspace.run("--driving_pose", "--gen_video", "--resume") == 0
+    assert workspace.report()[0]["frames_reused"] == 12
+    assert [path.read_bytes() for path in videos] == first
+    concat(folder, workspace.root / row[4])
+    assert [path.read_bytes() for path in videos] == first
+
+
+def test_videos_that_fail_cost_no_frame(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scripts import concat_videos
+    from util.errors import MediaError
+
+    def refuse(*arguments: object) -> None:
+        raise MediaError("no room for videos")
+
+    monkeypatch.setattr(concat_videos, "run_ffmpeg_fed", refuse)
+    workspace.write_csv(workspace.add_inputs())
+    assert workspace.run("--driving_pose", "--gen_video") == 1
+    (row,) = workspace.report()
+    assert (row["frames"], row["error"]) == (13, "no room for videos")
+    assert len(workspace.frames(NAME)) == 13
+
+
+def test_frames_that_fail_leave_no_video(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.write_csv(workspace.add_inputs(pose_frames=5))
+    (workspace.misc / "Pose_Source" / "a" / "000004.jpg").write_bytes(b"no jpeg")
+    assert workspace.run("--driving_pose", "--gen_video") == 1
+    assert "000004.jpg: not a readable picture" in workspace.report()[0]["error"]
+    folder = workspace.results / NAME
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["clip.json"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from models.av_model import AvModel, select_device
-from tests.conftest import TINY
-from util.errors import CheckpointError
+from data.frames import to_uint8, to_unit_range
+from models import av_model
+from models.av_model import AvModel, select_device, to_pictures
+from models.cuda_graphs import CudaGraphs
+from tests.conftest import TINY, write_tiny_model
+from util.checkpoint import read_state_dict, save_state_dict
+from util.errors import CheckpointError, MediaError
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +155,221 @@ def test_ranks_take_the_gpus_in_turn(caplog: pytest.LogCaptureFixture, monkeypat
     assert "only 2 GPUs" in caplog.text
     assert select_device((1, 0)).index == 1
     assert "one process uses one GPU, 1; for all of them: torchrun" in caplog.text
+
+
+@dataclass(frozen=True)
+class Cue:
+    """See models.av_model.Cue."""
+
+    frame: int
+    mel: np.ndarray
+    pose_index: int
+    pose: np.ndarray | None
+
+
+def _cues(count: int = 11, poses: int = 5, with_pictures: bool = True) -> list[Cue]:
+    rng = np.random.default_rng(7)
+    pictures = rng.integers(0, 256, (poses, 28, 28, 3), dtype=np.uint8)
+    return [
+        Cue(
+            frame,
+            rng.random((1, 80, 20), np.float32),
+            frame % poses,
+            pictures[frame % poses] if with_pictures else None,
+        )
+        for frame in range(count)
+    ]
+
+
+def _pictures(model: AvModel, cues: list[Cue], **options: object) -> np.ndarray:
+    identity = model.encode_identity(torch.full((1, 3, 28, 28), 0.3))
+    made = list(model.stream(identity, cues, **options))  # type: ignore[arg-type]
+    assert [cue for cue, _ in made] == cues
+    return np.stack([picture for _, picture in made])
+
+
+def _noisy(directory: Path) -> Path:
+    """The tiny model with noise that is seen."""
+    write_tiny_model(directory, TINY)
+    state = read_state_dict(directory / "latest_net_G.pth")
+    louder = {key: value + 0.5 if key.endswith("noise.weight") else value.clone() for key, value in state.items()}
+    save_state_dict(louder, directory / "latest_net_G.pth")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> AvModel:
+    directory = _noisy(tmp_path_factory.mktemp("noisy"))
+    return AvModel.from_checkpoints(directory, "latest", TINY, torch.device("cpu"))
+
+
+def test_stream_gives_the_pictures_of_generate(noisy: AvModel) -> None:
+    cues = _cues()
+    identity = noisy.encode_identity(torch.full((1, 3, 28, 28), 0.3))
+    pose = noisy.encode_pose(
+        torch.from_numpy(np.stack([to_unit_range(cue.pose) for cue in cues if cue.pose is not None]))
+    )
+    mouth = noisy.encode_speech(torch.from_numpy(np.stack([cue.mel for cue in cues])))
+    images = noisy.generate(identity, mouth, pose, noisy.noise_for("random", 3, [cue.frame for cue in cues]))
+    streamed = _pictures(noisy, cues, seed=3, ahead=4)
+    assert streamed.dtype == np.uint8
+    assert np.array_equal(streamed, np.stack([to_uint8(image) for image in images.numpy()]))
+    assert len({picture.tobytes() for picture in streamed}) == len(cues)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 50])
+def test_frames_do_not_depend_on_how_far_ahead_cues_are_taken(noisy: AvModel, ahead: int) -> None:
+    assert np.array_equal(_pictures(noisy, _cues(), ahead=ahead), _pictures(noisy, _cues()))
+
+
+def test_frames_do_not_depend_on_the_number_of_workers(tiny_model: Path, model: AvModel) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        several = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"))
+        assert np.array_equal(_pictures(several, _cues(40), ahead=20), _pictures(model, _cues(40)))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_frames_of_the_way_a_gpu_is_used_are_the_same(tiny_model: Path, model: AvModel) -> None:
+    """Pieces of eight, filled up; one worker at a time; graphs that cannot be made: all but the card."""
+    other = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"))
+    other._piece, other._one_at_a_time, other._graphs = av_model._GPU_PIECE, threading.Lock(), CudaGraphs()
+    expected = _pictures(model, _cues(19)).astype(int)
+    for ahead in (0, 1, 16):
+        assert np.abs(_pictures(other, _cues(19), ahead=ahead) - expected).max() <= 1
+    assert np.array_equal(_pictures(other, _cues(19), ahead=1), _pictures(other, _cues(19), ahead=24))
+
+
+def test_cuda_graphs_without_cuda_call_the_function() -> None:
+    calls = []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        return 2 * x
+
+    graphs = CudaGraphs()
+    for value in (1.0, 2.0, 3.0):
+        assert torch.equal(graphs(double, [torch.full((2,), value)]), torch.full((2,), 2 * value))
+    assert len(calls) == 3
+
+
+def test_live_frame_comes_before_the_next_cue_is_asked_for(model: AvModel) -> None:
+    asked = []
+
+    def arriving() -> Iterator[Cue]:
+        for cue in _cues(4):
+            asked.append(cue.frame)
+            yield cue
+
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    for cue, picture in model.stream(identity, arriving()):
+        assert asked[-1] == cue.frame
+        assert picture.shape == (28, 28, 3)
+
+
+def test_only_so_many_cues_are_taken_ahead(model: AvModel) -> None:
+    asked = []
+
+    def arriving() -> Iterator[Cue]:
+        for cue in _cues(30):
+            asked.append(cue.frame)
+            yield cue
+
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    stream = model.stream(identity, arriving(), ahead=5)
+    for count in range(1, 10):
+        next(stream)
+        assert len(asked) <= count + 5
+    stream.close()
+    assert len(asked) < 20
+
+
+def test_each_pose_picture_is_encoded_once_until_it_is_forgotten(
+    model: AvModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = 0
+    original: Callable[..., torch.Tensor] = model._pose_codes
+
+    def counted(images: torch.Tensor) -> torch.Tensor:
+        nonlocal encoded
+        encoded += len(images)
+        return original(images)
+
+    monkeypatch.setattr(model, "_pose_codes", counted)
+    frames = _pictures(model, _cues(20, poses=5), ahead=3)
+    assert encoded == 5
+    monkeypatch.setattr(av_model, "_POSES_KEPT", 2)
+    assert np.array_equal(_pictures(model, _cues(20, poses=5), ahead=3), frames)
+    assert encoded == 5 + 20
+
+
+def test_cues_without_a_picture_take_the_fixed_pose(model: AvModel) -> None:
+    cues, alike = _cues(3, poses=1), _cues(3, poses=1, with_pictures=False)
+    assert cues[0].pose is not None
+    fixed = model.encode_pose(torch.from_numpy(to_unit_range(cues[0].pose))[None])
+    assert np.array_equal(_pictures(model, alike, fixed_pose=fixed), _pictures(model, cues))
+
+
+def test_noise_is_not_drawn_for_a_generator_without_noise_weights(
+    model: AvModel, noisy: AvModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    original = AvModel.noise_for
+    monkeypatch.setattr(AvModel, "noise_for", lambda *arguments: drawn.append(1) or original(*arguments))
+    _pictures(model, _cues(3))
+    assert drawn == []
+    _pictures(noisy, _cues(3))
+    assert len(drawn) == 3
+
+
+def test_nan_is_an_error_when_its_frame_is_due(model: AvModel) -> None:
+    cues = _cues(6)
+    cues[3].mel[:] = np.nan
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    made = []
+    with pytest.raises(MediaError, match="frame 3: the networks gave NaN or infinity; are the weights damaged"):
+        for cue, _ in model.stream(identity, cues, ahead=6):
+            made.append(cue.frame)
+    assert made == [0, 1, 2]
+
+
+def test_error_of_a_pose_reaches_every_frame_that_waits_for_it(model: AvModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(images: torch.Tensor) -> torch.Tensor:
+        raise ValueError("no such face")
+
+    monkeypatch.setattr(model, "_pose_codes", refuse)
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(ValueError, match="no such face"):
+        list(model.stream(identity, _cues(8, poses=1), ahead=8))
+    assert model.encode_speech(torch.zeros(1, 1, 80, 20)).shape == (1, 28)  # the workers go on
+
+
+def test_error_of_the_cues_ends_the_stream(model: AvModel) -> None:
+    def breaking() -> Iterator[Cue]:
+        yield from _cues(2)
+        raise MediaError("the microphone is gone")
+
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(MediaError, match="the microphone is gone"):
+        list(model.stream(identity, breaking(), ahead=5))
+
+
+def test_pictures_are_truncated_like_arrays() -> None:
+    images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)) * 2.4 - 1.2
+    images[0, 0, 0, :3] = torch.tensor([-1.0, 1.0, 0.0])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        pictures = to_pictures(images.contiguous(memory_format=layout)).numpy()
+        assert pictures.flags.c_contiguous
+        assert np.array_equal(pictures, np.stack([to_uint8(image) for image in images.numpy()]))
+
+
+def test_networks_are_built_without_drawing_weights(tiny_model: Path) -> None:
+    before = torch.get_rng_state()
+    made = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
+    for letter, network in made.networks.items():
+        stored = read_state_dict(tiny_model / f"latest_net_{letter}.pth")
+        assert all(torch.equal(network.state_dict()[key], value) for key, value in stored.items())

@@ -119,9 +119,10 @@ def test_gap_in_frames_names_the_frame(tmp_path: Path) -> None:
 def test_broken_frame_fails_and_leaves_no_video(tmp_path: Path) -> None:
     folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
     (folder / "G_Pose_Driven_" / "G_Pose_Driven_2.jpg").write_bytes(b"rubbish")
-    with pytest.raises(MediaError, match=r"G_Pose_Driven_.mp4"):
+    with pytest.raises(MediaError, match=r"G_Pose_Driven_2.jpg: not a readable picture"):
         concat_videos.concat(folder, tmp_path / "völce.wav")
     assert not list(folder.glob("*.mp4"))
+    assert not list(folder.glob(".*"))
 
 
 def test_missing_sound_fails_with_its_name(tmp_path: Path) -> None:
@@ -186,3 +187,64 @@ def test_without_clip_json_the_sound_must_be_given(tmp_path: Path, capsys: pytes
     assert concat_videos.main([str(folder)]) == 1
     assert "give --audio FILE" in capsys.readouterr().err
     assert concat_videos.main([str(folder), "--audio", str(tmp_path / "völce.wav")]) == 0
+
+
+def _overwrite(path: Path, height: int, width: int) -> None:
+    ok, payload = cv2.imencode(path.suffix, np.full((height, width, 3), 90, np.uint8))
+    assert ok
+    path.write_bytes(payload.tobytes())
+
+
+def test_frames_of_other_sizes_are_named(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"Input_": 3, "G_Pose_Driven_": 3}, 0.2)
+    _overwrite(folder / "Input_" / "Input_1.jpg", 64, 32)
+    with pytest.raises(MediaError, match=r"Input_1.jpg: is of another size than the frames before it"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    _overwrite(folder / "Input_" / "Input_0.jpg", 32, 64)
+    with pytest.raises(MediaError, match="columns of heights 32, 64 cannot stand side by side"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    _overwrite(folder / "Input_" / "Input_0.jpg", 64, 63)
+    with pytest.raises(MediaError, match=r"Input_0.jpg: is 63x64, H.264 needs even numbers; resize the frames"):
+        concat_videos.concat(folder, tmp_path / "völce.wav")
+    assert not list(folder.glob("*.mp4"))
+
+
+def test_colours_and_edges_between_columns_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    colours = {"Input_": (200, 40, 60), "G_Pose_Driven_": (30, 180, 70), "Pose_Source_": (60, 50, 210)}  # BGR
+    for column, colour in colours.items():
+        (folder / column).mkdir(parents=True)
+        for n in range(5):
+            cv2.imwrite(str(folder / column / f"{column}{n}.png"), np.full((64, 64, 3), colour, np.uint8))
+    concat_videos.concat(folder, write_wav(tmp_path / "a.wav", voice(0.2)))
+    for column, colour in colours.items():
+        with av.open(str(folder / f"{column}.mp4")) as container:
+            frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        assert len(frames) == 5
+        assert np.abs(frames[3].astype(int) - colour).max() <= 4  # up to its borders
+
+
+def test_videos_follow_frames_that_are_still_made(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    columns = concat_videos.find_columns(folder)
+    hidden = {n: (folder / "G_Pose_Driven_" / f"G_Pose_Driven_{n}.jpg") for n in range(5)}
+    payloads = {n: path.read_bytes() for n, path in hidden.items()}
+    for path in hidden.values():
+        path.unlink()
+
+    def make(number: int) -> bool:
+        hidden[number].write_bytes(payloads[number])
+        return True
+
+    videos = concat_videos.make_videos(folder, columns, tmp_path / "völce.wav", wait=make)
+    assert [path.name for path in videos] == ["G_Pose_Driven_.mp4", "concat.mp4", "avconcat.mp4", "generated.mp4"]
+    assert len(_decoded(folder / "generated.mp4")) == 5
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_frames_that_are_never_made_leave_no_video(tmp_path: Path, last: int) -> None:
+    folder = _result(tmp_path, {"G_Pose_Driven_": 5}, 0.2)
+    columns = concat_videos.find_columns(folder)
+    with pytest.raises(MediaError, match=f"frame {last} is not made, and neither are the videos"):
+        concat_videos.make_videos(folder, columns, tmp_path / "völce.wav", wait=lambda number: number < last)
+    assert sorted(path.name for path in folder.iterdir()) == ["G_Pose_Driven_", "clip.json"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from util.parallel import BackgroundTasks, prefetch
+from util.parallel import BackgroundTasks, Progress, prefetch
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -44,7 +44,7 @@ def test_prefetch_reads_only_so_far_ahead() -> None:
     stream = prefetch(lambda x: x, items(), workers=2, ahead=3)
     assert next(stream) == 0
     assert len(taken) == 4
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -86,3 +86,31 @@ def test_background_tasks_bound_what_waits() -> None:
     blocked.join(5)
     assert not blocked.is_alive()
     tasks.wait()
+
+
+def test_progress_waits_for_what_is_not_done_yet() -> None:
+    progress = Progress([0])
+    assert progress.wait(0)
+    assert 0 in progress
+    assert 5 not in progress
+    seen: list[bool] = []
+    waiting = threading.Thread(target=lambda: seen.append(progress.wait(5)))
+    waiting.start()
+    progress.add(4)
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    progress.add(5)
+    waiting.join(5)
+    assert seen == [True]
+
+
+def test_stopped_progress_lets_nobody_wait() -> None:
+    progress = Progress()
+    seen: list[bool] = []
+    waiting = threading.Thread(target=lambda: seen.append(progress.wait(5)))
+    waiting.start()
+    progress.stop()
+    waiting.join(5)
+    assert seen == [False]
+    progress.add(5)
+    assert not progress.wait(5)

@@ -1,9 +1,10 @@
-"""Threads that work ahead of, or behind, the network: an ordered prefetch and a bounded queue of writes."""
+"""Threads that work ahead of, or behind, the network: an ordered prefetch, a bounded queue of writes, what is done."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +12,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def prefetch(function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int) -> Iterator[Result]:
+def prefetch(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Generator[Result, None, None]:
     """Yields `function(item)` in order while threads compute up to `ahead` further ones.
 
     Args:
@@ -64,3 +67,37 @@ class BackgroundTasks:
         self._pool.shutdown(wait=True)
         while self._pending:
             self._pending.popleft().result()
+
+
+class Progress:
+    """Which pieces of work are done; threads can wait for one.
+
+    Args:
+        done: numbers that are done from the start.
+    """
+
+    def __init__(self, done: Iterable[int] = ()) -> None:
+        self._done = set(done)
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._done
+
+    def add(self, number: int) -> None:
+        """Notes that a piece is done."""
+        with self._changed:
+            self._done.add(number)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Says that nothing more will be done."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def wait(self, number: int) -> bool:
+        """Returns when a piece is done: True; or when it never will be, because of `stop`: False."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or number in self._done)
+            return not self._stopped

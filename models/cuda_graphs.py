@@ -1,0 +1,62 @@
+"""Functions of fixed shapes as CUDA graphs: one launch in place of hundreds. Not verified: no card was at hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_WARM_UPS = 2  # libraries choose algorithms and take workspace in the first calls
+
+
+class CudaGraphs:
+    """Calls functions of CUDA tensors, from the second call with the same shapes on as a graph.
+
+    The functions must do the same kernels for the same shapes. Where a graph cannot be made, they run as they are.
+    """
+
+    def __init__(self) -> None:
+        self._replays: dict[Any, Callable[[Sequence[Tensor]], Any] | None] = {}
+        self._seen: set[Any] = set()
+
+    def __call__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> Any:
+        """`function(*inputs)`; the caller sees to it that no two threads call at a time."""
+        key = (function, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
+        if key not in self._seen:  # what is called once, such as the identity encoder, is not worth a graph
+            self._seen.add(key)
+            return function(*inputs)
+        if key not in self._replays:
+            self._replays[key] = _captured(function, inputs)
+        replay = self._replays[key]
+        return function(*inputs) if replay is None else replay(inputs)
+
+
+def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Any] | None:
+    try:
+        fixed = [tensor.clone() for tensor in inputs]
+        graph = torch.cuda.CUDAGraph()
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(_WARM_UPS):
+                function(*fixed)
+        torch.cuda.current_stream().wait_stream(beside)
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function(*fixed)
+    except RuntimeError as error:  # out of memory, or an operation that no graph can hold
+        logger.info("no CUDA graph (%s); kernels are started one by one", str(error).splitlines()[0])
+        return None
+
+    def replay(new: Sequence[Tensor]) -> Any:
+        for old, tensor in zip(fixed, new, strict=True):
+            old.copy_(tensor)
+        graph.replay()
+        # the next replay overwrites them
+        return tuple(output.clone() for output in outputs) if isinstance(outputs, tuple) else outputs.clone()
+
+    return replay
