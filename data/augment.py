@@ -32,8 +32,11 @@ class Augmentation:
     median: int  # width of the median blur; 0: sharpening instead
 
 
-def draw_augmentation(rng: np.random.Generator, size: int) -> Augmentation:
+def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -> Augmentation:
     """Draws the parameters for the frames of one clip, `size` pixels wide.
+
+    Args:
+        shape: strength of the distortions; 1 is SPEC section 6, 0 leaves colour and blur alone.
 
     Source: the amounts are those of SPEC section 6; how the lengths combine is our reading of it (`_source_positions`).
     """
@@ -54,10 +57,10 @@ def draw_augmentation(rng: np.random.Generator, size: int) -> Augmentation:
         first_channel=first_channel,
         end_channel=end_channel,
         stretched_axis=stretched_axis,
-        stretch=stretch * scale,
-        extra=extra * scale,
-        taper=taper * scale,
-        enlarge=enlarge * scale,
+        stretch=stretch * scale * shape,
+        extra=extra * scale * shape,
+        taper=taper * scale * shape,
+        enlarge=enlarge * scale * shape,
         median=_scaled_median(median, scale) if blurred else 0,
     )
 

@@ -177,7 +177,7 @@ def draw_plan(rng: np.random.Generator, num_frames: int, audio: AudioConfig, dat
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
     voice = _draw_voice(rng, num_frames, audio, n_mel_t)
-    return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size))
+    return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 
 
 def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> np.ndarray:

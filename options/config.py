@@ -46,6 +46,7 @@ class DataConfig:
     frame_interval: int = 1  # a clip takes every so many-th frame of its video
     generate_interval: int = 1  # of a clip's frames, every so many-th is generated
     augment: bool = True  # E sees augmented frames
+    augment_shape: float = 1.0  # how strong their distortion is; 0: colours and blur alone
     cache_gb: float = 0.0  # decoded videos kept in memory, per loading process
 
 

@@ -96,6 +96,9 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
         default = getattr(DataConfig, flag)
         group.add_argument(f"--{flag}", type=positive_int, default=default, help="see docs/training.md")
     group.add_argument("--n_mel_T", type=positive_int, help="mel windows that A sees together")
+    group.add_argument(
+        "--augment_shape", type=_natural_float, default=DataConfig.augment_shape, help="strength of E's distortions"
+    )
     group.add_argument("--no_augment", action="store_true", help="E sees the frames as they are")
     group.add_argument(
         "--cache_gb", type=_natural_float, default=DataConfig.cache_gb, help="decoded videos kept per loading process"
@@ -213,6 +216,7 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         frame_interval=arguments.frame_interval,
         generate_interval=arguments.generate_interval,
         augment=not arguments.no_augment,
+        augment_shape=arguments.augment_shape,
         cache_gb=arguments.cache_gb,
     )
     paths = tuple(

@@ -172,3 +172,18 @@ def test_stretching_widens_one_axis_and_narrows_the_other(shape: dict, where: st
 def test_wrong_size_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="drawn for 28 pixels"):
         apply_augmentation(frames(size=32), NOTHING)
+
+
+def test_shape_strength_scales_distortions_and_nothing_else() -> None:
+    full, weak = (draw_augmentation(np.random.default_rng(3), 112, shape) for shape in (1.0, 0.25))
+    for name in ("stretch", "extra", "taper", "enlarge"):
+        assert getattr(weak, name) == pytest.approx(0.25 * getattr(full, name))
+    for name in ("gain", "first_channel", "end_channel", "stretched_axis", "median"):
+        assert getattr(weak, name) == getattr(full, name)
+
+
+def test_without_distortion_every_pixel_stays_where_it_is() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1, 3, 56, 56), dtype=np.uint8)
+    drawn = draw_augmentation(np.random.default_rng(3), 56, shape=0.0)
+    plain = dataclasses.replace(drawn, gain=1.0, median=1)
+    assert np.array_equal(apply_augmentation(frames, plain), frames)
