@@ -62,7 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--noise", default=TestConfig.noise, choices=("random", "stored", "none"), help="the generator's noise images"
     )
     generation.add_argument(
-        "--precision", default=TestConfig.precision, choices=("fp32", "fp16", "bf16"), help="of the networks"
+        "--precision",
+        default=TestConfig.precision,
+        choices=("fp32", "tf32", "fp16", "bf16"),
+        help="of the networks; tf32 is fp32 with coarser products, on a GPU",
     )
 
     output = parser.add_argument_group("output")

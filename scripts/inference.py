@@ -74,6 +74,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     if rank == 0:  # an older run's report would be taken for this one's if this one ends early
         (config.results_dir / "report.json").unlink(missing_ok=True)
     require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
+    cv2.setNumThreads(1)  # every thread here has pictures of its own
     jobs = select_rows(config)
     device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")), several=world > 1)
     started = time.monotonic()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -640,3 +640,43 @@ def test_frames_that_fail_leave_no_video(workspace: Workspace, monkeypatch: pyte
     assert "000004.jpg: not a readable picture" in workspace.report()[0]["error"]
     folder = workspace.results / NAME
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["clip.json"]
+
+
+def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
+    """Sound in pieces of any size, its level known; the loop is that of the README."""
+    import torch
+
+    from data.audio import WindowStream, scan_audio
+    from data.frames import crop_template, list_frames, ping_pong, read_image
+    from data.voxtest_dataset import TestItem, to_batch
+    from models.av_model import AvModel
+    from options.config import DataConfig
+    from tests.conftest import TINY
+
+    row = workspace.add_inputs(seconds=0.8, pose_frames=3)
+    workspace.write_csv(row)
+    workspace.run("--driving_pose", "--frame_format", "png")
+    sound = workspace.root / row[4]
+    wave = load_audio(sound)
+    microphone = [wave[start : start + 441] for start in range(0, len(wave), 441)]
+
+    def load(folder: str) -> list[np.ndarray]:
+        return [
+            crop_template(read_image(path), DataConfig(crop_size=28)) for path in list_frames(workspace.root / folder)
+        ]
+
+    model = AvModel.from_checkpoints(workspace.root / "checkpoints" / "tiny", "latest", TINY, torch.device("cpu"))
+    identity = model.encode_identity(torch.from_numpy(to_batch(load(row[0])[:1])))
+    poses, windows = load(row[2]), WindowStream(scan_audio(sound).gain)
+
+    def cues() -> Iterator[TestItem]:
+        for piece in microphone:
+            for frame, window in windows.feed(piece):
+                index = ping_pong(frame, len(poses))
+                yield TestItem(frame, window, index, poses[index])
+
+    frames = [picture for _, picture in model.stream(identity, cues())]
+    assert len(frames) == 18  # of 20: the last 0.12 s are still to come
+    for number, picture in enumerate(frames):
+        path = workspace.results / NAME / "G_Pose_Driven_" / f"G_Pose_Driven_{number}.png"
+        assert np.abs(read_image(path)[..., ::-1].astype(int) - picture).max() <= 1

@@ -121,6 +121,11 @@ def test_bf16_is_close_to_fp32(tiny_model: Path, model: AvModel, inputs: dict[st
     assert 1e-5 < (images[0] - images[1]).abs().mean() < 0.02
 
 
+def test_tf32_is_fp32_on_the_cpu(tiny_model: Path, model: AvModel) -> None:
+    other = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"), "tf32")
+    assert np.array_equal(_pictures(other, _cues(2)), _pictures(model, _cues(2)))
+
+
 def test_inference_changes_no_weight(model: AvModel) -> None:
     assert not any(network.training for network in model.networks.values())
     assert not any(p.requires_grad for network in model.networks.values() for p in network.parameters())
