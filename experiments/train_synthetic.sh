@@ -54,8 +54,13 @@ stage joint112 --train_list "$WORK/train_lists_300/train.csv" --network_file exp
 # from here on E's frames are hardly distorted: a tapered frame looks like a nod, and at full strength pitch stays unlearned
 stage joint112b --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_112.json \
   "${joint[@]}" --load_pretrain "$WORK/joint112" --augment_shape 0.2 --niter 22 --niter_decay 0 --cache_gb 4
+# the pose code had come to say yaw four times over; its numbers are held apart from one another and from the sound
+independent=(--augment_shape 0.2 --lambda_independence 3)
+stage joint112c --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_112.json \
+  "${joint[@]}" --load_pretrain "$WORK/joint112b" "${independent[@]}" --niter 40 --niter_decay 0 --max_steps 627 \
+  --cache_gb 4
 stage joint224 --train_list "$half" --network_file experiments/networks/small.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint112b" --grow_G --augment_shape 0.2 --niter 60 --niter_decay 60 \
+  "${joint[@]}" --load_pretrain "$WORK/joint112c" --grow_G "${independent[@]}" --niter 50 --niter_decay 45 \
   --cache_gb 5.2 --val_batches 2
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic

@@ -36,6 +36,27 @@ def contrastive_loss(
     return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))
 
 
+def independence_loss(pose: Tensor, speech: Tensor) -> Tensor:
+    """Keeps the numbers of a pose code from all saying the same, and from saying what the sound says.
+
+    With columns p_i of `pose` and s_k of `speech`, centred over the batch:
+    loss = mean corr(p_i, p_j)^2 over i != j  +  mean corr(p_i, s_k)^2  +  mean max(0, 1 - std(p_i)).
+
+    Args:
+        pose: (B, P) how the pose code changes between two moments of a video.
+        speech: (B, D) how the speech feature changes; not trained through.
+
+    Source: ours; the first and last term are those of VICReg (Bardes et al. 2022) with correlations.
+    """
+    pose = pose - pose.mean(dim=0)
+    directions = F.normalize(pose, dim=0)
+    heard = F.normalize((speech - speech.mean(dim=0)).detach(), dim=0)
+    count = pose.shape[1]
+    among = (directions.T @ directions).square().sum() - directions.square().sum(dim=0).square().sum()
+    spread = pose.square().mean(dim=0).add(_DISTANCE_EPS).sqrt()
+    return among / max(1, count * (count - 1)) + (directions.T @ heard).square().mean() + F.relu(1 - spread).mean()
+
+
 def confusion_loss(features: Tensor) -> Tensor:
     """Mean squared distance of softmax(features) from the uniform distribution.
 

@@ -263,6 +263,8 @@ def _check(arguments: argparse.Namespace, stage: str) -> None:
         raise OptionError(
             "no data: give --train_list (a csv, see scripts/prepare_voxceleb2.py) or --dataroot (a tree of videos)"
         )
+    if arguments.lambda_independence > 0 and _network(arguments).clip_len < 2:
+        raise OptionError("--lambda_independence compares moments of a clip: --clip_len must be at least 2, got 1")
     if arguments.niter + arguments.niter_decay == 0:
         raise OptionError("--niter 0 and --niter_decay 0: nothing to train")
     if not 0 <= arguments.ema < 1:

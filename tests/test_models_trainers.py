@@ -115,6 +115,17 @@ def test_amsgrad_is_of_the_stage_alone_and_can_be_left_out(wanted: bool):
     assert trainer.adversary_optimiser.param_groups[0]["amsgrad"] is False
 
 
+def test_independence_of_the_pose_code_is_a_loss_of_its_changes():
+    loss = dataclasses.replace(LOSS, lambda_independence=2.0)
+    trainer = make_trainer(make_config("joint", loss=loss))
+    losses = trainer.train_step([to_device(make_batch(), trainer.device)])
+    assert trainer.stage.weights["E/independence"] == 2.0
+    assert 0 < losses["E/independence"] < 3
+    changes = trainer.stage._changes(torch.arange(24.0).square()[:, None], make_batch())
+    assert changes.shape == (CLIPS * PIECES * (FRAMES - 1), 1)
+    assert changes[:4, 0].tolist() == [1, 3, 5, 9]  # the fourth belongs to the next piece: 5^2 - 4^2
+
+
 def test_joint_without_identity_map_trains_the_learned_constant():
     changed, same = moved(make_config("joint", input_id_feature=False))
     assert "G.input.input" in changed

@@ -244,6 +244,7 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
         (("--gpu_ids", "0,1", "--batchSize", "3"), 2, "multiple of the 2 GPUs"),
         (("--niter", "0", "--niter_decay", "0"), 2, "nothing to train"),
         (("--ema", "1"), 2, "--ema must lie in"),
+        (("--lambda_independence", "1", "--clip_len", "1"), 2, "--clip_len must be at least 2, got 1"),
         (("--train_list", "nowhere.csv"), 1, "nowhere.csv"),
         (("--clip_len", "50"), 1, "none of 6 clips has the"),
         (("--vgg_path", "nowhere.pth"), 1, "--no_vgg_loss"),

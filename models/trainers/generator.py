@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN
-from models.losses import confusion_loss, feature_matching_loss, gan_loss, perceptual_loss
+from models.losses import confusion_loss, feature_matching_loss, gan_loss, independence_loss, perceptual_loss
 from models.networks.layers import resize_to
 from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, as_uint8, identity_retrieval
 from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
@@ -95,6 +95,7 @@ class GeneratorStage(Stage):
             "G/vggface": loss.lambda_vggface,
             "V/identity": loss.lambda_identity,
             "E/confusion": loss.lambda_confusion,
+            "E/independence": loss.lambda_independence,
             **sync_weights(loss),
         }
 
@@ -142,6 +143,9 @@ class GeneratorStage(Stage):
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self._contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss, self.gather)
+        if loss.lambda_independence > 0:
+            pose, speech = (self.gather(self._changes(codes[name].float(), batch)) for name in ("pose", "speech"))
+            losses["E/independence"] = independence_loss(pose, speech)
         extras = {"fake": fake.detach(), "real": real}
         if adversary.headpose_classifier is not None:
             motion = self._motion(codes["pose"], batch)
@@ -229,6 +233,10 @@ class GeneratorStage(Stage):
         """(B*K*T, D) -> (B*N, D): of each item's first clip the frames that are generated."""
         clips = values.unflatten(0, batch["mel"].shape[:3])  # (B, K, T, D)
         return clips[:, 0, :: self.config.data.generate_interval].flatten(0, 1)
+
+    def _changes(self, values: Tensor, batch: Batch) -> Tensor:
+        """(B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken."""
+        return values.unflatten(0, batch["mel"].shape[:3]).diff(dim=2).flatten(0, 2)
 
     def _motion(self, pose: Tensor, batch: Batch) -> Tensor:
         """(B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip."""
