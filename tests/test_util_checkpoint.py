@@ -64,6 +64,31 @@ def test_half_precision_file_fills_a_float_network(tmp_path: Path) -> None:
     assert torch.equal(network["body"].weight, _network()["body"].weight.half().float())
 
 
+def test_network_without_memory_takes_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "latest_net_X.pth"
+    saved = _network(classes=3)
+    save_state_dict(saved.state_dict(), path)
+    with torch.device("meta"):
+        network = _network(classes=7)
+        network["body"].weight = nn.Parameter(torch.empty(4, 5).t())  # another layout than the file's
+    assert load_network(network, path, optional_heads=("fc.",)) == ["fc.weight", "fc.bias"]
+    assert torch.equal(network["body"].weight, saved["body"].weight)
+    assert network["body"].weight.stride() == (1, 5)
+    assert torch.equal(network["norm"].running_var, saved["norm"].running_var)
+    assert network["fc"].weight.shape == (7, 5)
+    assert not network["fc"].weight.any()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_half_precision_file_fills_a_network_without_memory(tmp_path: Path) -> None:
+    state = {k: v.half() if v.is_floating_point() else v for k, v in _network().state_dict().items()}
+    with torch.device("meta"):
+        network = _network()
+    load_network(network, _saved(tmp_path / "x.pth", state))
+    assert network["body"].weight.dtype == torch.float32
+    assert torch.equal(network["body"].weight, _network()["body"].weight.half().float())
+
+
 def test_file_saved_on_cuda_is_mapped_to_the_cpu(tmp_path: Path) -> None:
     """The location tag in the pickle says cuda:0; without CUDA that must not matter."""
     path = _saved(tmp_path / "cpu.pth", {"w": torch.arange(3.0)})

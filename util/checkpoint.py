@@ -85,7 +85,8 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
     """Copies the weights of a file into a network; every key and shape must match.
 
     Args:
-        network: on any device; floating-point weights are cast to its types (fp16 files become fp32).
+        network: on any device; floating-point weights are cast to its types (fp16 files become fp32). One on the meta
+            device gets the file's own memory, mapped and read only where it is used; heads left out become zeros.
         path: a `.pth` file.
         optional_heads: key prefixes that may be absent or of another shape; they stay as they are.
 
@@ -104,13 +105,26 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
         if key.startswith(optional or ("\0",)) and (key not in state or state[key].shape != wanted[key].shape)
     ]
     _check_keys(path, state, wanted, skipped)
-    with torch.no_grad():
-        for key, tensor in wanted.items():
-            if key not in skipped:
-                tensor.copy_(state[key])
+    if any(tensor.is_meta for tensor in wanted.values()):
+        taken = {key: _in_form_of(tensor, None if key in skipped else state[key]) for key, tensor in wanted.items()}
+        network.load_state_dict(taken, assign=True)
+    else:
+        with torch.no_grad():
+            for key, tensor in wanted.items():
+                if key not in skipped:
+                    tensor.copy_(state[key])
     if skipped:
         logger.info("%s: left out %s (another class count or clip length)", path, ", ".join(skipped))
     return skipped
+
+
+def _in_form_of(wanted: Tensor, value: Tensor | None) -> Tensor:
+    """The value itself if its type and layout are the wanted ones, else a copy that has them; zeros for None."""
+    if value is None:
+        return torch.zeros_like(wanted, device="cpu")
+    if value.dtype == wanted.dtype and value.stride() == wanted.stride():
+        return value
+    return torch.empty_like(wanted, device="cpu").copy_(value)
 
 
 def save_state_dict(state: dict[str, Tensor], path: Path) -> None:

@@ -17,13 +17,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
-_SLOPE, _GAIN = 0.2, math.sqrt(2)
-_DEMODULATION_EPS = 1e-8
+SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU
+DEMODULATION_EPS = 1e-8
 
 
 def scaled_leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU with slope 0.2, times sqrt 2 to keep the variance."""
-    return F.leaky_relu(x, _SLOPE) * _GAIN
+    return F.leaky_relu(x, SLOPE) * GAIN
 
 
 def resize_to(images: Tensor, size: int | None) -> Tensor:
@@ -180,7 +180,7 @@ class ModulatedConv2d(nn.Module):
         """(B, in_channels) -> (B, out_channels), what brings every output channel to unit expected variance."""
         with _single_precision(modulation.device.type):  # 1e-8 is nothing in half precision
             energy = self.weight[0].float().square().sum(dim=(2, 3))  # (out, in)
-            return torch.rsqrt(modulation.float().square() @ energy.t() + _DEMODULATION_EPS)
+            return torch.rsqrt(modulation.float().square() @ energy.t() + DEMODULATION_EPS)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W), or twice the size; not demodulated."""
@@ -223,11 +223,11 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         modulation = self.conv.modulate(style)
-        factor = self.conv.demodulation(modulation) * _GAIN  # (B, out)
-        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * _GAIN)
+        factor = self.conv.demodulation(modulation) * GAIN  # (B, out)
+        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * GAIN)
         if noise is not None:
-            x = x.add_(noise.to(x.dtype) * (self.noise.weight * _GAIN).to(x.dtype))
-        return F.leaky_relu_(x, _SLOPE)
+            x = x.add_(noise.to(x.dtype) * (self.noise.weight * GAIN).to(x.dtype))
+        return F.leaky_relu_(x, SLOPE)
 
 
 class ToRGB(nn.Module):
