@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # name -> what it measures
 STAGES = {
-    "ceilings": "square matrix products, the most the machine can do",
+    "ceilings": "matrix products and a convolution, the most the machine can do",
     "audio": "60 s of sound to a spectrogram",
     "images": "a frame from disk to a tensor",
     "V": "identity encoder",

@@ -23,7 +23,7 @@ from models.trainers.base import to_device
 from models.trainers.loop import Trainer
 from models.trainers.plan import make_stage
 from options.config import DataConfig, LossConfig, TrainConfig
-from scripts.benchmarking import OURS, TEXTBOOK, Bench, in_textbook_layout, peak_memory_mib, race_product
+from scripts.benchmarking import OURS, TEXTBOOK, Bench, in_textbook_layout, peak_memory_mib, race_ceilings
 from scripts.training import build_networks
 from util.distributed import Ranks
 from util.torchvision_compat import ensure_torchvision
@@ -118,8 +118,8 @@ def _race_steps(bench: Bench, config: TrainConfig) -> float:
     for row in rows:
         bench.rows[bench.rows.index(row)] = dataclasses.replace(row, peak_mib=memory[row.contestant])
     dtype = PRECISIONS[config.precision]
-    share = macs / rows[0].median / race_product(bench, config.precision, dtype)
-    bench.note(f"training: share of the {config.precision} matrix product's rate", share)
+    share = macs / rows[0].median / race_ceilings(bench, config.precision, dtype)
+    bench.note(f"training: share of the machine's {config.precision} rate", share)
     return 1 / rows[0].median
 
 

@@ -134,12 +134,8 @@ class Bench:
         return self._textbook
 
     def load_model(self, precision: str) -> AvModel:
-        """AvModel in a precision; tf32 is fp32 with the tensor cores allowed to round."""
-        stored = "fp32" if precision == "tf32" else precision
-        model = AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, stored)
-        if precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        return model
+        """AvModel in a precision."""
+        return AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, precision)
 
     def race(
         self,
@@ -340,6 +336,9 @@ class Convolution:
         return float(self.in_channels * self.out_channels * self.kernel**2 * self.size**2)
 
 
+_CEILING = Convolution(256, 256, 3, 56, False)
+
+
 def convolutions_of(sizes: NetworkConfig) -> list[Convolution]:
     """G's convolutions in order, to-RGB included: 34.5 GMAC at the published sizes."""
     pixels = resolutions(sizes.image_size)
@@ -396,17 +395,40 @@ def product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[],
 
 
 def stage_ceilings(bench: Bench) -> None:
-    """What the machine can do: square matrix products."""
+    """What the machine can do: square matrix products, and one large convolution."""
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        race_product(bench, name, dtype)
+        race_ceilings(bench, name, dtype)
 
 
-def race_product(bench: Bench, name: str, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a square matrix product at its fastest."""
+def race_ceilings(bench: Bench, name: str, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of the faster of two: a square matrix product, a 3x3 convolution.
+
+    They come from different libraries, and on processors of AMD the convolution is twice as fast.
+    """
     size = _GPU_PRODUCT if bench.device.type == "cuda" else _CPU_PRODUCT
-    call = product(size, dtype, bench.device)
-    (row,) = bench.race("matrix product", f"{size} x {size}", {name: (call, 1)}, float(size**3))
-    return size**3 / min(row.seconds)
+    rates = []
+    for stage, unit, call, macs in (
+        ("matrix product", f"{size} x {size}", product(size, dtype, bench.device), float(size**3)),
+        ("3x3 convolution", f"{_CEILING.size} px, {_CEILING.in_channels}", *ceiling_convolution(dtype, bench.device)),
+    ):
+        (row,) = bench.race(stage, unit, {name: (call, 1)}, macs)
+        rates.append(macs / min(row.seconds))
+    return max(rates)
+
+
+def ceiling_convolution(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], None], float]:
+    """A function that runs one convolution in channels-last layout, and its multiply-adds."""
+    batch = 32 if device.type == "cuda" else 1
+    channels, size = _CEILING.in_channels, _CEILING.size
+    x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
+    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+    x, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, weight))
+
+    def run() -> None:
+        with torch.inference_mode():
+            F.conv2d(x, weight, padding=1)
+
+    return run, batch * _CEILING.macs
 
 
 def stage_audio(bench: Bench) -> None:
@@ -698,16 +720,16 @@ def stage_growth(bench: Bench) -> None:
 
 def stage_gpu(bench: Bench) -> None:
     """G and the whole chain on the GPU by batch and precision, each beside its textbook form. Not verified."""
-    peak = race_product(bench, "bf16", torch.bfloat16)
+    peak = race_ceilings(bench, "bf16", torch.bfloat16)
     macs = sum(conv.macs for conv in convolutions_of(bench.sizes))
     plain: dict[tuple[str, int], float] = {}  # seconds of the textbook in fp32, the first precision
     for precision in _GPU_PRECISIONS:
         model = bench.load_model(precision)
         for size in _GPU_BATCHES:
-            for what, call, slow_call in _gpu_contestants(bench, model, precision, size):
+            for what, ours_call, slow_call in _gpu_contestants(bench, model, precision, size):
                 stage = f"{what}, {precision}, batch {size}"
                 ours, slow = bench.race(
-                    stage, "frame", {OURS: (call, size), TEXTBOOK: (slow_call, size)}, macs if what == "G" else None
+                    stage, "frame", {OURS: ours_call, TEXTBOOK: (slow_call, size)}, macs if what == "G" else None
                 )
                 bench.note(
                     f"{stage}: times the fp32 textbook",
@@ -716,13 +738,15 @@ def stage_gpu(bench: Bench) -> None:
                 if what == "G":
                     bench.note(f"{stage}: share of the bf16 peak", macs / ours.median / peak)
         note_sameness(bench, model, make_batch(bench, 1), f", {precision}")
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def _gpu_contestants(
     bench: Bench, model: AvModel, precision: str, size: int
-) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
-    """What races, with ours and the textbook's function: G alone, and all that a frame needs until it is in RAM."""
+) -> Iterator[tuple[str, tuple[Callable[[], object], int], Callable[[], object]]]:
+    """What races, with ours, the frames a call of it makes, and the textbook's for `size` frames.
+
+    G alone, and all that a frame needs until it is in RAM.
+    """
     batch, slow = make_batch(bench, size), bench.textbook
     dtype = PRECISIONS.get(precision, torch.float32)
     identity = model.encode_identity(batch.references[:1])
@@ -731,16 +755,30 @@ def _gpu_contestants(
     style = torch.cat([identity.vector.expand(size, -1), mouth, pose], dim=1)
     start = identity.map.expand(size, -1, -1, -1).contiguous()
 
-    def chain() -> Tensor:
-        codes = model.encode_speech(batch.mel), model.encode_pose(batch.poses)
-        return model.generate(identity, *codes, batch.noise).cpu()
+    config = _data_config(bench.sizes)
+    pictures = [crop_template(frame, config) for frame in bench.inputs.frames]
+    count = 8 if size == 1 else 2 * size
+    cues = [StreamCue(i, batch.mel[i % size].cpu().numpy(), i, pictures[i % len(pictures)]) for i in range(count)]
+
+    def chain() -> list[tuple[StreamCue, np.ndarray]]:
+        return list(model.stream(identity, cues, ahead=0 if size == 1 else size))
 
     def slow_chain() -> list[Tensor]:
         return [images.cpu() for images in slow.frames(batch.references, batch.poses, batch.mel, batch.noise)]
 
     slow_image = without_gradients(lambda: slow.image(start, style, batch.noise), bench.device, dtype)
-    yield "G", lambda: model.generate(identity, mouth, pose, batch.noise), slow_image
-    yield "whole chain", chain, without_gradients(slow_chain, bench.device, dtype)
+    yield "G", (lambda: model.generate(identity, mouth, pose, batch.noise), size), slow_image
+    yield "whole chain", (chain, count), without_gradients(slow_chain, bench.device, dtype)
+
+
+@dataclass(frozen=True)
+class StreamCue:
+    """What `AvModel.stream` asks of a frame."""
+
+    frame: int
+    mel: np.ndarray
+    pose_index: int
+    pose: np.ndarray | None
 
 
 def without_gradients(

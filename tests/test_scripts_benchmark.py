@@ -178,7 +178,7 @@ def test_training_stage_measures_steps_and_loading(bench: Bench, monkeypatch: py
     assert rows.keys() == {OURS, TEXTBOOK}
     assert rows[OURS].macs > 1e8
     assert {figure.name for figure in bench.figures} == {
-        "training: share of the fp32 matrix product's rate", "training: loading processes that keep one device busy",
+        "training: share of the machine's fp32 rate", "training: loading processes that keep one device busy",
     }  # fmt: skip
 
 
