@@ -91,6 +91,13 @@ def test_sync_scores_of_shifted_picture_give_its_lateness(late: int) -> None:
     assert np.count_nonzero(scores.distances[:, 15 - late] > 1e-9) == abs(late)
 
 
+def test_sync_scores_in_chunks_equal_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    video, audio = np.random.default_rng(2).standard_normal((2, 40, 8)).astype(np.float32)
+    whole = sync_scores(video, audio)
+    monkeypatch.setattr(sync_score, "_CHUNK", 7)
+    np.testing.assert_array_equal(sync_scores(video, audio).distances, whole.distances)
+
+
 def test_sync_scores_of_one_window_compare_with_zeros() -> None:
     scores = sync_scores(np.array([[3.0, 4.0]]), np.array([[3.0, 2.0]]), max_shift=2)
     np.testing.assert_allclose(scores.distances, [[5, 5, 2, 5, 5]])

@@ -28,7 +28,7 @@ _FFT_LENGTH = 512
 _NUM_FILTERS = 26
 _PRE_EMPHASIS = 0.97
 _LIFTER = 22
-_CHUNK = 4096  # MFCC steps at a time: keeps memory flat
+_CHUNK = 4096  # MFCC steps or windows at a time: keeps memory flat
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -58,9 +58,12 @@ def sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT
     """
     if video.ndim != 2 or len(video) == 0 or video.shape != audio.shape:
         raise MediaError(f"sync needs two arrays of (windows, D), got {video.shape} and {audio.shape}")
-    padded = np.pad(audio.astype(np.float64), ((max_shift, max_shift), (0, 0)))
-    shifts = range(2 * max_shift + 1)
-    distances = np.stack([np.linalg.norm(video - padded[k : k + len(video)], axis=1) for k in shifts], axis=1)
+    padded = np.pad(audio, ((max_shift, max_shift), (0, 0)))
+    distances = np.empty((len(video), 2 * max_shift + 1))
+    for start in range(0, len(video), _CHUNK):
+        lips = video[start : start + _CHUNK].astype(np.float64)
+        for k in range(distances.shape[1]):
+            distances[start : start + _CHUNK, k] = np.linalg.norm(lips - padded[start + k :][: len(lips)], axis=1)
     mean = distances.mean(axis=0)
     best = int(mean.argmin())
     lse_d = float(mean[best])
