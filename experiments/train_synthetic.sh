@@ -57,10 +57,10 @@ stage joint112b --train_list "$WORK/train_lists_300/train.csv" --network_file ex
 # the pose code had come to say yaw four times over; its numbers are held apart from one another and from the sound
 independent=(--augment_shape 0.2 --lambda_independence 3)
 stage joint112c --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_112.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint112b" "${independent[@]}" --niter 40 --niter_decay 0 --max_steps 627 \
+  "${joint[@]}" --load_pretrain "$WORK/joint112b" "${independent[@]}" --niter 40 --niter_decay 0 --max_steps 646 \
   --cache_gb 4
 stage joint224 --train_list "$half" --network_file experiments/networks/small.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint112c" --grow_G "${independent[@]}" --niter 50 --niter_decay 45 \
+  "${joint[@]}" --load_pretrain "$WORK/joint112c" --grow_G "${independent[@]}" --niter 32 --niter_decay 35 \
   --cache_gb 5.2 --val_batches 2
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
