@@ -24,8 +24,9 @@ from torch.overrides import TorchFunctionMode
 
 from models.cuda_graphs import CudaGraphs
 from models.networks import generator
+from models.networks.fast_inference import prepare_for_inference
 from models.registry import OPTIONAL_HEADS, build_network
-from options.config import NetworkConfig
+from options.config import AudioConfig, NetworkConfig
 from util.checkpoint import load_network, network_path, require_networks
 from util.errors import MediaError
 from util.memory import keep_freed_memory
@@ -84,7 +85,7 @@ class AvModel:
     the workers prepare what is uploaded, start kernels (one worker at a time), and wait for the frames.
 
     Args:
-        networks: by letter, G, V, E and A_sync.
+        networks: by letter, G, V, E and A_sync, on the CPU. They are used up.
         device: where they run. (Not verified so far: a GPU.)
         precision: fp32, tf32 (fp32 with shorter factors in products, on a GPU), fp16 or bf16 (autocast).
     """
@@ -98,17 +99,17 @@ class AvModel:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.device = device
         self.dtype = PRECISIONS[precision]
-        self.networks = {letter: net.to(device).eval().requires_grad_(False) for letter, net in networks.items()}
-        assert isinstance(self.networks["G"], generator.Generator)
-        self.generator = self.networks["G"]
-        noise_weights = [w for name, w in self.generator.named_parameters() if name.endswith("noise.weight")]
-        self._uses_noise = any(bool(weight.any()) for weight in noise_weights)
         self._piece: Mapping[str, int] = _CPU_PIECE if on_cpu else _GPU_PIECE
         cores = torch.get_num_threads()
         workers = min(cores, _CPU_WORKERS) if on_cpu else _GPU_WORKERS
         self._workers = ThreadPoolExecutor(workers, "frames", _start_worker, (device, max(1, cores // workers)))
         self._one_at_a_time: Any = contextlib.nullcontext() if on_cpu else threading.Lock()
         self._graphs = None if on_cpu else CudaGraphs()
+        plain = {letter: net.to(device).eval().requires_grad_(False) for letter, net in networks.items()}
+        assert isinstance(plain["G"], generator.Generator)
+        noise_weights = [w for name, w in plain["G"].named_parameters() if name.endswith("noise.weight")]
+        self._uses_noise = any(bool(weight.any()) for weight in noise_weights)
+        self.networks = self._fast(plain) if on_cpu and self.dtype == torch.float32 else plain
 
     @classmethod
     def from_checkpoints(
@@ -120,23 +121,8 @@ class AvModel:
         precision: str = "fp32",
         choices: Mapping[str, str] | None = None,
     ) -> AvModel:
-        """Builds the networks and loads `<directory>/<epoch>_net_<letter>.pth`.
-
-        Args:
-            choices: network names by letter, e.g. `{"V": "resnext"}`; missing letters take the published network.
-
-        Raises:
-            CheckpointError: a file is missing, broken, or does not match the sizes.
-        """
-        require_networks(directory, epoch, INFERENCE_LETTERS)
-        networks = {}
-        for letter in INFERENCE_LETTERS:
-            with _Uninitialised():
-                networks[letter] = network = build_network(letter, config, (choices or {}).get(letter))
-            skipped = load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
-            for key in skipped:  # heads that inference does not use; without weights they would hold what memory held
-                network.state_dict()[key].zero_()
-        return cls(networks, device, precision)
+        """The model of `load_networks`, with its arguments. Raises the same errors."""
+        return cls(load_networks(directory, epoch, config, choices), device, precision)
 
     def encode_identity(self, references: Tensor, use_map: bool = True) -> Identity:
         """Encodes the reference images of one person.
@@ -365,8 +351,47 @@ class AvModel:
         return self.generator(None, style, noise or None)
 
     @property
+    def generator(self) -> Any:
+        """G, plain or fast."""
+        return self.networks["G"]
+
+    @property
     def _pose_encoder(self) -> Any:
         return self.networks["E"]
+
+    def _fast(self, plain: Mapping[str, Any]) -> dict[str, nn.Module]:
+        """The networks in the form for a CPU, made in the workers, whose number of threads that form is for."""
+        size = plain["E"].image_size
+        window = torch.zeros(1, 1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window)
+        examples = {"G": (), "E": (torch.zeros(1, 3, size, size),), "A_sync": (window,)}
+        identity_dim = plain["V"].model.out_channels
+
+        def prepare(letter: str) -> nn.Module:
+            return prepare_for_inference(plain[letter], *examples[letter], constant=identity_dim).eval()
+
+        # V sees one image a clip: it would not make up for the time
+        return {**plain, **dict(zip(examples, self._workers.map(prepare, examples), strict=True))}
+
+
+def load_networks(
+    directory: Path, epoch: str, config: NetworkConfig, choices: Mapping[str, str] | None = None
+) -> dict[str, nn.Module]:
+    """Builds the networks of inference and loads `<directory>/<epoch>_net_<letter>.pth`.
+
+    Args:
+        choices: network names by letter, e.g. `{"V": "resnext"}`; missing letters take the published network.
+
+    Raises:
+        CheckpointError: a file is missing, broken, or does not match the sizes.
+    """
+    require_networks(directory, epoch, INFERENCE_LETTERS)
+    networks = {}
+    for letter in INFERENCE_LETTERS:
+        with _Uninitialised():
+            network = build_network(letter, config, (choices or {}).get(letter))
+        networks[letter] = network.to("meta")  # it takes the memory of the file
+        load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
+    return networks
 
 
 def to_pictures(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import torch
 
 from data.frames import to_uint8, to_unit_range
 from models import av_model
-from models.av_model import AvModel, select_device, to_pictures
+from models.av_model import AvModel, load_networks, select_device, to_pictures
 from models.cuda_graphs import CudaGraphs
+from models.networks.fast_inference import FastConv2d, FastGenerator
 from tests.conftest import TINY, write_tiny_model
 from util.checkpoint import read_state_dict, save_state_dict
 from util.errors import CheckpointError, MediaError
@@ -36,8 +38,13 @@ def inputs() -> dict[str, torch.Tensor]:
     }
 
 
-def test_generate_follows_the_published_formula(model: AvModel, inputs: dict[str, torch.Tensor]) -> None:
-    nets = model.networks
+def test_generate_follows_the_published_formula(
+    tiny_model: Path, model: AvModel, inputs: dict[str, torch.Tensor]
+) -> None:
+    """In the fast form of the CPU, as the plain networks do."""
+    nets: dict[str, Any] = {
+        letter: network.eval() for letter, network in load_networks(tiny_model, "latest", TINY).items()
+    }
     with torch.inference_mode():
         vector, identity_map = nets["V"](inputs["references"][None])
         mouth = nets["E"].mouth_embed(1.2 * nets["A_sync"](inputs["mel"]))
@@ -371,10 +378,19 @@ def test_pictures_are_truncated_like_arrays() -> None:
         assert np.array_equal(pictures, np.stack([to_uint8(image) for image in images.numpy()]))
 
 
+@pytest.mark.parametrize(("precision", "is_fast"), [("fp32", True), ("bf16", False)])
+def test_fast_forms_run_in_single_precision_on_the_cpu(tiny_model: Path, precision: str, is_fast: bool) -> None:
+    made = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"), precision)
+    assert isinstance(made.networks["G"], FastGenerator) is is_fast
+    for letter in ("E", "A_sync"):
+        kinds = {type(module) for module in made.networks[letter].modules()}
+        assert (FastConv2d in kinds) is is_fast
+
+
 def test_networks_are_built_without_drawing_weights(tiny_model: Path) -> None:
     before = torch.get_rng_state()
-    made = AvModel.from_checkpoints(tiny_model, "latest", TINY, torch.device("cpu"))
+    networks = load_networks(tiny_model, "latest", TINY)
     assert torch.equal(torch.get_rng_state(), before)
-    for letter, network in made.networks.items():
+    for letter, network in networks.items():
         stored = read_state_dict(tiny_model / f"latest_net_{letter}.pth")
         assert all(torch.equal(network.state_dict()[key], value) for key, value in stored.items())
