@@ -105,7 +105,11 @@ class AvModel:
         self._workers = ThreadPoolExecutor(workers, "frames", _start_worker, (device, max(1, cores // workers)))
         self._one_at_a_time: Any = contextlib.nullcontext() if on_cpu else threading.Lock()
         self._graphs = None if on_cpu else CudaGraphs()
-        plain = {letter: net.to(device).eval().requires_grad_(False) for letter, net in networks.items()}
+        plain: dict[str, Any] = {
+            letter: net.to(device).eval().requires_grad_(False) for letter, net in networks.items()
+        }
+        for letter in ("V", "E", "A_sync") if not on_cpu else ():  # G's weights lie like that in any case
+            plain[letter].to(memory_format=torch.channels_last)
         assert isinstance(plain["G"], generator.Generator)
         noise_weights = [w for name, w in plain["G"].named_parameters() if name.endswith("noise.weight")]
         self._uses_noise = any(bool(weight.any()) for weight in noise_weights)
@@ -207,7 +211,7 @@ class AvModel:
             while in_work:
                 yield from finished()
         finally:
-            for _, frames in in_work:
+            for _, frames in reversed(in_work):  # none may begin without those that it waits for
                 frames.cancel()
 
     def noise_for(self, mode: str, seed: int, frames: Sequence[int]) -> list[Tensor] | None:
@@ -251,9 +255,7 @@ class AvModel:
             slots: where each cue finds its pose code; those of `new` pictures are filled here, the others by a worker
                 that began earlier.
         """
-        layers = self.noise_for(noise, seed, [cue.frame for cue in cues]) if self._uses_noise else None
-        mel = self._uploaded(torch.from_numpy(np.stack([cue.mel for cue in cues])))
-        try:
+        try:  # before anything else may fail, for others wait for it
             if new:
                 pictures = self._uploaded(torch.from_numpy(np.stack([picture for _, picture in new])))
                 with self._computing():
@@ -264,6 +266,8 @@ class AvModel:
             for slot, _ in new:
                 slot.set_exception(error)
             raise
+        layers = self.noise_for(noise, seed, [cue.frame for cue in cues]) if self._uses_noise else None
+        mel = self._uploaded(torch.from_numpy(np.stack([cue.mel for cue in cues])))
         codes = [slot.result() if slot is not None else fixed_pose for slot in slots]
         with self._computing():
             pose = torch.stack([code.reshape(-1) for code in codes if code is not None])

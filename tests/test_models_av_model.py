@@ -359,6 +359,24 @@ def test_error_of_a_pose_reaches_every_frame_that_waits_for_it(model: AvModel, m
     assert model.encode_speech(torch.zeros(1, 1, 80, 20)).shape == (1, 28)  # the workers go on
 
 
+def test_broken_cue_keeps_nobody_waiting_for_its_pose(model: AvModel) -> None:
+    cues = _cues(8, poses=1)
+    cues[0] = dataclasses.replace(cues[0], mel="no array")  # type: ignore[arg-type]
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(TypeError):
+        list(model.stream(identity, cues, ahead=8))
+    assert model.encode_speech(torch.zeros(1, 1, 80, 20)).shape == (1, 28)  # the workers go on
+
+
+def test_stream_that_is_closed_keeps_nobody_waiting(model: AvModel) -> None:
+    identity = model.encode_identity(torch.zeros(1, 3, 28, 28))
+    for _ in range(10):
+        stream = model.stream(identity, _cues(30, poses=2), ahead=20)
+        next(stream)
+        stream.close()
+    assert model.encode_speech(torch.zeros(1, 1, 80, 20)).shape == (1, 28)
+
+
 def test_error_of_the_cues_ends_the_stream(model: AvModel) -> None:
     def breaking() -> Iterator[Cue]:
         yield from _cues(2)
