@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,10 +65,12 @@ def generate(
     """The images that `generator(identity_map, style, noise)` makes."""
     layers = list(noise) if noise is not None else [None] * len(generator.noise_sizes)
     x = identity_map if identity_map is not None else generator.input(style.shape[0])
-    x = styled_conv(generator.conv1, x, style, layers[0])
-    image = to_rgb(generator.to_rgb1, x, style)
-    for level, layer in enumerate(generator.to_rgbs):
-        x = styled_conv(generator.convs[2 * level], x, style, layers[2 * level + 1])
-        x = styled_conv(generator.convs[2 * level + 1], x, style, layers[2 * level + 2])
-        image = to_rgb(layer, x, style, image)
+    convolutions: Sequence[Any] = [generator.conv1, *generator.convs]
+    colours: Sequence[Any] = [generator.to_rgb1, *generator.to_rgbs]
+    image = None
+    for number, (layer, layer_noise) in enumerate(zip(convolutions, layers, strict=True)):
+        x = styled_conv(layer, x, style, layer_noise)
+        if number % 2 == 0:  # behind the first convolution, then behind every second one
+            image = to_rgb(colours[number // 2], x, style, image)
+    assert image is not None
     return torch.tanh(image)
