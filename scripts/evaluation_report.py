@@ -261,7 +261,7 @@ def _view(folder: Path, setup: Setup, job: Job, result: ClipResult, ruler: str) 
         lines = {label: line for label, line in drawn.items() if line is not None}
         if lines:
             panels.append(folder / _PICTURES / f"{result.name}_{name}.png")
-            write_png(panels[-1], draw_panel(f"{QUANTITIES[name].title}, frame by frame", lines, _PANEL_SIZE))
+            write_png(panels[-1], draw_panel(QUANTITIES[name].title, lines, _PANEL_SIZE, "frame", show_mean=True))
     facts = {"frames": f"{result.num_frames}, {result.num_frames / FPS:.2f} s", "group": result.group}
     for name in setup.quantities:
         if name in result.generated:

@@ -93,15 +93,15 @@ def test_clips_csv_has_both_sides_and_empty_fields_for_missing_figures(tmp_path:
 
 def test_distribution_draws_dots_and_mean_where_the_values_are() -> None:
     image = np.asarray(draw_distribution("SSIM", {"one": [0.0, 0.2, 1.0], "none": [], "other": [0.5]})).astype(int)
-    assert image.shape == (40 + 2 * 44 + 34, 640, 3)
+    assert image.shape == (40 + 2 * 44 + 34, 420, 3)
     blue = np.flatnonzero((image[40:84, :, 2] > 150) & (image[40:84, :, 0] < 60))
-    columns = np.unique(blue % 640)
-    inner = 640 - 20 - 150
-    places = [150 + inner * (0.03 + value) / 1.06 for value in (0.0, 0.2, 1.0)]
+    columns = np.unique(blue % 420)
+    inner = 420 - 20 - 110
+    places = [110 + inner * (0.03 + value) / 1.06 for value in (0.0, 0.2, 1.0)]
     assert columns.min() == pytest.approx(places[0], abs=4)
     assert columns.max() == pytest.approx(places[2], abs=4)
-    dark = np.flatnonzero((image[60 - 12, 150:620] < 90).all(axis=1))  # the stroke, above the dots
-    assert dark.mean() + 150 == pytest.approx(150 + inner * (0.03 + 0.4) / 1.06, abs=2)
+    dark = np.flatnonzero((image[60 - 12, 110:400] < 90).all(axis=1))  # the stroke, above the dots
+    assert dark.mean() + 110 == pytest.approx(110 + inner * (0.03 + 0.4) / 1.06, abs=2)
 
 
 class _Links(HTMLParser):

@@ -35,6 +35,9 @@ details { margin-top: 1rem; }
 .wide { overflow-x: auto; }
 .wide table { border-spacing: .5rem; margin: -.5rem; }
 .wide td { min-width: 6rem; padding: 0; vertical-align: top; }
+.wide .figures { border-spacing: 0; font-size: .82rem; margin: 0; }
+.wide .figures :is(th, td) { min-width: 0; padding: .15rem .4rem; text-align: right; white-space: nowrap; }
+.wide .figures :is(th, td):first-child { padding-left: 0; text-align: left; }
 pre { background: var(--soft); overflow-x: auto; padding: .75rem; border-radius: .3rem; font-size: .8rem; }
 """
 _SHOWN_SETTINGS = ("seed", "noise", "precision")  # on every card; all of them stand at the end of the page

@@ -121,12 +121,20 @@ def write_png(path: Path, image: Image.Image) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def draw_panel(title: str, curves: Mapping[str, Curve], size: tuple[int, int] = PANEL_SIZE) -> Image.Image:
-    """Draws axes, a legend with the last smoothed values, and for each curve a pale raw and a strong smoothed line.
+def draw_panel(
+    title: str,
+    curves: Mapping[str, Curve],
+    size: tuple[int, int] = PANEL_SIZE,
+    x_label: str = "step",
+    show_mean: bool = False,
+) -> Image.Image:
+    """Draws axes, a legend with a value of each curve, and for each curve a pale raw and a strong smoothed line.
 
     Args:
         curves: by name, at least one, none of them empty.
         size: width and height in pixels.
+        x_label: what the steps are.
+        show_mean: the legend has the mean of a curve instead of its last smoothed value.
     """
     from PIL import Image, ImageDraw
 
@@ -134,13 +142,14 @@ def draw_panel(title: str, curves: Mapping[str, Curve], size: tuple[int, int] = 
     draw = ImageDraw.Draw(image)
     raw = {name: _thin_out(curve) for name, curve in curves.items()}
     smooth = {name: Curve(curve.steps, _smooth(curve.values)) for name, curve in raw.items()}
-    legend = [(name, _colour(i), smooth[name].values[-1]) for i, name in enumerate(curves)]
+    shown = {name: curves[name].values.mean() if show_mean else smooth[name].values[-1] for name in curves}
+    legend = [(name, _colour(i), shown[name]) for i, name in enumerate(curves)]
     top = _draw_heading(draw, title, legend, image.width)
     box = (_px(64), top + _px(10), image.width - _px(20), image.height - _px(34))
     x_range = _span([float(v) for c in raw.values() for v in (c.steps.min(), c.steps.max())])
     low, high = _span(_extent(raw.values(), smooth.values()))
     y_range = low - _Y_MARGIN * (high - low), high + _Y_MARGIN * (high - low)
-    _draw_axes(draw, box, x_range, y_range)
+    _draw_axes(draw, box, x_range, y_range, x_label)
     for lines, width, pale in ((raw, 1.0, True), (smooth, 2.2, False)):
         for i, curve in enumerate(lines.values()):
             colour = tuple((2 * 255 + c) // 3 for c in _colour(i)) if pale else _colour(i)
@@ -229,7 +238,9 @@ def _draw_heading(
     return y + _px(20)
 
 
-def _draw_axes(draw: ImageDraw.ImageDraw, box: Box, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
+def _draw_axes(
+    draw: ImageDraw.ImageDraw, box: Box, x_range: tuple[float, float], y_range: tuple[float, float], x_label: str
+) -> None:
     left, top, right, bottom = box
     font = _font(12)
     for value in _ticks(*y_range, count=5):
@@ -241,7 +252,7 @@ def _draw_axes(draw: ImageDraw.ImageDraw, box: Box, x_range: tuple[float, float]
         draw.line([(x, top), (x, bottom)], fill=_GRID, width=_px(1))
         draw.text((x, bottom + _px(7)), _short(value), font=font, fill=_GREY, anchor="ma")
     draw.line([(left, top), (left, bottom), (right, bottom)], fill=_GREY, width=_px(1))
-    draw.text((left - _px(8), bottom + _px(7)), "step", font=font, fill=_GREY, anchor="ra")
+    draw.text((left - _px(8), bottom + _px(7)), x_label, font=font, fill=_GREY, anchor="ra")
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:

@@ -27,7 +27,7 @@ _LATEX_SIGNS = {c: f"\\{c}" for c in "#$%&_{}"} | {
 }  # fmt: skip
 _EMPTY = "–"
 _LANE_HEIGHT = 44  # pixels of a row of dots
-_PANEL_WIDTH = 640
+_PANEL_WIDTH = 420
 _MARGIN = 0.03  # of the axis, beyond the outermost dots
 
 
@@ -176,7 +176,7 @@ def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Imag
     from PIL import Image, ImageDraw
 
     groups = {label: values for label, values in groups.items() if len(values)}
-    left, top, foot = _px(150), _px(40), _px(34)
+    left, top, foot = _px(110), _px(40), _px(34)
     lane = _px(_LANE_HEIGHT)
     image = Image.new("RGB", (_px(_PANEL_WIDTH), top + lane * len(groups) + foot), _PAPER)
     draw = ImageDraw.Draw(image)
@@ -184,7 +184,7 @@ def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Imag
     low, high = _span([float(value) for values in groups.values() for value in values])
     low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
     draw.text((_px(16), _px(10)), title, font=_font(17), fill=_INK)
-    for tick in _ticks(low, high, count=6):
+    for tick in _ticks(low, high, count=4):
         x = left + (tick - low) / (high - low) * (right - left)
         draw.line([(x, top), (x, bottom)], fill=_GRID, width=_px(1))
         draw.text((x, bottom + _px(7)), _short(tick), font=_font(12), fill=_GREY, anchor="ma")
@@ -239,7 +239,7 @@ def write_page(directory: Path, page: Page) -> Path:
 def _html_table(table: Table) -> None:
     from dominate import tags
 
-    with tags.table():
+    with tags.table(cls="figures"):
         tags.tr(*(tags.th(text) for text in ("", "n", *table.titles())))
         for label in table.rows:
             tags.tr(*(tags.td(text) for text in (label, str(table.count(label)), *table.texts(label))))
@@ -257,7 +257,7 @@ def _clip_card(directory: Path, clip: ClipView) -> None:
             for picture in clip.curves:
                 tags.img(src=_link(directory, picture), alt="figures over the frames", loading="lazy")
         for row in clip.frames:
-            with tags.div(cls="media"):
+            with tags.div(cls="curves"):
                 for caption, picture in row.items():
                     with tags.figure():
                         tags.img(src=_link(directory, picture), alt=caption, loading="lazy")
