@@ -1,0 +1,60 @@
+"""The model in checkpoints/synthetic and its sample inputs: small, whole, and doing what its card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.audio import SILENCE
+from data.metadata import read_rows
+from data.voxtest_dataset import VoxTestDataset, to_batch
+from models.av_model import INFERENCE_LETTERS, AvModel
+from models.networks.probe import Probe
+from options.config import AudioConfig, DataConfig, NetworkConfig
+from util.checkpoint import load_network
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "checkpoints" / "synthetic"
+
+
+@pytest.fixture(scope="module")
+def model() -> AvModel:
+    network = NetworkConfig.from_file(FOLDER / "network.json")
+    return AvModel.from_checkpoints(FOLDER, "latest", network, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    network = Probe()
+    load_network(network, ROOT / "checkpoints" / "probe" / "probe.pth")
+    return network.eval()
+
+
+def test_files_are_small_and_all_there() -> None:
+    names = {path.name for path in FOLDER.iterdir()}
+    assert {f"latest_net_{letter}.pth" for letter in INFERENCE_LETTERS} | {"network.json", "MODEL_CARD.md"} <= names
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 24e6
+
+
+def test_demo_rows_speak_turn_and_fall_silent(model: AvModel, probe: Probe) -> None:
+    rows = read_rows(ROOT / "misc" / "demo.csv")
+    assert len(rows) == 2
+    for row in rows:
+        data = VoxTestDataset(row.clip(), DataConfig(), AudioConfig())
+        assert len(data) == 100
+        items = list(data.items(range(0, 75, 5)))
+        identity = model.encode_identity(torch.from_numpy(to_batch(list(data.references))))
+        pictures = torch.from_numpy(to_batch([item.pose for item in items if item.pose is not None]))
+        windows = torch.from_numpy(np.stack([item.mel for item in items]))
+        pose = model.encode_pose(pictures)
+        images = model.generate(identity, model.encode_speech(windows), pose)
+        silent = model.generate(identity, model.encode_speech(torch.full_like(windows, SILENCE)), pose)
+        with torch.no_grad():
+            made, source, closed = probe(images), probe(pictures), probe(silent)
+        yaw = torch.corrcoef(torch.stack([made["yaw"], source["yaw"]]))[0, 1]
+        assert yaw > 0.9
+        assert made["opening"].max() > 0.4
+        assert closed["opening"].mean() < 0.1
