@@ -17,6 +17,7 @@ generated for every frame. It gets the same weights, and the exit code is 1 when
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -152,12 +153,13 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
             args.repeats, args.frames, args.batch, args.precision, args.train_batch,
         )  # fmt: skip
         print(f"{about['text']}\n{weights_of(args)}\n\n{HEADER}", flush=True)
-        for name in stages:
-            seen, noted = len(bench.rows), len(bench.figures)
-            stage_function(name)(bench)
-            print("\n".join(table_lines(bench.rows[seen:])), flush=True)
-            for figure in bench.figures[noted:]:
-                print(f"    {figure_text(figure)}", flush=True)
+        with contextlib.closing(bench):
+            for name in stages:
+                seen, noted = len(bench.rows), len(bench.figures)
+                stage_function(name)(bench)
+                print("\n".join(table_lines(bench.rows[seen:])), flush=True)
+                for figure in bench.figures[noted:]:
+                    print(f"    {figure_text(figure)}", flush=True)
     command = " ".join(["python scripts/benchmark.py", *_without_output(argv)])
     if args.json:
         write_json(args.json, as_json(bench, command, about, weights_of(args)))
@@ -202,7 +204,7 @@ def is_same(bench: Bench) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------- report
 
-HEADER = f"{'':52}{'median':>10} {'least':>10} {'quartiles':>21}  unit"
+HEADER = f"{'':62}{'median':>10} {'least':>10} {'quartiles':>21}  unit"
 
 
 def table_lines(rows: Sequence[Row]) -> list[str]:
@@ -213,7 +215,7 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
         head = first.setdefault((row.stage, row.unit), row)
         low, high = (show_seconds(value) for value in row.quartiles)
         label = f"{row.stage}: {row.contestant}"
-        line = f"{label:52}{show_seconds(row.median):>10} {show_seconds(min(row.seconds)):>10} {low:>10}-{high:>10}"
+        line = f"{label:62}{show_seconds(row.median):>10} {show_seconds(min(row.seconds)):>10} {low:>10}-{high:>10}"
         lines.append(f"{line}  {row.unit:12} {'; '.join(_remarks(row, head))}".rstrip())
     return lines
 

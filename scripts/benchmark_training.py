@@ -23,7 +23,8 @@ from models.trainers.base import to_device
 from models.trainers.loop import Trainer
 from models.trainers.plan import make_stage
 from options.config import DataConfig, LossConfig, TrainConfig
-from scripts.benchmarking import OURS, TEXTBOOK, Bench, in_textbook_layout, peak_memory_mib, race_ceilings
+from scripts.benchmark_textbook import in_textbook_layout
+from scripts.benchmarking import OURS, TEXTBOOK, Bench, peak_memory_mib, race_ceilings
 from scripts.training import build_networks
 from util.distributed import Ranks
 from util.torchvision_compat import ensure_torchvision

@@ -25,22 +25,22 @@ from data.audio import analysis_window, load_audio, log_mel, mel_basis, mel_wind
 from data.frames import crop_template, encode_image, ping_pong, read_image, to_uint8, to_unit_range, write_image
 from data.metadata import write_rows
 from data.synthetic import FPS, make_clip
-from models.av_model import PRECISIONS, SPEECH_GAIN, AvModel
-from models.networks import textbook
+from models.av_model import AvModel
 from models.networks.generator import default_channels, resolutions
-from models.registry import OPTIONAL_HEADS, build_network
+from models.registry import build_network
 from options.config import AudioConfig, DataConfig, NetworkConfig, to_plain
+from scripts.benchmark_textbook import LETTERS, TextbookProcess
 from scripts.concat_videos import DRIVEN, INPUT, POSE, concat
 from scripts.make_demo_inputs import as_wav
-from util.checkpoint import load_network, network_path, save_state_dict
+from util.checkpoint import network_path, save_state_dict
 from util.errors import PcavsError
 from util.files import make_directory, write_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-LETTERS = ("G", "V", "E", "A_sync")
 OURS, TEXTBOOK, BARE = "ours", "textbook", "bare convolutions"
 _AUDIO_SECONDS = 60
 _POSE_FRAMES = 50
+_PUBLISHED_BATCH = 16
 _GPU_BATCHES = (1, 8, 32)
 _GPU_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 _GPU_PRODUCT, _CPU_PRODUCT = 8192, 2048
@@ -114,7 +114,7 @@ class Bench:
     figures: list[Figure] = field(default_factory=list)
     _inputs: Inputs | None = None
     _model: AvModel | None = None
-    _textbook: Textbook | None = None
+    _textbook: TextbookProcess | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -129,10 +129,17 @@ class Bench:
         return self._model
 
     @property
-    def textbook(self) -> Textbook:
+    def textbook(self) -> TextbookProcess:
         if self._textbook is None:
-            self._textbook = Textbook(self.directory, self.epoch, self.sizes, self.device)
+            threads = torch.get_num_threads()
+            self._textbook = TextbookProcess(self.directory, self.epoch, self.sizes, self.device, threads)
         return self._textbook
+
+    def close(self) -> None:
+        """Ends the textbook's process."""
+        if self._textbook is not None:
+            self._textbook.close()
+            self._textbook = None
 
     def load_model(self, precision: str) -> AvModel:
         """AvModel in a precision."""
@@ -236,51 +243,6 @@ def write_sound(path: Path, wave: np.ndarray, seconds: float) -> Path:
     """Writes a wave, repeated to a length, as WAV."""
     write_bytes(path, as_wav(np.resize(wave, round(seconds * AudioConfig().sample_rate_hz))))
     return path
-
-
-class Textbook:
-    """The networks as the published code runs them: everything for every frame, per-sample weights, NCHW."""
-
-    def __init__(self, directory: Path, epoch: str, sizes: NetworkConfig, device: torch.device) -> None:
-        self.device = device
-        self.networks: dict[str, Any] = {}
-        for letter in LETTERS:
-            network = build_network(letter, sizes)
-            load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
-            in_textbook_layout(network)
-            self.networks[letter] = network.to(device).eval().requires_grad_(False)
-
-    def identity(self, references: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> (B, 2048), (B, 512, 7, 7)."""
-        return self.networks["V"](references[:, None])
-
-    def pose(self, frames: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 12)."""
-        encoder = self.networks["E"]
-        return encoder.headpose_embed(encoder.to_headpose(encoder(frames)))
-
-    def mouth(self, mel: Tensor) -> Tensor:
-        """(B, 1, 80, 20) -> (B, 500)."""
-        return self.networks["E"].mouth_embed(SPEECH_GAIN * self.networks["A_sync"](mel))
-
-    def image(self, identity_map: Tensor, style: Tensor, noise: Sequence[Tensor] | None) -> Tensor:
-        """(B, 512, 7, 7), (B, 2560) -> (B, 3, S, S)."""
-        return textbook.generate(self.networks["G"], identity_map, style, noise)
-
-    def frames(
-        self, references: Tensor, poses: Tensor, mel: Tensor, noise: Sequence[Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Frames with the driving pose and with the reference's own, (B, 3, S, S) each, as the published loop does."""
-        vector, identity_map = self.identity(references)
-        driven, own, mouth = self.pose(poses), self.pose(references), self.mouth(mel)
-        styles = [torch.cat([vector, mouth, pose], dim=1) for pose in (driven, own)]
-        return self.image(identity_map, styles[0], noise), self.image(identity_map, styles[1], noise)
-
-
-def in_textbook_layout(network: torch.nn.Module) -> None:
-    """Weights as a checkpoint holds them; our own networks keep some in channels-last layout."""
-    for parameter in network.parameters():
-        parameter.data = parameter.data.contiguous()
 
 
 @dataclass(frozen=True)
@@ -491,7 +453,7 @@ def stage_identity(bench: Bench) -> None:
     reference, slow = make_batch(bench, 1).references, bench.textbook
     bench.race("V", "image", {
         OURS: (lambda: bench.model.encode_identity(reference), 1),
-        TEXTBOOK: (without_gradients(lambda: slow.identity(reference)), 1),
+        TEXTBOOK: (slow.job("identity", reference), 1),
     })  # fmt: skip
 
 
@@ -500,7 +462,7 @@ def stage_pose(bench: Bench) -> None:
     poses, slow = make_batch(bench, bench.batch).poses, bench.textbook
     bench.race("E", "frame", {
         OURS: (lambda: bench.model.encode_pose(poses), len(poses)),
-        TEXTBOOK: (without_gradients(lambda: slow.pose(poses[:1])), 1),
+        TEXTBOOK: (slow.job("pose", poses[:1]), 1),
     })  # fmt: skip
 
 
@@ -509,7 +471,7 @@ def stage_speech(bench: Bench) -> None:
     mel, slow = make_batch(bench, 16).mel, bench.textbook
     bench.race("A_sync", "frame", {
         OURS: (lambda: bench.model.encode_speech(mel), len(mel)),
-        TEXTBOOK: (without_gradients(lambda: slow.mouth(mel)), len(mel)),
+        TEXTBOOK: (slow.job("mouth", mel), len(mel)),
     })  # fmt: skip
 
 
@@ -527,7 +489,7 @@ def stage_generator(bench: Bench) -> None:
     last = torch.channels_last
     rows = bench.race("G", "frame", {
         OURS: (lambda: model.generate(identity, mouth, pose, batch.noise), count),
-        TEXTBOOK: (without_gradients(lambda: slow.image(start, style, one)), 1),
+        TEXTBOOK: (slow.job("image", start, style, one), 1),
         BARE: (bare_convolutions(bench.sizes, 1, last, like), 1),
         f"{BARE}, a frame a core": (on_every_core(bare_convolutions(bench.sizes, 1, last, like)), cores),
         f"{BARE}, NCHW": (bare_convolutions(bench.sizes, 1, torch.contiguous_format, like), 1),
@@ -541,10 +503,10 @@ def stage_generator(bench: Bench) -> None:
 def note_sameness(bench: Bench, model: AvModel, batch: Batch, label: str) -> None:
     """Compares a frame, all networks included, with the textbook's."""
     one = Batch(batch.references[:1], batch.poses[:1], batch.mel[:1], [layer[:1] for layer in batch.noise])
-    expected = without_gradients(lambda: bench.textbook.frames(one.references, one.poses, one.mel, one.noise)[0])()
+    expected = bench.textbook.result("frames", one.references, one.poses, one.mel, one.noise)[0]
     identity = model.encode_identity(one.references)
     frame = model.generate(identity, model.encode_speech(one.mel), model.encode_pose(one.poses), one.noise)
-    difference = (frame - expected.float()).double()
+    difference = (frame.cpu() - expected).double()
     bytes_apart = np.abs(_bytes(frame).astype(int) - _bytes(expected).astype(int)).max()
     psnr = 10 * torch.log10(4 / difference.square().mean().clamp(min=1e-20))
     bench.note(f"{SAMENESS}{label}", float(bytes_apart), "of 255")
@@ -656,28 +618,24 @@ def peak_memory_mib(pid: int) -> float | None:
 
 def stage_end_to_end(bench: Bench) -> None:
     """test.py from start to exit, in turn with textbook frames, which are spared start-up, sound and videos."""
-    slow, inputs, config = bench.textbook, bench.inputs, _data_config(bench.sizes)
-    mel, folder = log_mel(load_audio(inputs.sound)), make_directory(bench.folder / "textbook")
-    layers = bench.model.noise_for("random", 0, [0])
-    noise = [layer.to(bench.device) for layer in layers or []]
-
-    def textbook_frame() -> None:
-        pictures = [inputs.reference / "000000.jpg", inputs.pose / "000000.jpg"]
-        reference, pose = (torch.from_numpy(_picture(path, config))[None].to(bench.device) for path in pictures)
-        window = torch.from_numpy(mel_window(mel, 2)[None]).to(bench.device)
-        for number, images in enumerate(slow.frames(reference, pose, window, noise)):
-            write_image(folder / f"{number}.jpg", np.ascontiguousarray(to_uint8(images[0].cpu().numpy())[..., ::-1]))
-
-    slow_frame = without_gradients(textbook_frame)
-    slow_frame()
-    runs, times = [], []
+    inputs, folder = bench.inputs, make_directory(bench.folder / "textbook")
+    batch = make_batch(bench, _PUBLISHED_BATCH)
+    calls = {}
+    for size in (1, _PUBLISHED_BATCH):
+        poses = [inputs.pose / f"{i:06d}.jpg" for i in range(size)]
+        noise = [layer[:size] for layer in batch.noise]
+        calls[size] = bench.textbook.job(
+            "written_frames", inputs.reference / "000000.jpg", poses, batch.mel[:size], noise, folder
+        )
+    calls[1]()
+    runs = []
+    times: dict[int, list[float]] = {size: [] for size in calls}
     for _ in range(max(1, bench.repeats // 2)):  # each takes long
         runs.append(run_test(bench, bench.directory, inputs.sound))
-        for _ in range(2):
+        for size in (1, 1, _PUBLISHED_BATCH):
             started = time.perf_counter()
-            slow_frame()
-            bench.synchronise()
-            times.append(time.perf_counter() - started)
+            calls[size]()
+            times[size].append((time.perf_counter() - started) / size)
     peaks = [run.peak_mib for run in runs if run.peak_mib is not None]
     stage, count = "test.py with videos", runs[0].frames
     rows = [
@@ -685,12 +643,16 @@ def stage_end_to_end(bench: Bench) -> None:
             stage, "ours, start to exit", "frame", [run.wall_s / count for run in runs], None, max(peaks, default=None)
         ),
         Row(stage, "ours, without start-up", "frame", [run.row_s / count for run in runs]),
-        Row(stage, "textbook frames", "frame", times),
+        Row(stage, "textbook, frame by frame", "frame", times[1]),
+        Row(stage, f"textbook, batches of {_PUBLISHED_BATCH} as published", "frame", times[_PUBLISHED_BATCH]),
     ]
     bench.rows += rows
     bench.rows.append(Row("first frame of a clip", OURS, "start", [run.first_frame_s for run in runs]))
-    bench.note("test.py: times the textbook's frames a second, start-up counted", rows[2].median / rows[0].median)
-    bench.note("test.py: times the textbook's frames a second", rows[2].median / rows[1].median)
+    whole, row, *slow = rows
+    for other in slow:
+        rate = f"times the frames a second of the {other.contestant}"
+        bench.note(f"test.py: {rate}", other.median / row.median)
+        bench.note(f"test.py, start-up counted: {rate}", other.median / whole.median)
 
 
 def stage_long(bench: Bench) -> None:
@@ -761,7 +723,6 @@ def _gpu_contestants(
     G alone, and all that a frame needs until it is in RAM.
     """
     batch, slow = make_batch(bench, size), bench.textbook
-    dtype = PRECISIONS.get(precision, torch.float32)
     identity = model.encode_identity(batch.references[:1])
     assert identity.map is not None
     mouth, pose = model.encode_speech(batch.mel), model.encode_pose(batch.poses)
@@ -776,12 +737,10 @@ def _gpu_contestants(
     def chain() -> list[tuple[StreamCue, np.ndarray]]:
         return list(model.stream(identity, cues, ahead=0 if size == 1 else size))
 
-    def slow_chain() -> list[Tensor]:
-        return [images.cpu() for images in slow.frames(batch.references, batch.poses, batch.mel, batch.noise)]
-
-    slow_image = without_gradients(lambda: slow.image(start, style, batch.noise), bench.device, dtype)
+    slow_image = slow.job("image", start, style, batch.noise, precision=precision)
     yield "G", (lambda: model.generate(identity, mouth, pose, batch.noise), size), slow_image
-    yield "whole chain", (chain, count), without_gradients(slow_chain, bench.device, dtype)
+    everything = (batch.references, batch.poses, batch.mel, batch.noise)
+    yield "whole chain", (chain, count), slow.job("frames", *everything, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -792,16 +751,3 @@ class StreamCue:
     mel: np.ndarray
     pose_index: int
     pose: np.ndarray | None
-
-
-def without_gradients(
-    function: Callable[[], Any], device: torch.device | None = None, dtype: torch.dtype = torch.float32
-) -> Callable[[], Any]:
-    """The function under no_grad, and in half precision where `dtype` is such a type."""
-
-    def run() -> Any:
-        kind = device.type if device is not None else "cpu"
-        with torch.no_grad(), torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
-            return function()
-
-    return run

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from data.audio import log_mel
-from models.networks import textbook
+from models.av_model import AvModel
 from options.config import NetworkConfig, to_plain
 from scripts import benchmark, benchmark_training, benchmarking
 from scripts.benchmarking import OURS, SAMENESS, TEXTBOOK, Bench, Convolution, Row, convolutions_of
@@ -23,8 +24,10 @@ from util.errors import MediaError, PcavsError
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tiny_model: Path) -> Bench:
-    return Bench(tiny_model, "latest", TINY, torch.device("cpu"), tmp_path, repeats=2, frames=5, batch=2)
+def bench(tmp_path: Path, tiny_model: Path) -> Iterator[Bench]:
+    made = Bench(tiny_model, "latest", TINY, torch.device("cpu"), tmp_path, repeats=2, frames=5, batch=2)
+    with contextlib.closing(made):
+        yield made
 
 
 @pytest.fixture
@@ -109,9 +112,7 @@ def test_spectrogram_frame_by_frame_is_the_same():
 
 def test_textbook_frames_are_those_of_the_model(bench: Bench):
     batch, model = benchmarking.make_batch(bench, 2), bench.model
-    driven, own = benchmarking.without_gradients(
-        lambda: bench.textbook.frames(batch.references, batch.poses, batch.mel, batch.noise)
-    )()
+    driven, own = bench.textbook.result("frames", batch.references, batch.poses, batch.mel, batch.noise)
     identity, mouth = model.encode_identity(batch.references[:1]), model.encode_speech(batch.mel)
     expected = model.generate(identity, mouth, model.encode_pose(batch.poses), batch.noise)
     np.testing.assert_allclose(driven.numpy(), expected.numpy(), atol=1e-5)
@@ -161,7 +162,8 @@ def test_run_prints_writes_and_appends(
     assert rows["first frame of a clip", OURS]["median_s"] < 60
     figures = {figure["name"]: figure["value"] for figure in written["figures"]}
     assert figures[SAMENESS] <= 1
-    assert figures["test.py: times the textbook's frames a second"] > 0
+    assert figures["test.py: times the frames a second of the textbook, batches of 16 as published"] > 0
+    assert figures["test.py, start-up counted: times the frames a second of the textbook, frame by frame"] > 0
     assert written["command"].endswith("--frames 5 --batch 2")
     assert str(tmp_path / "b.json") not in written["command"]
     text = report.read_text()
@@ -223,8 +225,8 @@ def test_memory_does_not_grow_with_the_length_of_the_sound(bench: Bench):
 def test_frames_that_differ_are_an_error(
     sizes_file: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    right = textbook.generate
-    monkeypatch.setattr(textbook, "generate", lambda *arguments: right(*arguments) + 0.05)
+    right = AvModel.generate
+    monkeypatch.setattr(AvModel, "generate", lambda *arguments: right(*arguments) + 0.05)
     assert benchmark.main(["--network_file", str(sizes_file), "--stages", "G", "--repeats", "1"]) == 1
     assert "ours and the textbook form compute different frames" in capsys.readouterr().err
 
@@ -256,6 +258,17 @@ def test_test_py_that_fails_is_reported_with_its_output(bench: Bench, tmp_path: 
     (broken / "latest_net_V.pth").write_bytes(b"nothing")
     with pytest.raises(PcavsError, match=r"(?s)test\.py failed with exit code 1.*latest_net_V\.pth"):
         benchmarking.run_test(bench, broken, bench.inputs.sound)
+
+
+def test_failure_of_the_textbook_is_told(bench: Bench):
+    call = bench.textbook.job("pose", torch.zeros(1, 3, 28, 28))
+    call()
+    with pytest.raises(PcavsError, match="the textbook form failed: RuntimeError"):
+        bench.textbook.job("pose", torch.zeros(1, 5, 28, 28))()
+    call()
+    bench.textbook._process.kill()
+    with pytest.raises(PcavsError, match="the textbook's process died"):
+        call()
 
 
 def test_report_that_is_no_text_is_not_overwritten(tmp_path: Path):
