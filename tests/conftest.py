@@ -17,10 +17,6 @@ from data.metadata import write_rows
 from options.config import NetworkConfig, to_plain
 
 SAMPLE_RATE_HZ = 16000
-# A job that a shell without job control starts in the background ignores Ctrl-C, and all that it starts does, too; the
-# tests that send it are about the programs as users start them.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 TINY = NetworkConfig(
     crop_size=28,
     num_classes=4,
@@ -159,6 +155,17 @@ def _forget_once_messages() -> None:
     from util import log
 
     log._said.clear()
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> None:
+    """Signals do what they do in a terminal, also for the programs that a test starts.
+
+    A job that a shell starts in the background ignores Ctrl-C, and so does this process once a test has called what
+    loading processes call first; children inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
