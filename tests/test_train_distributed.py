@@ -23,8 +23,9 @@ from models.trainers.loop import Trainer
 from models.trainers.plan import letters_of, make_stage
 from options.config import to_plain
 from tests.conftest import voice, write_frames, write_wav
+from tests.ranks import run_ranks
 from tests.test_models_trainers import SIZES, make_batch, make_config
-from util.distributed import Ranks, gather_with_gradient, init_process_group, shutdown
+from util.distributed import Ranks, gather_with_gradient
 
 CLIPS = 4
 
@@ -55,22 +56,9 @@ def gradients_of(stage_name: str, ranks: Ranks) -> dict[str, torch.Tensor]:
     return {name: value for name, value in found.items() if not name.endswith("noise.weight")}
 
 
-def _rank_main(rank: int, stage_name: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=Path(folder, "port").read_text())
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    ranks = Ranks(rank, rank, 2)
-    init_process_group(ranks, torch.device("cpu"))
-    torch.save(gradients_of(stage_name, ranks), Path(folder, f"gradients{rank}.pth"))
-    shutdown()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def save_gradients(ranks: Ranks, stage_name: str, folder: str) -> None:
+    """One rank's gradients, in a file."""
+    torch.save(gradients_of(stage_name, ranks), Path(folder, f"gradients{ranks.rank}.pth"))
 
 
 @pytest.mark.parametrize(("wanted", "kind"), [(True, SyncBatchNorm), (False, nn.BatchNorm2d)])
@@ -88,8 +76,7 @@ def test_batch_norm_is_shared_among_processes_unless_told_otherwise(wanted: bool
 
 @pytest.mark.parametrize("stage_name", ["sync", "joint"])
 def test_two_ranks_with_half_the_batch_make_the_gradients_of_one(stage_name: str, tmp_path: Path):
-    (tmp_path / "port").write_text(str(free_port()))
-    torch.multiprocessing.spawn(_rank_main, (stage_name, str(tmp_path)), nprocs=2)
+    run_ranks("tests.test_train_distributed:save_gradients", stage_name, str(tmp_path))
     alone = gradients_of(stage_name, Ranks())
     for rank in (0, 1):
         shared = torch.load(tmp_path / f"gradients{rank}.pth", weights_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.losses import contrastive_loss
+from tests.ranks import run_ranks
 from util import distributed
 from util.distributed import Ranks, gather_with_gradient, ranks_from_environment, visible_devices
 from util.errors import OptionError
@@ -57,14 +57,10 @@ def _gradients(model: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def _work(rank: int, port: int, folder: str) -> None:
+def save_what_a_rank_sees(ranks: Ranks, folder: str) -> None:
     """One rank: everything the tests below look at, saved to a file."""
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD_SIZE))
-    ranks = ranks_from_environment()
-    distributed.init_process_group(ranks, torch.device("cpu"), timeout_s=60)
-    found: dict[str, object] = {"ranks": (ranks.rank, ranks.local_rank, ranks.world_size, ranks.is_main)}
+    rank = ranks.rank
+    found: dict[str, object] = {"ranks": (rank, ranks.local_rank, ranks.world_size, ranks.is_main)}
     for kind in LOSSES:
         model, pictures, sounds = _model_and_batch()
         parallel = DistributedDataParallel(model)
@@ -89,10 +85,7 @@ def _work(rank: int, port: int, folder: str) -> None:
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two ranks saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_work, (port, str(folder)), nprocs=WORLD_SIZE)
+    run_ranks("tests.test_util_distributed:save_what_a_rank_sees", str(folder), world_size=WORLD_SIZE)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD_SIZE)]
 
 
