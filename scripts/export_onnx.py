@@ -7,7 +7,7 @@
     V.onnx       images (batch, 3, 224, 224)                                       identity_vector, identity_map
     E.onnx       frames (batch, 3, 224, 224)                                       pose (batch, 12)
     A_sync.onnx  mel (batch, 1, 80, 20)                                            mouth (batch, 500)
-    G.onnx       identity_vector, identity_map, mouth, pose, noise (batch, 133819) image (batch, 3, 224, 224)
+    G.onnx       identity_vector, identity_map, mouth, pose, noise (batch, 133721) image (batch, 3, 224, 224)
 
 Sizes are those of the published weights. Pictures are RGB in [-1, 1] (uint8 / 127.5 - 1), spectrograms as `data.audio`
 makes them; the batch is free. V gives one row an image: average the rows of one person, then repeat them for a batch.

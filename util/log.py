@@ -24,7 +24,7 @@ def setup_logging(verbose: bool = False, prefix: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for noisy in ("PIL", "matplotlib", "numba", "h5py", "urllib3"):
+    for noisy in ("PIL", "matplotlib", "numba", "h5py", "urllib3", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
