@@ -19,6 +19,7 @@ from options import base_options
 from options.test_options import build_parser, to_config
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
+from util.processes import exit_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

@@ -19,6 +19,7 @@ from options import base_options
 from options.train_options import build_parser, to_config
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
+from util.processes import exit_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,4 +94,4 @@ class _StopSignal:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

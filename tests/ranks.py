@@ -1,7 +1,7 @@
 """Two ranks for a test, started as train.py is on several cards: by torch's launcher, which keeps the store.
 
-`torch.multiprocessing.spawn` would let rank 0 keep the store that both meet at, and take it away when it leaves first;
-and of a rank that a signal kills it does not tell what it printed.
+Unlike `torch.multiprocessing.spawn` this tells what a rank printed that a signal has killed, and ranks end as train.py's do
+(see util.processes).
 
     python -m torch.distributed.run ... -m tests.ranks tests.test_train_distributed:rank_main sync /tmp/folder
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from util.distributed import init_process_group, ranks_from_environment, shutdown
+from util.processes import exit_process
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +46,7 @@ def _main(target: str, *arguments: str) -> None:
     init_process_group(ranks, torch.device("cpu"), timeout_s=120)
     getattr(importlib.import_module(module), function)(ranks, *arguments)
     shutdown()
+    exit_process(0)
 
 
 if __name__ == "__main__":
