@@ -1,7 +1,7 @@
 """Two ranks for a test, started as train.py is on several cards: by torch's launcher, which keeps the store.
 
-Unlike `torch.multiprocessing.spawn` this tells what a rank printed that a signal has killed, and ranks end as train.py's do
-(see util.processes).
+Unlike `torch.multiprocessing.spawn` this tells what a rank printed that a signal has killed, and ranks end as those of
+train.py do (see util.processes).
 
     python -m torch.distributed.run ... -m tests.ranks tests.test_train_distributed:rank_main sync /tmp/folder
 """
