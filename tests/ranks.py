@@ -3,7 +3,7 @@
 Unlike `torch.multiprocessing.spawn` this tells what a rank printed that a signal has killed, and ranks end as those of
 train.py do (see util.processes).
 
-    python -m torch.distributed.run ... -m tests.ranks tests.test_train_distributed:rank_main sync /tmp/folder
+    python -m torch.distributed.run ... -m tests.ranks tests.test_train_distributed:save_gradients sync /tmp/folder
 """
 
 from __future__ import annotations
