@@ -17,6 +17,7 @@ import numpy as np
 from data.frames import IMAGE_SUFFIXES, read_image
 from util.errors import MediaError
 from util.ffmpeg import protocol_free
+from util.files import require_utf8_name
 
 _HASH_CHUNK = 1 << 20
 _EARLY_END_S = 1.0
@@ -59,6 +60,7 @@ def open_source(path: str | Path) -> FrameSource:
         MediaError: nothing there, or a folder without pictures or with pictures of one number twice.
     """
     source = Path(path)
+    require_utf8_name(source)
     if source.is_dir():
         files = _sorted_pictures(source)
         return FrameSource(source, "folder", files, len(files))

@@ -26,7 +26,7 @@ from data.frames import encode_image, is_whole, list_frames, read_image
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
-from util.files import write_bytes
+from util.files import require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 FPS = DataConfig().fps
@@ -85,6 +85,7 @@ def inspect(path: str | Path) -> Media:
         MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
     """
     source = Path(path)
+    require_utf8_name(source)
     try:
         if source.is_dir():
             open_source(source)

@@ -9,7 +9,6 @@ import errno
 import itertools
 import json
 import os
-import platform
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -23,12 +22,13 @@ from data.frame_source import FrameSource, fingerprint, open_source
 from data.frames import is_whole, list_frames
 from util.errors import MediaError
 from util.files import make_directory, safe_name, write_json
+from util.processes import is_left_over, process_mark
 
 NOTE_NAME = ".source.json"
 NOTE_FORMAT = 1  # raised when the same source would come out differently, so that old work is not used again
 _LONGEST_NAME = 160  # bytes; file systems allow 255, and additions such as `_cropped` follow
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-_LEFTOVER = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<process>\d+)\.(part|old)(\..*)?")
+_LEFTOVER = re.compile(r"\..+\.(?P<mark>[\w-]+-\d+)\.(part|old)(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,13 @@ class Shelf(ABC):
 
     def _beside(self, name: str, state: str) -> Path:
         """A hidden path for this process alone, so that two runs at a time do not meet."""
-        return self.parent / f".{name}.{_host()}-{os.getpid()}.{state}{self.suffix}"
+        return self.parent / f".{name}.{process_mark()}.{state}{self.suffix}"
 
     def _remove_leftovers(self) -> None:
         """Takes away what runs on this machine left when they were killed."""
         for path in list(self.parent.iterdir()):
             match = _LEFTOVER.fullmatch(path.name)
-            if match and match["host"] == _host() and not _is_running(int(match["process"])):
+            if match and is_left_over(match["mark"]):
                 _remove(path)
 
 
@@ -276,17 +276,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _host() -> str:
-    return re.sub(r"[^\w-]", "_", platform.node())[:40] or "host"
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True

@@ -92,6 +92,8 @@ class AvModel:
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device, precision: str = "fp32") -> None:
         on_cpu = device.type == "cpu"
+        if device.type == "cuda" and device.index is None:  # the worker threads must be told which
+            device = torch.device("cuda", torch.cuda.current_device())
         if on_cpu:
             keep_freed_memory()
         else:  # the same command, the same bytes; and fp32 means fp32

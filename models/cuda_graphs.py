@@ -37,6 +37,7 @@ class CudaGraphs:
 
 
 def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Any] | None:
+    stream = torch.cuda.current_stream()
     try:
         fixed = [tensor.clone() for tensor in inputs]
         graph = torch.cuda.CUDAGraph()
@@ -50,6 +51,7 @@ def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callabl
             outputs = function(*fixed)
     except RuntimeError as error:  # out of memory, or an operation that no graph can hold
         logger.info("no CUDA graph (%s); kernels are started one by one", str(error).splitlines()[0])
+        torch.cuda.set_stream(stream)  # torch leaves that of a failed capture in place
         return None
 
     def replay(new: Sequence[Tensor]) -> Any:

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from util.errors import AlignmentError, MediaError, OptionError, PcavsError
 from util.files import make_directory, write_bytes
 from util.log import setup_logging
+from util.processes import is_left_over, process_mark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 MODE_CHOICES = ("mean", "per_frame", "smooth")
 FACE_WORDS = ("largest", "centre", "track")
 SHEET_NAME = "contact_sheet.png"
+_LEFTOVER = re.compile(r"\.(?P<mark>[\w-]+-\d+)\.(?P<state>part|old)")  # behind the name of the output
 CACHE_FORMAT = 1  # raised when landmarks come out differently, so that old ones are not used again
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
 
@@ -443,21 +445,29 @@ def _check_replaceable(output: Path) -> None:
 
 
 def _recover(output: Path) -> None:
-    """Puts the earlier result back if a run was killed between the two renames of `_building`."""
-    old = output.with_name(f"{output.name}.old")
-    if old.is_dir() and not output.exists():
-        os.replace(old, output)
+    """Puts the earlier result back if a run was killed between the two renames of `_building`; tidies up behind it."""
+    if not output.parent.is_dir():
+        return
+    for path in list(output.parent.iterdir()):
+        left = _LEFTOVER.fullmatch(path.name.removeprefix(output.name))
+        if not (left and path.name.startswith(output.name) and path.is_dir() and is_left_over(left["mark"])):
+            continue
+        if left["state"] == "old" and not output.exists():
+            os.replace(path, output)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
 def _building(output: Path) -> Iterator[Path]:
-    """Yields a folder `NAME.part` that becomes `output` when the block ends well and vanishes when it does not."""
-    part, old = output.with_name(f"{output.name}.part"), output.with_name(f"{output.name}.old")
+    """Yields a folder that becomes `output` when the block ends well and vanishes when it does not.
+
+    It has a name of this process's own, so that two runs at a time do not meet.
+    """
+    part, old = (output.with_name(f"{output.name}.{process_mark()}.{state}") for state in ("part", "old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         make_directory(part)
         yield part
-        shutil.rmtree(old, ignore_errors=True)
         try:
             if output.exists():
                 os.replace(output, old)
@@ -465,6 +475,8 @@ def _building(output: Path) -> Iterator[Path]:
         except OSError as error:
             raise MediaError(f"{output}: cannot be put in place: {error.strerror or error}") from error
     finally:
+        if old.exists() and not output.exists():
+            os.replace(old, output)
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -506,7 +518,7 @@ def _outputs(args: argparse.Namespace) -> dict[Path, Path]:
         raise OptionError(f"{flag} belongs to one source, --folder_path names {len(args.folder_path)}")
     outputs: dict[Path, Path] = {}
     for source in args.folder_path:
-        output = args.output or default_output(source)
+        output = Path(os.path.abspath(args.output)) if args.output else default_output(source)
         if output in outputs:
             raise OptionError(f"--folder_path {outputs[output]} and {source} would both become {output}; use --output")
         outputs[output] = source

@@ -38,7 +38,8 @@ GENERATED = (DRIVEN, FIXED)
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 # a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame
-_AAC = ("-af", "asetpts=PTS-STARTPTS", "-c:a", "aac", "-b:a", "192k", "-ar", "48000")
+# and counted by its samples, as the networks hear it: gaps between its time stamps would shift it against the mouth
+_AAC = ("-af", "asetpts=N/SR/TB", "-c:a", "aac", "-b:a", "192k", "-ar", "48000")
 _TITLE_HEIGHT = 24
 
 

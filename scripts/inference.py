@@ -78,9 +78,15 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     jobs = select_rows(config)
     device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")), several=world > 1)
     started = time.monotonic()
-    model = AvModel.from_checkpoints(
-        config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, choices
-    )
+    try:
+        model = AvModel.from_checkpoints(
+            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, choices
+        )
+    except RuntimeError as error:
+        if device.type == "cpu":
+            raise
+        reason = str(error).splitlines()[0]  # memory that others use, or a card that this torch was not built for
+        raise PcavsError(f"{device} cannot take the networks: {reason}; try other --gpu_ids (-1: the CPU)") from error
     logger.info("%s on %s, loaded in %.1f s", config.checkpoint_dir, device, time.monotonic() - started)
     part = config.results_dir / (f"report.{rank}.json" if world > 1 else "report.json")
     reports: list[RowReport] = []
@@ -193,13 +199,13 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     written = Progress(finished)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
-        if config.gen_video:
-            columns = [
-                Column(folder / name, name, f".{config.frame_format}", len(dataset))
-                for name in columns_of(config, clip)
-            ]
-            videos = behind.submit(make_videos, folder, columns, clip.audio, config.labels, written.wait)
         try:
+            if config.gen_video:
+                columns = [
+                    Column(folder / name, name, f".{config.frame_format}", len(dataset))
+                    for name in columns_of(config, clip)
+                ]
+                videos = behind.submit(make_videos, folder, columns, clip.audio, config.labels, written.wait)
             with contextlib.closing(generate_frames(model, config, dataset, folder, written)) as frames:
                 for _ in frames:
                     report.frames += 1

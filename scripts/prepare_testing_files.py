@@ -32,6 +32,7 @@ from data.metadata import Row, format_row, split_fields, write_rows
 from options.base_options import Formatter
 from scripts.align_68 import LANDMARK_CHOICES, AlignOptions, align_source, default_output, source_score
 from util.errors import AlignmentError, MediaError, MetadataError, OptionError, PcavsError
+from util.ffmpeg import probe
 from util.files import write_bytes
 from util.log import setup_logging
 
@@ -153,7 +154,7 @@ class Preparer:
         else:
             made = shelf.get(name, self._origin(media, cut), lambda part: extract_sound(media, part, cut))
             path, how = made.path, _how(made.reused)
-        print(f"{_shown(path)}: {_wav_seconds(path):.2f} s of sound, {how}", flush=True)
+        print(f"{_shown(path)}: {probe(path).audio_duration_s:.2f} s of sound, {how}", flush=True)
         return path
 
     def _frames(self, role: str, media: Media) -> tuple[Path, int]:
@@ -412,13 +413,6 @@ def _shown(path: Path | None) -> str:
 
 def _how(reused: bool) -> str:
     return "unchanged, used again" if reused else "made"
-
-
-def _wav_seconds(path: Path) -> float:
-    import wave
-
-    with wave.open(str(path), "rb") as file:
-        return file.getnframes() / file.getframerate()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from scipy.signal import correlate
 
+from data.frame_source import open_source
 from data.frames import read_image, write_image
 from data.media import Cut, count_ready_frames, extract_frames, extract_sound, inspect
 from tests.clip_factory import (
@@ -377,3 +379,10 @@ def test_clip_without_its_index_raises_and_a_shortened_one_gives_what_it_has(
         count = len(brightness(frames_of(tmp_path / "a.mkv")))
     assert 20 < count < 90
     assert "a.mkv: damaged, parts of its frames may be missing or wrong: " in caplog.text
+
+
+def test_name_that_is_not_utf8_raises_media_error_that_shows_it(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    for look in (inspect, open_source):
+        with pytest.raises(MediaError, match=r"caf\\udce9\.jpg': the name is not UTF-8; rename the file"):
+            look(source)

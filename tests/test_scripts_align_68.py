@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from scripts import align_68
 from scripts.align_68 import AlignOptions, AlignResult, align_source, default_output, main, source_score
 from tests.face_factory import Square, SquareDetector, draw_faces, square_landmarks
 from util.errors import AlignmentError, MediaError, OptionError
+from util.processes import process_mark
 
 ROOT = Path(__file__).resolve().parents[1]
 FACE: Square = (40, 50, 80)
@@ -67,6 +69,12 @@ def _faces(count: int) -> list[np.ndarray]:
 
 def _align(source: Path, **options: object) -> AlignResult:
     return align_source(source, default_output(source), AlignOptions(**options))  # type: ignore[arg-type]
+
+
+def _mark_of_a_dead_process() -> str:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{process_mark().rpartition('-')[0]}-{process.pid}"
 
 
 def _left_of(folder: Path) -> list[str]:
@@ -384,18 +392,63 @@ def test_main_interrupted_leaves_nothing_half_and_the_second_run_works(
 def test_align_source_after_a_kill_puts_the_earlier_result_back(tmp_path: Path) -> None:
     source = _folder(tmp_path / "me", _faces(3))
     output = _align(source).output
-    output.rename(tmp_path / "me_cropped.old")  # killed between the two renames ...
-    _folder(tmp_path / "me_cropped.part", _faces(1))  # ... of an unfinished run
+    mark = _mark_of_a_dead_process()
+    output.rename(tmp_path / f"me_cropped.{mark}.old")  # killed between the two renames ...
+    _folder(tmp_path / f"me_cropped.{mark}.part", _faces(1))  # ... of an unfinished run
     assert _align(source).reused
     assert len(list_frames(output)) == 3
+    assert _left_of(tmp_path) == ["me", "me_cropped"]
 
 
 @pytest.mark.usefixtures("squares")
 def test_align_source_ignores_a_half_built_folder_of_a_killed_run(tmp_path: Path) -> None:
     source = _folder(tmp_path / "me", _faces(3))
-    _folder(tmp_path / "me_cropped.part", _faces(9), suffix=".jpg")
+    _folder(tmp_path / f"me_cropped.{_mark_of_a_dead_process()}.part", _faces(9), suffix=".jpg")
     assert _align(source).num_frames == len(list_frames(tmp_path / "me_cropped")) == 3
     assert _left_of(tmp_path) == ["me", "me_cropped"]
+
+
+@pytest.mark.usefixtures("squares")
+def test_align_source_keeps_out_of_the_way_of_another_run(tmp_path: Path) -> None:
+    source = _folder(tmp_path / "me", _faces(3))
+    host = process_mark().rpartition("-")[0]
+    others = _folder(tmp_path / f"me_cropped.{host}-{os.getppid()}.part", _faces(9))
+    assert _align(source).num_frames == len(list_frames(tmp_path / "me_cropped")) == 3
+    assert len(list(others.iterdir())) == 9
+
+
+@pytest.mark.usefixtures("squares")
+def test_align_source_that_cannot_be_put_in_place_keeps_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _folder(tmp_path / "me", _faces(4))
+    assert _align(source).num_frames == 4
+    _folder(source, _faces(6))
+    replace = os.replace
+
+    def refuse(old: Path, new: Path) -> None:
+        if Path(old).suffix == ".part":
+            raise OSError(errno.EACCES, "Permission denied")
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", refuse)
+        with pytest.raises(MediaError, match="cannot be put in place: Permission denied"):
+            _align(source)
+    assert _left_of(tmp_path) == ["me", "me_cropped"]
+    assert len(list_frames(tmp_path / "me_cropped")) == 4
+
+
+@pytest.mark.usefixtures("squares")
+def test_main_output_that_is_the_working_folder_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    source = _folder(tmp_path / "me", _faces(2))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["--folder_path", str(source), "--output", "."]) == 1
+    assert "here: was not made by align_68.py (it holds notes.txt)" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("squares")

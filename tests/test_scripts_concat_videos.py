@@ -14,7 +14,7 @@ import pytest
 from scripts import concat_videos
 from tests.conftest import voice, write_wav
 from util.errors import MediaError
-from util.ffmpeg import probe
+from util.ffmpeg import decode_audio, probe
 
 LEVELS = {"Input_": 40, "G_Pose_Driven_": 90, "Pose_Source_": 150, "Mouth_Source_": 210}
 
@@ -71,6 +71,32 @@ def test_sound_and_picture_start_and_end_within_one_frame(tmp_path: Path, frames
     expected = voice(seconds)
     onset = [np.argmax(np.abs(x) > 0.05) / rate for x, rate in ((heard, 48000), (expected, 16000))]
     assert abs(onset[0] - onset[1]) < 0.005
+
+
+def test_gap_between_time_stamps_does_not_shift_the_sound_against_the_mouth(tmp_path: Path) -> None:
+    """The networks hear the samples one after the other, so that is when the mouth moves."""
+    folder = _result(tmp_path, {"G_Pose_Driven_": 50}, 1.0)
+    gappy = tmp_path / "gappy.mkv"
+    with av.open(str(gappy), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for start_s, level in [(0.0, 0.0), (1.5, 0.5)]:  # half a second is missing
+            sound = (level * 32767 * np.sin(2 * np.pi * 400 * np.arange(16000) / 16000)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, round(start_s * 16000)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    (folder / "clip.json").write_text(json.dumps({"audio": str(gappy)}))
+    assert concat_videos.main([str(folder)]) == 0
+    with av.open(str(folder / "avconcat.mp4")) as container:
+        frames = [f for f in container.decode(audio=0) if f.pts >= 0]
+    played = np.concatenate([f.to_ndarray()[0] for f in frames])
+    loud = np.abs(played) > 0.1
+    heard = np.frombuffer(decode_audio(gappy, 16000), np.float32)
+    assert np.argmax(loud) / 48000 == pytest.approx(np.argmax(np.abs(heard) > 0.1) / 16000, abs=0.03)
+    ends_s = [float(f.pts * f.time_base) for f in frames]
+    assert np.diff(ends_s).max() < 0.03  # no jump
 
 
 def test_shorter_column_holds_its_last_frame_and_longer_one_is_cut(

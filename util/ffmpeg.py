@@ -21,6 +21,8 @@ from util.errors import MediaError
 from util.files import atomic_path
 
 _ERROR_LINES = 3
+# what writing to a program that has ended raises; on Windows it has no name of its own
+_BROKEN_PIPE: tuple[type[OSError], ...] = (OSError,) if os.name == "nt" else (BrokenPipeError,)
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,12 @@ def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | mem
         pipe = running.process.stdin
         assert pipe is not None
         # a broken pipe: ffmpeg has given up, and says why
-        with contextlib.suppress(BrokenPipeError):
-            for chunk in chunks:
+        for chunk in chunks:
+            try:
                 pipe.write(chunk)
+            except _BROKEN_PIPE:
+                return
+        with contextlib.suppress(*_BROKEN_PIPE):
             pipe.close()
 
 
@@ -175,7 +180,7 @@ def _started(
         finally:
             process.kill()  # Ctrl-C, or an error of the block: nothing may write behind our back
             for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(BrokenPipeError):
+                with contextlib.suppress(*_BROKEN_PIPE):
                     if pipe is not None:
                         pipe.close()
             process.wait()

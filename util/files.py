@@ -48,6 +48,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def require_utf8_name(path: str | Path) -> None:
+    """Raises MediaError for a name whose bytes are not UTF-8: OpenCV dies of it, and JSON cannot hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise MediaError(f"{str(path)!a}: the name is not UTF-8; rename the file") from error
+
+
 def make_directory(path: str | Path) -> Path:
     """Makes a folder with its parents. Raises MediaError with the system's reason."""
     directory = Path(path)
