@@ -62,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted at once; the last save is the state to go on from", file=sys.stderr)
         return 130
+    except Exception:
+        # not left to Python, which would keep the frames, and with them the loading processes, and wait for ever
+        traceback.print_exc()
+        return 1
 
 
 class _StopSignal:

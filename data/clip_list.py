@@ -12,7 +12,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
@@ -142,6 +144,34 @@ def _count_or_error(path: Path) -> int | MediaError:
         return count_frames(path)
     except MediaError as error:
         return error
+
+
+class PackedRecords(Sequence[ClipRecord]):
+    """Clips in a few arrays: every loading process has its copy, and a million clips as objects take 0.7 GB in each."""
+
+    def __init__(self, records: Iterable[ClipRecord]) -> None:
+        lines, numbers = [], []
+        for record in records:
+            fields = (str(record.path), str(record.audio or ""), record.speaker)
+            lines.append("\0".join(fields).encode("utf-8", "surrogateescape"))
+            numbers.append((record.num_frames, record.label))
+        self._text = b"".join(lines)
+        self._ends = np.cumsum([0, *map(len, lines)])
+        self._numbers = np.array(numbers, dtype=np.int32).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The clip of a number from 0; a slice gives a list."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        num_frames, label = map(int, self._numbers[index])
+        index = index % len(self)
+        fields = self._text[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
+        path, audio, speaker = fields.split("\0")
+        return ClipRecord(Path(path), Path(audio) if audio else None, num_frames, speaker, label)
 
 
 def num_speakers(records: Sequence[ClipRecord]) -> int:

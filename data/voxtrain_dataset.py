@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from data.audio import mel_window
 from data.augment import Augmentation, apply_augmentation, draw_augmentation
-from data.clip_list import ClipRecord
+from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError, OptionError
@@ -77,7 +77,7 @@ class VoxTrainDataset(Dataset):
         n_mel_t: int = 4,
     ) -> None:
         check_fields(fields)
-        self.records = long_enough(records, data)
+        self.records = PackedRecords(long_enough(records, data))
         self._audio, self._data, self._seed, self._fields, self._n_mel_t = audio, data, seed, fields, n_mel_t
         self._reader = ClipReader(audio, data)
 

@@ -263,6 +263,10 @@ def _check(arguments: argparse.Namespace, stage: str) -> None:
         raise OptionError(
             "no data: give --train_list (a csv, see scripts/prepare_voxceleb2.py) or --dataroot (a tree of videos)"
         )
+    if arguments.train_list and arguments.dataset_mode == "webdataset":
+        raise OptionError("--train_list lists clips, --dataset_mode webdataset reads --dataroot's shards: choose one")
+    if 2 * arguments.crop_len >= DataConfig.template_size:
+        raise OptionError(f"--crop_len must be less than {DataConfig.template_size // 2}, got {arguments.crop_len}")
     if arguments.lambda_independence > 0 and _network(arguments).clip_len < 2:
         raise OptionError("--lambda_independence compares moments of a clip: --clip_len must be at least 2, got 1")
     if arguments.niter + arguments.niter_decay == 0:
@@ -314,6 +318,8 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
         "lambda_confusion": stage != "dis_pose",
     }
     values.update({name: 0.0 for name, off in switches.items() if off})
+    if not any(value for name, value in values.items() if name.startswith("lambda_")):
+        raise OptionError(f"stage {stage}: every loss is switched off, there is nothing to train")
     return LossConfig(**values)
 
 

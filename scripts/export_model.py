@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, to_plain
-from util.errors import CheckpointError, PcavsError
+from util.errors import CheckpointError, OptionError, PcavsError
 from util.files import make_directory, write_json
 from util.log import setup_logging
 
@@ -42,16 +42,18 @@ def export(source: Path, epoch: str, output: Path) -> dict[str, int]:
         bytes of each file.
 
     Raises:
-        CheckpointError: weights are missing, damaged, or too large for half precision.
+        CheckpointError: weights are missing, damaged, or too large for half precision; nothing is written.
+        OptionError: the output is the source.
     """
     import torch
 
     from util.checkpoint import network_path, read_state_dict, require_networks, save_state_dict
 
+    if output.resolve() == source.resolve():
+        raise OptionError(f"--output {output}: is the source, whose weights of full precision would be lost")
     require_networks(source, epoch, LETTERS)
     sizes = NetworkConfig.from_file(source / "network.json")
-    make_directory(output)
-    written = {}
+    states = {}
     for letter in LETTERS:
         path = network_path(source, epoch, letter)
         state = read_state_dict(path)
@@ -60,6 +62,10 @@ def export(source: Path, epoch: str, output: Path) -> dict[str, int]:
                 if not float(tensor.abs().max()) <= _LARGEST_HALF:
                     raise CheckpointError(f"{path}: {key} holds values that half precision cannot")
                 state[key] = tensor.to(torch.float16)
+        states[letter] = state
+    make_directory(output)
+    written = {}
+    for letter, state in states.items():
         target = network_path(output, "latest", letter)
         save_state_dict(state, target)
         written[target.name] = target.stat().st_size

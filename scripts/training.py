@@ -28,7 +28,7 @@ from models.trainers.state import STATE_FILE
 from options.config import TrainConfig
 from util.checkpoint import load_network, network_path, read_state_dict
 from util.distributed import Ranks, gather_with_gradient, init_process_group, ranks_from_environment, shutdown
-from util.errors import CheckpointError, MetadataError, OptionError
+from util.errors import CheckpointError, MediaError, MetadataError, OptionError
 from util.files import make_directory
 from util.visualizer import Visualizer
 
@@ -68,10 +68,9 @@ def run_training(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     init_process_group(ranks, device)
-    try:
-        return _train(config, choices, ranks, device, records, held_out, watch, save_options)
-    finally:
-        shutdown()
+    code = _train(config, choices, ranks, device, records, held_out, watch, save_options)
+    shutdown()  # not after an error: it may wait for ranks that wait for this one
+    return code
 
 
 def _train(
@@ -87,7 +86,7 @@ def _train(
     torch.manual_seed(config.seed)  # the same random start on every rank
     networks = build_networks(config, choices, device)
     stage = build_stage(config, networks, device)
-    steps_per_epoch, loader = training_loader(config, records, ranks)
+    steps_per_epoch, loader = training_loader(config, records, ranks, device)
     visualizer = None
     trainer = Trainer(stage, networks, config, device, ranks, steps_per_epoch)
     if config.continue_train:
@@ -100,9 +99,9 @@ def _train(
         trainer.visualizer = visualizer
         print(describe_plan(config, choices, len(records) if records is not None else None))
     watch(trainer)
-    validation = validation_loader(config, held_out) if held_out else None
+    validation = validation_loader(config, held_out, ranks) if held_out else None
     try:
-        reason = trainer.fit(loader(trainer.step * config.optim.accumulate), validation)
+        reason = trainer.fit(loader(trainer.batches_seen), validation)
     finally:
         if visualizer is not None:
             visualizer.close()
@@ -123,7 +122,12 @@ def load_records(config: TrainConfig) -> tuple[list[ClipRecord] | None, list[Cli
     if config.dataset_mode == "webdataset":
         return None, held_out
     if config.dataset_mode == "lrw":
-        return scan_lrw(config.dataroot, "train"), held_out or scan_lrw(config.dataroot, "val")
+        if held_out is None:
+            try:
+                held_out = scan_lrw(config.dataroot, "val")
+            except MediaError as error:
+                logger.warning("%s; no validation", error)
+        return scan_lrw(config.dataroot, "train"), held_out
     return scan_tree(config.dataroot), held_out
 
 
@@ -138,7 +142,7 @@ def count_classes(config: TrainConfig, records: list[ClipRecord] | None) -> int:
 
 
 def training_loader(
-    config: TrainConfig, records: list[ClipRecord] | None, ranks: Ranks
+    config: TrainConfig, records: list[ClipRecord] | None, ranks: Ranks, device: torch.device
 ) -> tuple[int, Callable[[int], Iterable[Any]]]:
     """Optimiser steps of an epoch, and a function that gives endless batches from a batch number on."""
     accumulate = config.optim.accumulate
@@ -157,7 +161,7 @@ def training_loader(
             while True:
                 shards.set_epoch(epoch)
                 found = False
-                for batch in _loader(config, shards, batch_size=batch_size, drop_last=True):
+                for batch in _loader(config, device, shards, batch_size=batch_size, drop_last=True):
                     found = True
                     yield batch
                 if not found:
@@ -173,17 +177,20 @@ def training_loader(
 
     def from_clips(start_batch: int) -> Iterable[Any]:
         sampler = EpochBatches(len(dataset), config.batch_size, config.seed, start_batch, ranks.rank, ranks.world_size)
-        return _loader(config, dataset, batch_sampler=sampler)
+        return _loader(config, device, dataset, batch_sampler=sampler)
 
     return max(1, batches_per_epoch // accumulate), from_clips
 
 
-def validation_loader(config: TrainConfig, held_out: list[ClipRecord]) -> Callable[[], Iterable[Any]]:
-    """Gives the same held-out batches every time, on every rank; two references each, to tell identities apart."""
+def validation_loader(config: TrainConfig, held_out: list[ClipRecord], ranks: Ranks) -> Callable[[], Iterable[Any]]:
+    """Gives the same held-out batches every time, on every rank; two references each, to tell identities apart.
+
+    A batch is as large as a rank's share of a training batch, at least 2, so that it fits where training does.
+    """
     data = dataclasses.replace(config.data, num_inputs=2, num_clips=1)
     fields = config.fields | ({"reference"} if config.stage != "sync" else set())
     dataset = VoxTrainDataset(held_out, config.audio, data, config.seed, fields, config.network.n_mel_t)
-    size = min(config.batch_size, len(dataset))
+    size = min(max(2, config.batch_size // ranks.world_size), len(dataset))
 
     def batches() -> Iterable[Any]:
         for keys in itertools.islice(EpochBatches(len(dataset), size, config.seed), config.val_batches):
@@ -192,7 +199,7 @@ def validation_loader(config: TrainConfig, held_out: list[ClipRecord]) -> Callab
     return batches
 
 
-def _loader(config: TrainConfig, dataset: Any, **how: Any) -> DataLoader:
+def _loader(config: TrainConfig, device: torch.device, dataset: Any, **how: Any) -> DataLoader:
     workers = config.num_threads
     more: dict[str, Any] = {}
     if workers:
@@ -202,9 +209,7 @@ def _loader(config: TrainConfig, dataset: Any, **how: Any) -> DataLoader:
             "prefetch_factor": 2,
             "worker_init_fn": worker_init,
         }
-    return DataLoader(
-        dataset, num_workers=workers, collate_fn=collate, pin_memory=torch.cuda.is_available(), **how, **more
-    )
+    return DataLoader(dataset, num_workers=workers, collate_fn=collate, pin_memory=device.type == "cuda", **how, **more)
 
 
 # --------------------------------------------------------------------------------------------------------- networks
@@ -294,14 +299,17 @@ def check_start(config: TrainConfig, records: list[ClipRecord] | None) -> None:
         )
     if list(config.directory.glob("*_net_*.pth")) and not config.continue_train and not config.dry_run:
         raise OptionError(f"{config.directory} holds weights already; choose another --name, or move them away")
+    needs_labels = config.stage in ("recognition", "dis_pose") or (
+        config.has_adversary and config.loss.lambda_identity > 0
+    )
+    largest = count_classes(config, records) - 1 if needs_labels else 0
+    if largest >= config.network.num_classes:
+        raise OptionError(f"--num_classes {config.network.num_classes}: the data has labels up to {largest}")
     if config.continue_train:
         return
     for folder in config.pretrain_dirs:
         if not list(folder.glob(f"{config.which_epoch}_net_*.pth")):
             raise CheckpointError(f"--load_pretrain {folder}: holds no {config.which_epoch}_net_*.pth")
-    needs_labels = config.stage in ("recognition", "dis_pose") or (
-        config.has_adversary and config.loss.lambda_identity > 0
-    )
-    largest = max((record.label for record in records or ()), default=0)
-    if needs_labels and largest >= config.network.num_classes:
-        raise OptionError(f"--num_classes {config.network.num_classes}: the list has labels up to {largest}")
+    for letter, path in config.pretrain_paths:
+        if letter not in letters_of(config):
+            logger.warning("--%s_pretrain_path %s: not used, stage %s has no %s", letter, path, config.stage, letter)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
-from data.clip_list import ClipRecord, count_frames, num_speakers, read_list, scan_tree, write_list
+from data.clip_list import ClipRecord, PackedRecords, count_frames, num_speakers, read_list, scan_tree, write_list
 from tests.clip_factory import NTSC, steady_times, write_clip
 from tests.conftest import voice, write_frames, write_wav
 from tests.numbered_clips import write_numbered, write_tree
@@ -137,3 +138,23 @@ def test_count_frames_of_sound_only_raises_media_error(tmp_path: Path) -> None:
         count_frames(tmp_path / "sound.mp4")
     with pytest.raises(MediaError, match=r"gone.mp4: not a readable video: No such file"):
         count_frames(tmp_path / "gone.mp4")
+
+
+def test_packed_records_are_the_records_and_small() -> None:
+    records = [
+        ClipRecord(
+            Path(f"dev/mp4/id{n:05d}/a b,ü/{n:05d}.mp4"),
+            Path(f"dev/aac/{n}.m4a") if n % 2 else None,
+            n + 25,
+            f"id{n}",
+            n,
+        )
+        for n in range(1000)
+    ]
+    packed = PackedRecords(records)
+    assert list(packed) == records
+    assert packed[-1] == records[-1]
+    assert packed[3:5] == records[3:5]
+    with pytest.raises(IndexError):
+        packed[1000]
+    assert len(pickle.dumps(packed)) < 100 * len(records)

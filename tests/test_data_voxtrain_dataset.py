@@ -209,7 +209,7 @@ def test_short_clips_are_left_out_and_named(records: list[ClipRecord], caplog: p
     short = [dataclasses.replace(records[0], path=Path(f"short{k}.mp4"), num_frames=k) for k in range(1, 6)]
     data = dataset([short[0], *records, *short[1:]])
     assert len(data) == 4
-    assert data.records == records
+    assert list(data.records) == records
     assert "5 clips have less than 9 frames" in caplog.text
     assert "short1.mp4 (1), short2.mp4 (2), short3.mp4 (3) ..." in caplog.text
 

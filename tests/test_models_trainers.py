@@ -321,6 +321,19 @@ def test_nan_stops_with_the_batch_saved_and_nothing_overwritten(tmp_path: Path):
     assert torch.isnan(stored[0]["mel"]).sum() == 1
 
 
+def test_nan_whose_batch_cannot_be_saved_is_still_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\nstack")
+
+    monkeypatch.setattr(torch, "save", full)
+    batch = make_batch()
+    batch["mel"][1, 0, 0, 0, 3, 3] = float("nan")
+    with pytest.raises(
+        PcavsError, match=r"sync/contrastive is nan; the batch could not be saved \(PytorchStream.*failed\)"
+    ):
+        make_trainer(make_config("sync", checkpoints_dir=tmp_path)).fit([batch])
+
+
 def test_full_gpu_memory_is_one_clear_error(monkeypatch: pytest.MonkeyPatch):
     trainer = make_trainer(make_config("sync"))
 

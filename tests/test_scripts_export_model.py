@@ -46,3 +46,12 @@ def test_values_beyond_half_precision_are_refused(tmp_path: Path):
     torch.save(state, path)
     with pytest.raises(CheckpointError, match=r"fc\.bias holds values that half precision cannot"):
         export_model.export(source, "latest", tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture):
+    source = write_tiny_model(tmp_path / "trained")
+    before = (source / "latest_net_G.pth").read_bytes()
+    assert export_model.main(["--source", str(source), "--output", str(source / ".." / "trained")]) == 1
+    assert "is the source, whose weights of full precision would be lost" in capsys.readouterr().err
+    assert (source / "latest_net_G.pth").read_bytes() == before

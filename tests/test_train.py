@@ -19,7 +19,7 @@ import torch
 import train
 from data import webdataset_shards
 from options.config import TrainConfig, to_plain
-from scripts.training import training_loader
+from scripts.training import load_records, training_loader
 from tests.conftest import TINY, voice, write_frames, write_wav
 from util.distributed import Ranks
 from util.errors import MetadataError
@@ -102,6 +102,66 @@ def test_flags_of_a_continued_run_count(run, tmp_path: Path):
 
 def _is_buffer(name: str) -> bool:
     return name.startswith("noises.") or name.endswith("kernel")
+
+
+def test_another_batch_size_keeps_the_place_in_the_schedule(run, tmp_path: Path, capsys: pytest.CaptureFixture):
+    # 6 clips: 3 steps an epoch with 2 of them, 2 with 3; 2 of 4 epochs are over when the run stops
+    recognition = ("--train_recognition", "--name", "b", "--niter", "2", "--niter_decay", "2", "--save_epoch_freq", "1")
+    assert run(*recognition, "--max_steps", "6") == 0
+    assert run(*recognition, "--batchSize", "3", "--continue_train", "--max_steps", "7") == 0
+    assert "an epoch has 2 steps now, had 3; the schedule goes on at epoch 2.00" in capsys.readouterr().err
+    assert run(*recognition, "--batchSize", "3", "--continue_train") == 0
+    assert read_state(tmp_path / "b")["step"] == 6 + 2 * 2
+    assert sorted(p.name for p in (tmp_path / "b").glob("?_net_V.pth")) == [f"{n}_net_V.pth" for n in (2, 3, 4)]  # the newest 3
+
+
+def test_amsgrad_can_be_left_out_and_taken_up_again(run, tmp_path: Path):
+    for steps, flags in enumerate(((), ("--no_amsgrad", "--continue_train"), ("--continue_train",)), start=1):
+        assert run("--name", "a", "--no_vgg_loss", "--max_steps", str(steps), *flags) == 0
+        group = read_state(tmp_path / "a")["optimisers"][0]["param_groups"][0]
+        assert group["amsgrad"] is ("--no_amsgrad" not in flags)
+
+
+def test_shards_with_more_speakers_than_classes_are_refused(
+    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr("scripts.training.count_classes", lambda config, records: 5)
+    flags = ("--dataset_mode", "webdataset", "--dataroot", str(tmp_path), "--num_classes", "4")
+    assert run("--name", "s", "--train_recognition", *flags) == 2
+    assert "--num_classes 4: the data has labels up to 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unexpected_error_ends_the_process_with_its_loaders(tree: Path, tmp_path: Path, workers: int):
+    code = (
+        "import sys, train\n"
+        "from models.trainers.loop import Trainer\n"
+        "if __name__ == '__main__':\n"
+        "    def fail(self, chunk): raise RuntimeError('connection closed by peer')\n"
+        "    Trainer.train_step = fail\n"
+        "    train.exit_process(train.main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "broken.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "broken.py"), "--checkpoints_dir", str(tmp_path), "--gpu_ids", "-1",
+               "--nThreads", str(workers), "--no_tensorboard", "--no_html", "--dataroot", str(tree),
+               "--network_file", str(tree / "sizes.json"), "--batchSize", "2", "--name", "x",
+               "--train_recognition"]  # fmt: skip
+    root = Path(train.__file__).parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "RuntimeError: connection closed by peer" in done.stderr
+
+
+def test_lrw_without_held_out_words_trains_without_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    clip = tmp_path / "lipread_mp4" / "ABOUT" / "train" / "ABOUT_00001.mp4"
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    records, held_out = load_records(TrainConfig(dataset_mode="lrw", dataroot=tmp_path))
+    assert [record.path for record in records or ()] == [clip]
+    assert held_out is None
+    assert "holds no clips of the split val" in caplog.text
+    assert caplog.text.rstrip().endswith("no validation")
 
 
 def test_a_swapped_freeze_flag_is_refused_at_resume(run, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -239,7 +299,10 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
         (("--load_pretrain", "nowhere"), 1, "--load_pretrain nowhere: holds no latest_net"),
         (("--network_file", "nowhere.json"), 2, "--network_file nowhere.json: no such file"),
         (("--load_separately",), 2, "--load_separately: give at least one"),
-        (("--num_classes", "2"), 2, "--num_classes 2: the list has labels up to 2"),
+        (("--num_classes", "2"), 2, "--num_classes 2: the data has labels up to 2"),
+        (("--crop_len", "112"), 2, "--crop_len must be less than 112, got 112"),
+        (("--train_list", "a.csv", "--dataset_mode", "webdataset"), 2, "--train_list lists clips"),
+        (("--no_gan_loss", "--no_ganFeat_loss", "--no_id_loss", "--no_cross_modal"), 2, "every loss is switched off"),
         (("--train_recognition", "--no_id_loss"), 2, "learns from speakers"),
         (("--gpu_ids", "0,1", "--batchSize", "3"), 2, "multiple of the 2 GPUs"),
         (("--niter", "0", "--niter_decay", "0"), 2, "nothing to train"),
@@ -274,7 +337,7 @@ def test_shards_that_hold_no_whole_batch_are_refused(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(webdataset_shards, "ShardDataset", Few)
     config = TrainConfig(dataset_mode="webdataset", dataroot=tmp_path, batch_size=2, num_threads=0)
-    steps, batches = training_loader(config, None, Ranks())
+    steps, batches = training_loader(config, None, Ranks(), torch.device("cpu"))
     assert steps == 1
     with pytest.raises(MetadataError, match=r"the 2 clips of a batch in its shards; lower --batchSize"):
         next(iter(batches(0)))

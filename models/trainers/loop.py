@@ -22,7 +22,7 @@ from models.trainers.state import drop_old_epochs, read_state, save_networks, sa
 from options.config import TrainConfig, to_plain
 from util.distributed import Ranks, any_rank, mean_over_ranks
 from util.errors import CheckpointError, PcavsError
-from util.files import atomic_path
+from util.files import atomic_path, make_directory
 from util.seed import generator_for
 from util.visualizer import Visualizer
 
@@ -58,6 +58,7 @@ class Trainer:
         self.device, self.ranks, self.visualizer = device, ranks, visualizer
         self.steps_per_epoch = steps_per_epoch
         self.step = 0
+        self._ahead = 0  # how far the schedule is ahead of `step`: epochs of an earlier run may have had fewer steps
         self.stop_requested = False
         if ranks.is_distributed and config.sync_batch_norm:
             for letter, network in self.networks.items():
@@ -85,13 +86,18 @@ class Trainer:
     def total_steps(self) -> int:
         """Where the schedule ends, or `--max_steps` if that comes first."""
         optim = self.config.optim
-        scheduled = (optim.niter + optim.niter_decay) * self.steps_per_epoch
+        scheduled = (optim.niter + optim.niter_decay) * self.steps_per_epoch - self._ahead
         return min(scheduled, self.config.max_steps or scheduled)
 
     @property
     def epoch(self) -> float:
         """Passes over the data so far."""
-        return self.step / self.steps_per_epoch
+        return (self.step + self._ahead) / self.steps_per_epoch
+
+    @property
+    def batches_seen(self) -> int:
+        """Batches of the schedule so far, those that are added up counted one by one."""
+        return (self.step + self._ahead) * self._accumulate
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -99,7 +105,7 @@ class Trainer:
         """Trains to the end of the schedule, `--max_minutes`, or a request to stop; saves in every case.
 
         Args:
-            batches: without end, from batch `step * accumulate` of the run on.
+            batches: without end, from batch `batches_seen` of the schedule on.
             validation: gives held-out batches, the same ones each time.
 
         Returns:
@@ -213,10 +219,15 @@ class Trainer:
         if not broken:
             raise PcavsError(f"step {self.step}: a loss on another rank is not a number; its message says which")
         path = self.config.directory / f"nan_batch_{self.step}_rank{self.ranks.rank}.pth"
-        with atomic_path(path) as temporary:
-            torch.save([_on_cpu(batch) for batch in chunk], temporary)
+        try:
+            make_directory(path.parent)
+            with atomic_path(path) as temporary:
+                torch.save([_on_cpu(batch) for batch in chunk], temporary)
+            kept = f"the batch is in {path}"
+        except (OSError, RuntimeError, PcavsError) as error:  # torch writes zip files with errors of its own
+            kept = f"the batch could not be saved ({str(error).splitlines()[0]})"
         raise PcavsError(
-            f"step {self.step}: loss {broken[0]} is {losses[broken[0]]}; the batch is in {path}, the last save is "
+            f"step {self.step}: loss {broken[0]} is {losses[broken[0]]}; {kept}, the last save is "
             "untouched; lower --lr, set --clip_grad, or use --precision bf16, and go on with --continue_train"
         )
 
@@ -300,7 +311,7 @@ class Trainer:
     def _save_now_and_then(self) -> None:
         if self.step % self.config.save_freq == 0:
             self.save("latest")
-        if self.step % (self.config.save_epoch_freq * self.steps_per_epoch) == 0:
+        if (self.step + self._ahead) % (self.config.save_epoch_freq * self.steps_per_epoch) == 0:
             self.save(str(round(self.epoch)))
 
     def save(self, epoch: str) -> None:
@@ -319,6 +330,8 @@ class Trainer:
         optimisers = [o.state_dict() for o in (self.optimiser, self.adversary_optimiser) if o is not None]
         return {
             "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "ahead": self._ahead,
             "stage": self.config.stage,
             "networks": {letter: network.state_dict() for letter, network in self.networks.items()},
             "trained": self._trained,
@@ -364,6 +377,12 @@ class Trainer:
             saved_averages = state["averages"] or current
             self.averages = {name: saved_averages[name].detach().clone().to(self.device) for name in current}
         self.step = state["step"]
+        before = state.get("steps_per_epoch", self.steps_per_epoch)  # missing in states of 2026-11-24 and before
+        place = self.step + state.get("ahead", 0)
+        self._ahead = round(place / before * self.steps_per_epoch) - self.step
+        if before != self.steps_per_epoch:
+            logger.warning("--continue_train: an epoch has %d steps now, had %d; the schedule goes on at epoch %.2f",
+                           self.steps_per_epoch, before, self.epoch)  # fmt: skip
         for name in ("batch_size", "seed"):
             if state["config"][name] != getattr(self.config, name):
                 logger.warning("--continue_train: %s was %s; the clips come in another order now", name,
@@ -414,14 +433,18 @@ def make_optimiser(
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Brings back the moments, but keeps the rates and betas of this run's flags."""
-    given = [{name: group[name] for name in ("initial_lr", "betas")} for group in optimiser.param_groups]
+    """Brings back the moments, but keeps the rates, betas and AMSGrad of this run's flags."""
+    given = [{name: group[name] for name in ("initial_lr", "betas", "amsgrad")} for group in optimiser.param_groups]
     optimiser.load_state_dict(saved)
     for group, settings in zip(optimiser.param_groups, given, strict=True):
         for name, value in settings.items():
             if group[name] != value:
                 logger.info("--continue_train: %s is now %s, was %s", name, value, group[name])
         group.update(settings)
+        for parameter in group["params"] if group["amsgrad"] else ():
+            moments = optimiser.state[parameter]
+            if "exp_avg_sq" in moments:  # the largest so far, where none was kept
+                moments.setdefault("max_exp_avg_sq", moments["exp_avg_sq"].clone())
 
 
 class _Meter:
