@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -46,11 +47,14 @@ __all__ = [
     "read_truth",
     "render_frame",
     "render_states",
+    "renderer_stamp",
     "write_clip",
 ]
 
 FPS = 25
 YAW_LIMIT_DEG, PITCH_LIMIT_DEG, ROLL_LIMIT_DEG = 35.0, 20.0, 12.0
+# A nod moves the face in a frame that is held still: by 1.44 pixels a degree for these heads. Crops follow it partly.
+NOD_SHIFT = 0.8  # pixels a degree; looking up moves the face up
 STATE_NAMES = tuple(f.name for f in dataclasses.fields(FaceState))
 MOUTH_NAMES = ("opening", "width", "lip_teeth", "press")
 _LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
@@ -81,7 +85,7 @@ class Truth:
     """Everything that is known about a clip.
 
     states: (T, 13) float32, columns STATE_NAMES.  landmarks: (T, 68, 2) float32, (x, y) in pixels, iBUG order, points
-    of the surface (hidden ones included).  identity: (44,) float32, see `Identity.vector`.
+    of the surface (hidden ones included).  identity: (44,) float32, see `Identity.vector`.  renderer: `renderer_stamp`.
     """
 
     speaker_seed: int
@@ -90,6 +94,7 @@ class Truth:
     landmarks: np.ndarray
     identity: np.ndarray
     phonemes: tuple[Phoneme, ...]
+    renderer: str = ""
 
     def track(self, name: str) -> np.ndarray:
         """One quantity over time, e.g. `track("opening")`: (T,) float32."""
@@ -172,7 +177,7 @@ def _motion(seed: int, num_frames: int) -> dict[str, np.ndarray]:
         return limit * np.tanh(raw / limit)
 
     yaw = turn(YAW_LIMIT_DEG, 14, 19, 2.5)
-    pitch = turn(PITCH_LIMIT_DEG, 5, 9, 2.0)
+    pitch = turn(PITCH_LIMIT_DEG, 5, 15, 2.0)
     roll = turn(ROLL_LIMIT_DEG, 3, 5, 1.0)
     blink, gaze_x, gaze_y = _eyes(generator_for(seed, 302), num_frames)
     return {
@@ -184,7 +189,7 @@ def _motion(seed: int, num_frames: int) -> dict[str, np.ndarray]:
         "gaze_y": np.clip(gaze_y - 0.4 * pitch, -15, 15),
         "brow": np.clip(0.4 * _drift(rng, num_frames, 10), -1, 1),
         "shift_x": 1.5 * _drift(rng, num_frames, 20),
-        "shift_y": 1.5 * _drift(rng, num_frames, 20),
+        "shift_y": 1.5 * _drift(rng, num_frames, 20) - NOD_SHIFT * pitch,
         "zoom": 1 + 0.015 * _drift(rng, num_frames, 30) + rng.uniform(-0.02, 0.02),
     }
 
@@ -225,7 +230,9 @@ def make_clip(speaker_seed: int, clip_seed: int, num_frames: int) -> Clip:
     head = _head(identity, scene)
     points = np.stack([head.landmarks(performance.state(frame)) for frame in range(num_frames)])
     points = np.round(points / _LANDMARK_STEP).astype(np.float32) * np.float32(_LANDMARK_STEP)
-    truth = Truth(speaker_seed, clip_seed, performance.states, points, identity.vector(), performance.phonemes)
+    truth = Truth(
+        speaker_seed, clip_seed, performance.states, points, identity.vector(), performance.phonemes, renderer_stamp()
+    )
     return Clip(frames, performance.wave, truth)
 
 
@@ -265,6 +272,13 @@ def write_clip(clip: Clip, video: str | Path) -> None:
         raise MediaError(f"{video}: cannot be written: {error.strerror or error}") from error
 
 
+@functools.cache
+def renderer_stamp() -> str:
+    """Changes with the code that draws, moves and speaks, so that nothing made by an older one is taken for today's."""
+    sources = sorted(Path(__file__).parent.glob("synthetic*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+
+
 def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
     return {
         "seeds": np.array([truth.speaker_seed, truth.clip_seed], dtype=np.int64),
@@ -273,6 +287,7 @@ def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:
         "landmarks": truth.landmarks,
         "identity": truth.identity,
         "phoneme_names": np.array([p.name for p in truth.phonemes]),
+        "renderer": np.array(truth.renderer),
         "phoneme_times": np.array([(p.start_s, p.end_s, p.stress) for p in truth.phonemes], dtype=np.float64),
     }
 
@@ -296,6 +311,7 @@ def read_truth(path: str | Path) -> Truth:
                 landmarks=stored["landmarks"],
                 identity=stored["identity"],
                 phonemes=tuple(Phoneme(str(name), *map(float, row)) for name, row in times),
+                renderer=str(stored["renderer"]) if "renderer" in stored.files else "",
             )
     except FileNotFoundError as error:
         raise MediaError(f"{source}: no ground truth there; make it with scripts/make_synthetic_data.py") from error

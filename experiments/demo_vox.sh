@@ -7,11 +7,13 @@ set -euo pipefail
 . "$(dirname "$0")/../scripts/setup_env.sh"
 cd "$(dirname "$0")/.."
 
-if [ ! -e checkpoints/demo ] && [ -e checkpoints/synthetic/latest_net_G.pth ]; then
+if ! compgen -G "checkpoints/demo/*_net_*.pth" >/dev/null && [ -e checkpoints/synthetic/latest_net_G.pth ]; then
+  rows=misc/demo.csv
+  [ ! -e misc/demo_synthetic.csv ] || rows=misc/demo_synthetic.csv # the authors' samples have taken the other's place
   echo "model: checkpoints/synthetic, small and trained on synthetic people; it animates those in misc/, not photos."
   echo "The published weights, for real faces: python scripts/download_checkpoints.py --samples, then run this again."
   exec "$PYTHON" test.py --name synthetic \
-    --meta_path_vox misc/demo.csv \
+    --meta_path_vox "$rows" \
     --gpu_ids 0 \
     --nThreads 2 \
     --input_id_feature \

@@ -46,7 +46,8 @@ DRIVE_PAGE = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
 SAMPLES_URL = "https://github.com/Hangz-nju-cuhk/Talking-Face_PC-AVS/raw/main/misc"
 SAMPLE_FOLDERS = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
 SAMPLE_CSV = "demo.csv"
-BUNDLED_ROWS = "misc/Input/synthetic_"  # how the csv begins that comes with the project
+BUNDLED_CSV = "demo_synthetic.csv"  # what that csv is called once the authors' has taken its place
+BUNDLED_ROWS = "misc/Input/synthetic_"  # how the rows of the csv begin that comes with the project
 SAMPLES_NOTICE = "sample inputs of PC-AVS (Zhou et al., CVPR 2021), CC-BY-4.0"
 RECEIPT = ".samples.json"  # in misc: which archives are unpacked, and into which files
 NEEDED_LETTERS = ("G", "V", "E", "A_sync")
@@ -145,19 +146,21 @@ def _save_body(response: http.client.HTTPResponse, part: Path, start: int) -> No
     """Writes the body behind the first `start` bytes of `part` and compares the count with the announced one."""
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdigit() else None
+    done = start  # counted here, because a bar that is switched off does not
     with part.open("ab") as sink, _byte_bar(part.name.removesuffix(".part"), start, total) as bar:
         sink.truncate(start)
         while True:
             try:
                 block = response.read1(_BLOCK_BYTES)
             except (OSError, http.client.HTTPException) as error:
-                raise _TransientError(f"broke off after {bar.n} bytes: {_network_reason(error)}") from error
+                raise _TransientError(f"broke off after {done} bytes: {_network_reason(error)}") from error
             if not block:
                 break
             sink.write(block)
+            done += len(block)
             bar.update(len(block))
-        if total is not None and bar.n != total:
-            raise _TransientError(f"cut off: got {bar.n} of {total} bytes")
+        if total is not None and done != total:
+            raise _TransientError(f"cut off: got {done} of {total} bytes")
 
 
 def _network_reason(error: Exception) -> str:
@@ -469,13 +472,14 @@ def _blocks(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes
 
 @contextlib.contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
-    """Makes `target/.download`, where unfinished files live; it vanishes at the end when nothing is kept in it."""
+    """Makes `target/.download`, where unfinished files live; what is empty at the end vanishes, `target` too."""
     work = make_directory(target / ".download")
     try:
         yield work
     finally:
         with contextlib.suppress(OSError):
             work.rmdir()
+            target.rmdir()
 
 
 @contextlib.contextmanager
@@ -599,7 +603,8 @@ def _get_sample_folder(misc: Path, folder: str, url: str, *, force: bool, patien
 
 def _is_bundled(rows: Path) -> bool:
     """Whether a csv is the one that comes with this project, for the bundled model; it makes way for the authors'."""
-    return rows.read_text(encoding="utf-8", errors="replace").startswith(BUNDLED_ROWS)
+    lines = rows.read_text(encoding="utf-8", errors="replace").splitlines()
+    return all(line.startswith(BUNDLED_ROWS) for line in lines if line.strip())
 
 
 def _get_sample_csv(misc: Path, url: str, patience: Patience, work: Path) -> None:
@@ -609,6 +614,8 @@ def _get_sample_csv(misc: Path, url: str, patience: Patience, work: Path) -> Non
         _refuse_page(path)
         print(f"{path}: {path.stat().st_size} bytes, SHA-256 {sha256_of(path)}")
         try:
+            if (misc / SAMPLE_CSV).is_file() and _is_bundled(misc / SAMPLE_CSV):
+                os.replace(misc / SAMPLE_CSV, misc / BUNDLED_CSV)
             os.replace(path, misc / SAMPLE_CSV)
         except OSError as error:
             raise DownloadError(f"{misc / SAMPLE_CSV}: cannot be written: {error.strerror or error}") from error

@@ -83,8 +83,8 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the clip is there, whole, and the one this job would make."""
-    from data.synthetic import read_truth
+    """Whether the clip is there, whole, and the one this job would make with today's renderer."""
+    from data.synthetic import read_truth, renderer_stamp
 
     if not job.path.is_file() or job.path.stat().st_size == 0:
         return False
@@ -92,7 +92,8 @@ def is_done(job: Job) -> bool:
         truth = read_truth(job.path)
     except MediaError:
         return False
-    return (truth.speaker_seed, truth.clip_seed, len(truth.states)) == (job.speaker_seed, job.clip_seed, job.num_frames)
+    made = (truth.speaker_seed, truth.clip_seed, len(truth.states), truth.renderer)
+    return made == (job.speaker_seed, job.clip_seed, job.num_frames, renderer_stamp())
 
 
 def make_one(job: Job) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from data.synthetic import (
     make_scene,
     render_frame,
     render_states,
+    renderer_stamp,
 )
 from models.av_model import AvModel, Identity, select_device
 from models.networks.probe import Probe
@@ -192,17 +192,11 @@ def load_speakers(
         if cache is None:
             speakers.append(make_speaker(number, frames, seed, size))
             continue
-        path = make_directory(cache) / f"{number}_{frames}_{seed}_{size}_{_renderer_stamp()}.npz"
+        path = make_directory(cache) / f"{number}_{frames}_{seed}_{size}_{renderer_stamp()}.npz"
         if not path.is_file():
             _save_speaker(make_speaker(number, frames, seed, size), path)
         speakers.append(_read_speaker(path))
     return speakers
-
-
-def _renderer_stamp() -> str:
-    """Changes with the code that renders, so that no cache outlives it."""
-    sources = sorted((Path(__file__).resolve().parents[1] / "data").glob("synthetic*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
 
 
 def _save_speaker(speaker: Speaker, path: Path) -> None:

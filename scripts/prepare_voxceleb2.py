@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from util.errors import MediaError, OptionError, PcavsError
-from util.files import make_directory, write_text
+from util.files import make_directory, require_utf8_name, write_text
 from util.log import setup_logging
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def check_clip(task: CheckTask) -> Checked:
     signature = (0, 0)
     try:
         signature = signature_of(path)
+        require_utf8_name(path)
         if path.is_file() and signature[0] == 0:
             raise MediaError(f"{path}: the file is empty (0 bytes)")
         frames = count_frames(path)
@@ -417,7 +418,7 @@ def check_missing(clips: Sequence[Clip], known: dict[str, Checked], args: argpar
         for checked in tqdm(
             check_all(tasks, args.workers), total=len(tasks), unit="clip", desc="checking clips", disable=not tasks
         ):
-            append(json.dumps(asdict(checked), ensure_ascii=False).encode() + b"\n")
+            append(json.dumps(asdict(checked)).encode() + b"\n")
             known[checked.path] = checked
     return len(tasks)
 
@@ -517,7 +518,8 @@ def write_lists(output: Path, lists: dict[str, list[ClipRecord]], left_out: Sequ
     """Writes broken.txt and the lists that have clips; a list of an earlier run that has none now is removed."""
     from data.clip_list import write_list
 
-    write_text(output / "broken.txt", "".join(line + "\n" for line in left_out))
+    printable = (line.encode("utf-8", "backslashreplace").decode() + "\n" for line in left_out)
+    write_text(output / "broken.txt", "".join(printable))
     for split, records in lists.items():
         path = output / f"{split}.csv"
         if records:
@@ -586,7 +588,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(args)
     except PcavsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
     except KeyboardInterrupt:
         print("error: interrupted; what was checked is kept, run the same command again to go on", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@
 # Which one: PYTHON=... if given, else the active virtual or conda environment, else .venv, which is made here.
 # Installing is skipped when nothing has changed since the last time, so the second call takes no time.
 
-_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+_root="$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 _lists=("$_root/requirements.txt")
 [ "${1:-}" = dev ] && _lists+=("$_root/requirements-dev.txt")
 
@@ -17,7 +17,7 @@ _make_venv() {
   for candidate in python3 python3.11 python3.12 python3.10 python; do
     _fits "$candidate" || continue
     echo "setup: making .venv with $("$candidate" --version)"
-    if "$candidate" -m venv "$_root/.venv" >/dev/null 2>&1 || "$candidate" -m virtualenv -q "$_root/.venv"; then
+    if "$candidate" -m venv --clear "$_root/.venv" >/dev/null 2>&1 || "$candidate" -m virtualenv -q --clear "$_root/.venv"; then
       return 0
     fi
     rm -rf "$_root/.venv"
@@ -33,14 +33,15 @@ _choose_python() {
   if [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then active="$(command -v python || true)"; fi
   if [ -n "${PYTHON:-}" ]; then
     # whoever sources this may change the folder afterwards
-    case "$PYTHON" in */*) PYTHON="$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")" || return 1 ;; esac
+    case "$PYTHON" in */*) PYTHON="$(CDPATH='' cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")" || return 1 ;; esac
     echo "setup: using PYTHON=$PYTHON"
   elif [ -n "$active" ] && _fits "$active"; then
     PYTHON="$active"
     echo "setup: using the active environment"
   else
     [ -z "$active" ] || echo "setup: the active environment is not Python 3.10, 3.11 or 3.12, using .venv"
-    [ -x "$_root/.venv/bin/python" ] && _fits "$_root/.venv/bin/python" || _make_venv || return 1
+    # one that was interrupted while it was made has no pip
+    _fits "$_root/.venv/bin/python" && "$_root/.venv/bin/python" -c 'import pip' 2>/dev/null || _make_venv || return 1
     PYTHON="$_root/.venv/bin/python"
   fi
   _fits "$PYTHON" || { echo "setup: $PYTHON is not a working Python 3.10, 3.11 or 3.12" >&2; return 1; }
@@ -58,6 +59,7 @@ PY
   [ -e "$stamp" ] && return 0
   for list in "${_lists[@]}"; do lists+=(-r "$list"); done
   echo "setup: installing packages (the first time this takes some minutes)"
+  "$PYTHON" -c 'import pip' 2>/dev/null || "$PYTHON" -m ensurepip >/dev/null 2>&1 || true # uv makes them without
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "${lists[@]}" ||
     { echo "setup: installing failed; the lines above say why" >&2; return 1; }
   # opencv-python needs libGL, which servers often lack; the headless build is the same without windows

@@ -74,7 +74,7 @@ class Pictures:
 def random_states(rng: np.random.Generator, count: int) -> np.ndarray:
     """States drawn evenly, also such as no speech would make: (count, 13) float32."""
     tracks = {name: np.zeros(count) for name in STATE_NAMES}
-    for name, limit in {"yaw": 38, "pitch": 22, "roll": 13, "shift_x": 4, "shift_y": 4, "width": 1, "brow": 1}.items():
+    for name, limit in {"yaw": 38, "pitch": 22, "roll": 13, "shift_x": 4, "shift_y": 18, "width": 1, "brow": 1}.items():
         tracks[name] = rng.uniform(-limit, limit, count)
     tracks["gaze_x"], tracks["gaze_y"] = rng.normal(0, [[6], [3]], (2, count))
     tracks["zoom"] = rng.uniform(0.96, 1.04, count)
@@ -87,11 +87,18 @@ def random_states(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def states_of(job: Job, identity: Identity) -> np.ndarray:
-    """(num_frames, 13) float32: frames of performances, a third of a second apart, then random states."""
+    """(num_frames, 13) float32: frames of performances, a third of a second apart, then random states.
+
+    Where the face is in the frame is random throughout: the probe is to read a nod from the face, not from its place.
+    """
     rng = generator_for(job.seed, job.speaker_seed, job.scene)
     acted = round(job.num_frames * job.acted)
     performance = make_performance(int(rng.integers(2**62)), identity, 8 * max(acted, 1))
-    return np.concatenate([performance.states[::8][:acted], random_states(rng, job.num_frames - acted)])
+    drawn = random_states(rng, job.num_frames)
+    places = [STATE_NAMES.index("shift_x"), STATE_NAMES.index("shift_y")]
+    states = np.concatenate([performance.states[::8][:acted], drawn[acted:]])
+    states[:, places] = drawn[:, places]
+    return states
 
 
 def render(job: Job) -> tuple[np.ndarray, np.ndarray]:

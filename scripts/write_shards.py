@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(args)
     except PcavsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
     except KeyboardInterrupt:
         print("error: interrupted; whole shards stay, run the same command again to go on", file=sys.stderr)
         return 130

@@ -298,6 +298,15 @@ def test_make_performance_head_motion_is_bounded_and_independent_of_speech() -> 
     assert np.mean([motion["blink"].max() for motion in motions]) > 0.9
 
 
+def test_make_performance_a_nod_moves_the_face_in_the_frame() -> None:
+    states = np.stack([make_performance(seed, PERSON, 75).states for seed in range(20)])
+    moved = states - states.mean(axis=1, keepdims=True)
+    pitch, place = (moved[..., STATE_NAMES.index(name)].ravel() for name in ("pitch", "shift_y"))
+    assert np.polyfit(pitch, place, 1)[0] == pytest.approx(-0.8, abs=0.1)  # pixels a degree; looking up moves up
+    assert np.corrcoef(pitch, place)[0, 1] < -0.9
+    assert 4 < pitch.std() < 8
+
+
 def test_make_performance_states_are_the_motion_and_the_mouth_of_the_phonemes() -> None:
     run = make_performance(6, PERSON, 60)
     mouth = mouth_track(list(run.phonemes), (np.arange(60) + 0.5) / 25)

@@ -186,6 +186,23 @@ def test_fetch_http_good_server_gives_the_bytes(site: Site, target: Path, mood: 
     assert not part_of(target).exists()
 
 
+def test_fetch_http_counts_what_comes_also_without_a_bar(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tqdm import tqdm
+
+    monkeypatch.setattr(dl, "_byte_bar", lambda name, start, total: tqdm(initial=start, total=total, disable=True))
+    dl.fetch_http(f"{site.url}/a.zip", target, ONCE)
+    assert target.read_bytes() == PAYLOAD
+
+
+def test_get_weights_that_fails_leaves_no_folder(tmp_path: Path, closed_port: int) -> None:
+    target = tmp_path / "checkpoints" / "demo"  # demo_vox.sh takes it for the published weights
+    with pytest.raises(DownloadError):
+        dl.get_weights(target, url=f"http://127.0.0.1:{closed_port}/demo.zip", patience=ONCE)
+    assert not target.exists()
+
+
 def test_fetch_http_target_there_asks_nothing(site: Site, target: Path) -> None:
     target.write_bytes(b"mine")
     dl.fetch_http(f"{site.url}/a.zip", target, ONCE)
@@ -815,6 +832,15 @@ def test_get_samples_rows_of_the_bundled_model_make_way(samples: Site, misc: Pat
     (misc / "demo.csv").write_text("misc/Input/synthetic_a 1 None 0 misc/Audio_Source/synthetic_b.wav None 0 None\n")
     dl.get_samples(misc, url=samples.url, patience=ONCE)
     assert (misc / "demo.csv").read_bytes() == CSV
+    assert (misc / "demo_synthetic.csv").read_text().startswith("misc/Input/synthetic_a")
+
+
+def test_get_samples_bundled_rows_with_the_users_among_them_stay(samples: Site, misc: Path) -> None:
+    misc.mkdir()
+    rows = "misc/Input/synthetic_a 1 None 0 a.wav None 0 None\nmisc/Input/me 1 None 0 a.wav None 0 None\n"
+    (misc / "demo.csv").write_text(rows)
+    dl.get_samples(misc, url=samples.url, patience=ONCE)
+    assert (misc / "demo.csv").read_text() == rows
 
 
 def test_get_samples_broken_off_goes_on_where_it_was(samples: Site, misc: Path) -> None:

@@ -51,6 +51,18 @@ def test_main_other_length_or_seed_makes_the_clips_again(tmp_path: Path, capsys:
     assert capsys.readouterr().out.count("1 clips made, 0 were there") == 3
 
 
+def test_main_clips_of_another_renderer_are_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("data.synthetic.renderer_stamp", lambda: "older")
+        main(_arguments(tmp_path))
+    for made in (1, 0):
+        capsys.readouterr()
+        main(_arguments(tmp_path))
+        assert f"{made} clips made, {1 - made} were there" in capsys.readouterr().out
+
+
 def test_main_same_seed_gives_the_same_clip_whatever_the_counts(tmp_path: Path) -> None:
     main(_arguments(tmp_path / "a", start_speaker=4))
     main(_arguments(tmp_path / "b", start_speaker=3, num_speakers=2))

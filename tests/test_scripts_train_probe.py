@@ -65,6 +65,12 @@ def test_states_of_depend_on_seed_person_and_scene_alone() -> None:
     assert not np.array_equal(states_of(job, who), states_of(Job(3, 1, 6, 0, 0.5), who))
 
 
+def test_states_of_place_the_face_independently_of_the_nod() -> None:
+    states = np.concatenate([states_of(Job(seed, 0, 20, 0, 0.5), make_identity(seed)) for seed in range(40)])
+    assert abs(np.corrcoef(_column(states, "pitch"), _column(states, "shift_y"))[0, 1]) < 0.1
+    assert abs(_column(states, "shift_y")).max() > 17
+
+
 def test_render_gives_what_the_networks_see_with_its_truth() -> None:
     frames, values = render(Job(3, 0, 2, 0, 0.5))
     assert frames.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE)

@@ -126,7 +126,7 @@ def test_other_list_or_settings_are_refused(
     tmp_path: Path, clips: list[ClipRecord], capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], what: str
 ) -> None:
     assert pack(tmp_path, clips) == 0
-    assert pack(tmp_path, clips if flags else clips[:4], *flags) == 1
+    assert pack(tmp_path, clips if flags else clips[:4], *flags) == 2
     assert f"was begun with another {what}; choose another folder" in capsys.readouterr().err
 
 
@@ -135,7 +135,7 @@ def test_folder_with_foreign_shards_is_refused(
 ) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shard-000000.tar").touch()
-    assert pack(tmp_path, clips) == 1
+    assert pack(tmp_path, clips) == 2
     assert "holds shard-000000.tar but no shards.json; choose another folder" in capsys.readouterr().err
 
 
@@ -145,9 +145,9 @@ def test_folders_of_frames_and_wrong_flags_are_refused(
     frames = ClipRecord(write_frames(tmp_path / "f", 2, size=16), None, 2, "x", 0)
     assert pack(tmp_path, [frames]) == 1
     assert "f: is a folder; shards hold mp4 files" in capsys.readouterr().err
-    assert pack(tmp_path, clips, "--shard_size_mb", "0") == 1
+    assert pack(tmp_path, clips, "--shard_size_mb", "0") == 2
     assert "--shard_size_mb must be above 0, got 0" in capsys.readouterr().err
-    assert pack(tmp_path, clips, "--seed", "-1") == 1
+    assert pack(tmp_path, clips, "--seed", "-1") == 2
     assert "--seed must not be negative, got -1" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         pack(tmp_path, clips, "--shard", "2/2")

@@ -112,7 +112,7 @@ def test_another_batch_size_keeps_the_place_in_the_schedule(run, tmp_path: Path,
     assert "an epoch has 2 steps now, had 3; the schedule goes on at epoch 2.00" in capsys.readouterr().err
     assert run(*recognition, "--batchSize", "3", "--continue_train") == 0
     assert read_state(tmp_path / "b")["step"] == 6 + 2 * 2
-    assert sorted(p.name for p in (tmp_path / "b").glob("?_net_V.pth")) == [f"{n}_net_V.pth" for n in (2, 3, 4)]  # the newest 3
+    assert sorted(p.name for p in (tmp_path / "b").glob("?_net_V.pth")) == [f"{n}_net_V.pth" for n in (2, 3, 4)]
 
 
 def test_amsgrad_can_be_left_out_and_taken_up_again(run, tmp_path: Path):
