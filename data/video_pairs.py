@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from data.clip_list import ClipRecord
 from data.clip_reader import load_sound
 from data.frame_source import FrameSource, open_source
 from data.frames import IMAGE_SUFFIXES, crop_template
+from data.prepared import NOTE_NAME
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
 from util.ffmpeg import probe, protocol_free
@@ -252,6 +254,11 @@ def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int
     for name, path in ours.items():
         pair = _generated_pair(name, path, first_frame, crop)
         match = next(iter(theirs.values())) if single else _match(name, pair, theirs)
+        apart = "" if match else "no real video was given"
+        if match is not None and not single and not _same_name(name, match):  # found by the result's sound
+            row = _report_row(path)
+            apart, same_person = _why_apart(path.name, row.get("inputs") or {})
+            pair = dataclasses.replace(pair, group=OTHER if apart else pair.group, same_person=same_person)
         if real is not None and match is None:
             problems.append(f"{path}: no real video of this name below {real}; not measured")
             continue
@@ -260,7 +267,7 @@ def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int
         pairs.append(
             dataclasses.replace(
                 pair, real=match, truth=str(match or ""), notes=(*pair.notes, *note), crop_len=crop_len,
-                apart="" if match else "no real video was given",
+                apart=apart,
             )
         )  # fmt: skip
     if not pairs:
@@ -330,15 +337,36 @@ def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
         person = name.removeprefix("id_").split("_pose_")[0]
         if name == f"id_{person}_pose_{person}_audio_{person}":
             return "", True
-        return f"by its name {name} is not of one clip, and there is no report.json that says more", False
-    sources = {role: Path(inputs[role]).name.removesuffix("_cropped") for role in _SOURCES}
+        return (
+            f"by its name {name} is not of one clip, and no report.json says more; --pairs compares all the same",
+            False,
+        )
+    paths = {role: Path(inputs[role]) for role in _SOURCES}
     if inputs["pose"] == _FIXED_POSE:
-        sources["pose"] = sources["reference"]
-    same_person = sources["reference"] == sources["mouth"]
-    if same_person and sources["pose"] == sources["mouth"]:
+        paths["pose"] = paths["reference"]
+    sources = {role: path.name.removesuffix("_cropped") for role, path in paths.items()}
+    same_person = _is_one_clip(paths["reference"], paths["mouth"])
+    if same_person and _is_one_clip(paths["pose"], paths["mouth"]):
         return "", True
     parts = ", ".join(f"{role} {source}" for role, source in sources.items())
     return f"the real video shows another person or head pose ({parts})", same_person
+
+
+def _is_one_clip(one: Path, other: Path) -> bool:
+    """By name, as test.py's names say it; but names repeat (VoxCeleb2's 00001), so the notes on both sources decide."""
+    if one.name.removesuffix("_cropped") != other.name.removesuffix("_cropped"):
+        return False
+    origins = [_origin(path) for path in (one, other)]
+    return None in origins or origins[0] == origins[1]
+
+
+def _origin(frames: Path) -> str | None:
+    """SHA-256 of what prepared frames were made from; None where there is no note of it."""
+    for folder in (frames, frames.with_name(frames.name.removesuffix("_cropped"))):
+        digest = _read_json(folder / NOTE_NAME).get("sha256")
+        if isinstance(digest, str):
+            return digest
+    return None
 
 
 def _csv_pair(row: Mapping[str | None, Any], source: Path, place: str) -> VideoPair:
@@ -388,6 +416,16 @@ def _generated_pair(name: str, path: Path, first_frame: int, crop: bool) -> Vide
         crop_len=int(note.get("crop_len", DataConfig().crop_len)),
         same_person=True,
     )
+
+
+def _same_name(name: str, real: Path) -> bool:
+    return name.rsplit("/", 1)[-1] in (real.name, real.stem)
+
+
+def _report_row(result: Path) -> Mapping[str, Any]:
+    """What report.json beside a result says of it."""
+    rows = _read_report(result.parent / "report.json").get("rows", [])
+    return next((row for row in rows if row["name"] == result.name), {})
 
 
 def _match(name: str, pair: VideoPair, theirs: Mapping[str, Path]) -> Path | None:
@@ -516,11 +554,31 @@ def _pictures(folder: Path) -> FrameSource:
         if p.suffix.lower() in IMAGE_SUFFIXES and p.stem.startswith(prefix) and p.stem[len(prefix) :].isdecimal()
     }
     if not numbered:
-        return open_source(folder)
+        return _in_number_order(open_source(folder))
     missing = next((n for n in range(len(numbered)) if n not in numbered), None)
     if missing is not None:
         raise MediaError(f"{folder}: frame {prefix}{missing} is missing; finish the row with test.py --resume")
     return FrameSource(folder, "folder", tuple(numbered[n] for n in range(len(numbered))), len(numbered))
+
+
+def _in_number_order(source: FrameSource) -> FrameSource:
+    """Pictures `<one prefix><number>` by number: as text 10 comes before 2. Other names keep their order.
+
+    Raises:
+        MediaError: a number is missing, so that all frames behind it would go with wrong ones.
+    """
+    found = [re.fullmatch(r"(.*?)([0-9]+)", path.stem) for path in source.files]
+    names = [match for match in found if match is not None]
+    if len(names) < len(found) or len({match[1] for match in names}) > 1:
+        return source
+    by_number = {int(match[2]): path for match, path in zip(names, source.files, strict=True)}
+    first = min(by_number)
+    missing = next((first + n for n in range(len(source.files)) if first + n not in by_number), None)
+    if missing is not None:
+        raise MediaError(
+            f"{source.path}: picture {names[0][1]}{missing} is missing or there twice; number the frames without gaps"
+        )
+    return dataclasses.replace(source, files=tuple(by_number[n] for n in sorted(by_number)))
 
 
 def _held_frames(video: Video) -> int:

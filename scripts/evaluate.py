@@ -19,6 +19,7 @@ clip. A metric that cannot be measured is named with the reason. Exit codes: 0 m
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import shlex
 import signal
@@ -47,6 +48,9 @@ POSES = ("self", "cross")
 SPLIT = "test"  # of LRW
 _SOURCES = ("results", "generated", "pairs", "self_reenact")
 _TEST_SET, _GENERATED = "testset", "generated"  # folders in --output
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,15 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--verbose", action="store_true", help="more messages")
 
     test = parser.add_argument_group("--self_reenact")
-    test.add_argument("--name", default=TestConfig.name, help="the model: its weights lie in <checkpoints_dir>/<name>")
-    test.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
-    test.add_argument("--poses", nargs="+", choices=POSES, default=list(POSES), help="whose head pose drives a clip")
+    test.add_argument("--name",
+        help=f"the model: its weights lie in <checkpoints_dir>/<name> (default: {TestConfig.name})")  # fmt: skip
+    test.add_argument("--checkpoints_dir", type=Path,
+        help=f"folder of all models (default: {TestConfig.checkpoints_dir})")  # fmt: skip
+    test.add_argument("--poses", nargs="+", choices=POSES,
+        help=f"whose head pose drives a clip (default: {' '.join(POSES)})")  # fmt: skip
     test.add_argument("--how_many", type=positive_int, metavar="N", help="clips, evenly spread over the list")
     test.add_argument("--max_seconds", type=_seconds, metavar="S", help="of each clip")
-    test.add_argument("--test_flags", default="", metavar="'...'", help="further flags for test.py")
+    test.add_argument("--test_flags", metavar="'...'", help="further flags for test.py")
     return parser
 
 
@@ -129,6 +136,13 @@ def check_args(args: argparse.Namespace) -> None:
     for flag in ("real", "first_frame", "crop_real"):
         if getattr(args, flag) and args.generated is None:
             raise OptionError(f"--{flag} goes with --generated; {given[0]} knows by itself")
+    for flag in ("name", "checkpoints_dir", "poses", "how_many", "max_seconds", "test_flags"):
+        if getattr(args, flag) is not None and args.self_reenact is None:
+            raise OptionError(f"--{flag} goes with --self_reenact; {given[0]} has its clips already")
+    try:
+        shlex.split(args.test_flags or "")
+    except ValueError as error:
+        raise OptionError(f"--test_flags {args.test_flags}: {error}") from error
     if args.crop_real and args.real is None:
         raise OptionError("--crop_real needs --real")
 
@@ -143,7 +157,8 @@ def to_setup(args: argparse.Namespace) -> Setup:
     from scripts.evaluation import Instruments, Setup
 
     protocol = PROTOCOLS[args.protocol]
-    wanted = {*(args.metrics or protocol.metrics), *([MODEL_SYNC] if args.sync_model else [])}
+    asked_for = {MODEL_SYNC: args.sync_model, "identity": args.arcface, "frechet": args.inception}
+    wanted = {*(args.metrics or protocol.metrics), *(metric for metric, weights in asked_for.items() if weights)}
     metrics = tuple(metric for metric in METRICS if metric in wanted)
     device = "cpu"
     if args.gpu_ids[0] >= 0:
@@ -162,7 +177,7 @@ def to_setup(args: argparse.Namespace) -> Setup:
 
 
 def read_records(source: Path) -> list[ClipRecord]:
-    """The clips of a list, or of a VoxCeleb2 or LRW tree (its test split).
+    """The clips of a list, or of a VoxCeleb2 or LRW tree: its test split where it has one.
 
     Raises:
         PcavsError: no such list or tree, or no clips in it.
@@ -173,7 +188,11 @@ def read_records(source: Path) -> list[ClipRecord]:
     if source.is_file() or not source.is_dir():
         return read_list(source)
     is_lrw = (source / "lipread_mp4").is_dir() or any(source.glob(f"*/{SPLIT}/*.mp4"))
-    return scan_lrw(source, SPLIT) if is_lrw else scan_tree(source)
+    if is_lrw:
+        return scan_lrw(source, SPLIT)
+    split = source / SPLIT if (source / SPLIT / "mp4").is_dir() else source
+    logger.info("clips of %s", split)
+    return scan_tree(split)
 
 
 def spread_over(records: Sequence[ClipRecord], count: int | None) -> list[ClipRecord]:
@@ -260,16 +279,17 @@ def self_reenact(args: argparse.Namespace, folder: Path) -> tuple[int, Found]:
 
     records = spread_over(read_records(args.self_reenact), args.how_many)
     clips, problems = prepare_clips(records, folder / _TEST_SET, args.max_seconds)
-    rows, missing = metadata_rows(clips, args.poses)
+    rows, missing = metadata_rows(clips, args.poses or POSES)
     if not rows:
         reason = next(iter([*problems, *missing]), "")
         raise MediaError(f"--self_reenact {args.self_reenact}: no clip can be used: {reason}")
     metadata = folder / _TEST_SET / "test.csv"
     write_rows(metadata, rows)
     flags = [
-        "--name", args.name, "--checkpoints_dir", args.checkpoints_dir, "--meta_path_vox", metadata,
+        "--name", args.name or TestConfig.name,
+        "--checkpoints_dir", args.checkpoints_dir or TestConfig.checkpoints_dir, "--meta_path_vox", metadata,
         "--results_dir", folder / _GENERATED, "--gpu_ids", ",".join(map(str, args.gpu_ids)), "--driving_pose",
-        "--input_id_feature", *(["--resume"] if args.resume else []), *shlex.split(args.test_flags),
+        "--input_id_feature", *(["--resume"] if args.resume else []), *shlex.split(args.test_flags or ""),
     ]  # fmt: skip
     arguments = base_options.parse(test_options.build_parser(), [str(flag) for flag in flags])
     config = test_options.to_config(arguments)
@@ -311,11 +331,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         found = find_pairs(args)
     tools = load_tools(setup)
-    jobs = plan(found.pairs, setup, folder)
+    jobs = plan(found.pairs, setup, folder, tools.missing)
     results = measure_all(jobs, setup, args.workers, args.resume, tools)
     source = args.results or args.generated or args.pairs or args.self_reenact
     problems = write_reports(folder, f"Evaluation of {source}", setup, tools, jobs, results, found.problems, args.show)
-    if not any(result.generated for result in results):
+    has_features = any(job.path.with_suffix(".npz").is_file() for job in jobs)
+    if not any(result.generated for result in results) and not has_features:
         print("error: nothing could be measured", file=sys.stderr)
         return 1
     return 1 if args.strict and (problems or code) else 0

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.face_tracker import FaceTracker
-from data.frames import read_image
+from data.frames import IMAGE_SUFFIXES, read_image
 from data.landmarks import LandmarkDetector, make_detector
 from data.metadata import unique_names
 from data.video_pairs import FPS, OpenPair, VideoPair, open_pair, pair_name, state_of
@@ -382,7 +382,12 @@ def _reference_embedding(opened: OpenPair, tools: Tools) -> np.ndarray:
 
 def _picture_file(path: Path) -> Path:
     """The picture itself, or the first of a folder."""
-    return sorted(p for p in path.iterdir() if not p.name.startswith("."))[0] if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    if not pictures:
+        raise MediaError(f"{path}: the reference holds no picture")
+    return pictures[0]
 
 
 def _frame_pass(
@@ -564,11 +569,12 @@ def measure_all(jobs: Sequence[Job], setup: Setup, workers: int, resume: bool, t
     return [results[number] for number in range(len(jobs))]
 
 
-def plan(pairs: Sequence[VideoPair], setup: Setup, folder: Path) -> list[Job]:
+def plan(pairs: Sequence[VideoPair], setup: Setup, folder: Path, missing: Iterable[str] = ()) -> list[Job]:
     """A job a pair. Of pairs that share a real video only one measures it, if possible one that compares with it.
 
     Args:
         folder: of the evaluation; `clips/<name>.json` gets the figures, `.npz` the features of the Fréchet distance.
+        missing: metrics whose tools are not at hand; once they are, the clip is measured again.
     """
     first: dict[str, int] = {}
     for number in sorted(range(len(pairs)), key=lambda n: bool(pairs[n].apart)):
@@ -580,6 +586,7 @@ def plan(pairs: Sequence[VideoPair], setup: Setup, folder: Path) -> list[Job]:
     for number, (pair, name) in enumerate(zip(pairs, names, strict=True)):
         named = dataclasses.replace(pair, name=name)
         parts = [_FORMAT, state_of(named), setup, number in chosen, *map(_file_state, _weight_files(setup))]
+        parts += sorted(missing)
         key = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
         jobs.append(Job(named, clips / f"{name}.json", number in chosen, key))
     return jobs
@@ -588,7 +595,7 @@ def plan(pairs: Sequence[VideoPair], setup: Setup, folder: Path) -> list[Job]:
 def _weight_files(setup: Setup) -> list[Path]:
     chosen = setup.instruments
     files = [path for path in (chosen.syncnet, chosen.arcface, chosen.inception) if path is not None]
-    return [*files, *_sync_weights(chosen)]
+    return [*files, *_sync_weights(chosen), *([chosen.sync_model / "network.json"] if chosen.sync_model else [])]
 
 
 def _file_state(path: Path) -> tuple[str, int, int]:
@@ -668,6 +675,8 @@ def run_job(job: Job, setup: Setup, tools: Tools) -> ClipResult:
         buffer = io.BytesIO()
         np.savez(buffer, **features)  # type: ignore[arg-type]
         write_bytes(job.path.with_suffix(".npz"), buffer.getvalue())
+    else:  # an older run's
+        job.path.with_suffix(".npz").unlink(missing_ok=True)
     seconds = round(time.monotonic() - started, 3)
     # the features first: figures that are there must be whole
     write_json(

@@ -157,7 +157,8 @@ def write_reports(
     Raises:
         MediaError: the disk refuses.
     """
-    distances, remarks = frechet_cells(results, folder) if "frechet" in setup.metrics else ({}, [])
+    measures_frechet = "frechet" in setup.metrics and "frechet" not in tools.missing
+    distances, remarks = frechet_cells(results, folder) if measures_frechet else ({}, [])
     table = summarise(results, setup, distances)
     problems = list_problems(results, before, tools, remarks)
     facts = describe(setup, tools)

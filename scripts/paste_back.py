@@ -277,11 +277,14 @@ def _pasted(
     """Finished frames, (height, width, 3) uint8 BGR, one at a time."""
     from data.frames import read_image
     from data.paste import Paster, compose, picture_to_source
+    from data.video_pairs import PUBLISHED_FIRST_FRAME
 
     paster = Paster(options.mask, options.feather, options.match_colours)
     config = DataConfig(crop_len=_noted(note, "crop_len", DataConfig.crop_len))
     size = 0
-    backgrounds = target.frames(_noted(note, "first_frame", 0), column.count, scratch)
+    # without a note it is a result of the published code
+    first = _noted(note, "first_frame", 0 if note else PUBLISHED_FIRST_FRAME)
+    backgrounds = target.frames(first, column.count, scratch)
     for index, (number, canvas) in enumerate(backgrounds):
         path = column.folder / f"{column.prefix}{index}{column.suffix}"
         picture = read_image(path)

@@ -518,8 +518,7 @@ def write_lists(output: Path, lists: dict[str, list[ClipRecord]], left_out: Sequ
     """Writes broken.txt and the lists that have clips; a list of an earlier run that has none now is removed."""
     from data.clip_list import write_list
 
-    printable = (line.encode("utf-8", "backslashreplace").decode() + "\n" for line in left_out)
-    write_text(output / "broken.txt", "".join(printable))
+    write_text(output / "broken.txt", "".join(line + "\n" for line in left_out))
     for split, records in lists.items():
         path = output / f"{split}.csv"
         if records:

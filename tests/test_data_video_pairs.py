@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data.frames import crop_template
+from data.prepared import NOTE_NAME
 from data.video_pairs import (
     OTHER,
     OWN,
@@ -139,7 +140,7 @@ def test_results_of_published_code_start_with_frame_two(tmp_path: Path) -> None:
     assert pairs_from_results(folder).pairs == (pair,)  # one result by itself
     write_result(results, "id_a_pose_b_audio_c", range(3), range(3), note=False)
     other = pairs_from_results(results).pairs[1]
-    assert "not of one clip, and there is no report.json" in other.apart
+    assert "not of one clip, and no report.json says more" in other.apart
 
 
 def test_results_without_any_raise(tmp_path: Path) -> None:
@@ -206,13 +207,61 @@ def test_trees_match_by_path_then_by_name_then_by_sound(tmp_path: Path) -> None:
     write_greys(made / "id1" / "v" / "00001", [0])
     write_greys(made / "lonely", [0])
     write_greys(made / "nobody", [0])
-    write_result(made, "id_z_pose_z_audio_spoken", range(2))
+    write_result(made, "id_spoken_pose_spoken_audio_spoken", range(2))
     found = pairs_from_paths(made, real)
     matched = {pair.name: str(pair.real.relative_to(real)) for pair in found.pairs if pair.real}
     assert matched == {
-        "id1/v/00001": "id1/v/00001", "lonely": "id2/w/lonely", "id_z_pose_z_audio_spoken": "id2/w/spoken",
+        "id1/v/00001": "id1/v/00001", "lonely": "id2/w/lonely", "id_spoken_pose_spoken_audio_spoken": "id2/w/spoken",
     }  # fmt: skip
     assert found.problems == (f"{made / 'nobody'}: no real video of this name below {real}; not measured",)
+
+
+def test_results_matched_by_their_sound_compare_only_if_they_are_of_one_clip(tmp_path: Path) -> None:
+    real, results = tmp_path / "real", tmp_path / "results"
+    for name in ("carl", "dora"):
+        write_greys(real / name, [0])
+    write_result(results, "id_anna_pose_bert_audio_carl", range(2))
+    write_result(results, "id_dora_pose_dora_audio_dora", range(2))
+    other, mine = pairs_from_paths(results, real).pairs
+    assert (other.real, other.group, other.same_person) == (real / "carl", OTHER, False)
+    assert other.apart.startswith("by its name id_anna_pose_bert_audio_carl is not of one clip")
+    assert (mine.real, mine.group, mine.apart, mine.same_person) == (real / "dora", "generated", "", True)
+    inputs = {"reference": "Input/carl", "pose": "Pose/bert", "audio": "carl.wav", "mouth": "M/carl"}
+    write_report(results, row("id_anna_pose_bert_audio_carl", **inputs))
+    other, _ = pairs_from_paths(results, real).pairs
+    assert (other.group, other.same_person) == (OTHER, True)
+    assert "(reference carl, pose bert, mouth carl)" in other.apart
+
+
+def test_clips_of_one_name_are_told_apart_by_the_notes_on_their_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results, name = tmp_path / "results", "id_00001_pose_00001_audio_00001"
+    write_result(results, name, range(2), range(2))
+    inputs = {"reference": "Input/00001", "pose": "Pose/00001_cropped", "audio": "00001.wav", "mouth": "M/00001"}
+    write_report(results, row(name, **inputs))
+    assert pairs_from_results(results).pairs[0].group == OWN  # nothing but the names is known
+    for folder, sha in (("Input/00001", "aa"), ("Pose/00001", "bb"), ("M/00001", "aa")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / NOTE_NAME).write_text(json.dumps({"sha256": sha}))
+    (pair,) = pairs_from_results(results).pairs
+    assert (pair.group, pair.same_person) == (OTHER, True)
+    (tmp_path / "Pose" / "00001" / NOTE_NAME).write_text(json.dumps({"sha256": "aa"}))
+    assert pairs_from_results(results).pairs[0].group == OWN
+
+
+def test_folder_of_named_pictures_goes_by_number_and_without_gaps(tmp_path: Path) -> None:
+    folder = write_greys(tmp_path / "made", range(12), prefix="frame_")
+    shown = [number_of(image) for image in open_video(folder).frames()]
+    assert shown == list(range(12))
+    (folder / "frame_3.png").unlink()
+    with pytest.raises(MediaError, match="made: picture frame_3 is missing or there twice; number the frames without"):
+        open_video(folder)
+    numbered = write_greys(tmp_path / "numbered", range(6))
+    (numbered / "000002.png").unlink()
+    with pytest.raises(MediaError, match="numbered: picture 2 is missing"):
+        open_video(numbered)
 
 
 def test_two_single_videos_are_a_pair_whatever_their_names(tmp_path: Path) -> None:

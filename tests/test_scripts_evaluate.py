@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -463,6 +464,8 @@ def test_nothing_measured_or_no_pairs_is_an_error(tmp_path: Path, capsys: pytest
         (("--results", "a", "--real", "b"), "--real goes with --generated; --results knows by itself"),
         (("--pairs", "a", "--first_frame", "2"), "--first_frame goes with --generated"),
         (("--generated", "a", "--crop_real"), "--crop_real needs --real"),
+        (("--results", "a", "--how_many", "3"), "--how_many goes with --self_reenact; --results has its clips already"),
+        (("--self_reenact", "a", "--test_flags", "--name 'x"), "--test_flags --name 'x: No closing quotation"),
     ],
 )
 def test_flags_that_do_not_go_together(
@@ -578,6 +581,61 @@ def test_records_are_spread_over_the_list_and_lrw_takes_its_test_split(tmp_path:
         path.touch()
     assert [r.path.name for r in evaluate.read_records(tmp_path)] == ["ABOUT_test.mp4"]
     assert [r.path.name for r in evaluate.read_records(tmp_path / "lipread_mp4")] == ["ABOUT_test.mp4"]
+
+
+def test_voxceleb_tree_gives_its_test_split_where_it_has_one(tmp_path: Path) -> None:
+    write_frames(tmp_path / "dev" / "mp4" / "id0" / "v" / "00001", 3)
+    assert [r.speaker for r in evaluate.read_records(tmp_path)] == ["id0"]
+    write_frames(tmp_path / "test" / "mp4" / "id9" / "v" / "00001", 3)
+    assert [r.speaker for r in evaluate.read_records(tmp_path)] == ["id9"]
+
+
+def test_weights_that_are_given_add_their_metric() -> None:
+    flags = ["--results", "a", "--metrics", "ssim", "--arcface", "a.onnx", "--inception", "i.pth"]
+    assert evaluate.to_setup(evaluate.build_parser().parse_args(flags)).metrics == ("ssim", "identity", "frechet")
+
+
+def test_reference_folder_without_pictures_is_an_error_of_its_clip(tmp_path: Path) -> None:
+    made = write_faces(tmp_path / "made", [SIDE] * 2)
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "audio.wav").touch()
+    pair = VideoPair("x", made, reference=tmp_path / "reference")
+    (job,) = plan([pair], setup_for("identity"), tmp_path / "out")
+    result = run_job(job, setup_for("identity"), faces_only())
+    assert "reference: the reference holds no picture" in (result.error or str(result.skipped))
+
+
+def test_clip_is_measured_again_once_a_missing_tool_is_there(tmp_path: Path) -> None:
+    pair = VideoPair("x", write_levels(tmp_path / "made", [1, 2]))
+    keys = [plan([pair], setup_for("lmd"), tmp_path / "out", missing)[0].key for missing in (("lmd",), ())]
+    assert keys[0] != keys[1]
+
+
+def test_features_of_an_earlier_run_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    def features(frames: np.ndarray) -> np.ndarray:
+        return np.stack([frames[:, 0, 0, 0] / 10.0, frames[:, 0, 0, 0] % 7], axis=1).astype(np.float32)
+
+    made, real = write_levels(tmp_path / "made", [1, 2, 9]), write_levels(tmp_path / "real", [1, 5, 9])
+    setup = setup_for("frechet", protocol="modern")
+    jobs = plan([VideoPair("x", made, real)], setup, tmp_path / "out")
+    run_job(jobs[0], setup, Tools(features=features))
+    assert jobs[0].path.with_suffix(".npz").is_file()
+    without = Tools(missing={"frechet": "no weights"})
+    results = [run_job(jobs[0], setup, without)]
+    assert not jobs[0].path.with_suffix(".npz").exists()
+    write_reports(tmp_path / "out", "t", setup, without, jobs, results)
+    assert "frechet" not in load(tmp_path / "out")["summary"].get("generated", {})
+
+
+def test_name_that_is_no_text_is_told_in_every_report(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for folder in (made / "a", made / "cafe", tmp_path / "real" / "a"):
+        write_levels(folder, [10, 20], size=32)
+    (made / "cafe").rename(made / os.fsdecode(b"caf\xe9"))
+    flags = ("--generated", made, "--real", tmp_path / "real", "--metrics", "psnr", "--output", tmp_path / "out")
+    assert run(*flags) == 0
+    assert "caf\\udce9: no real video of this name" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert any("caf\udce9" in problem for problem in load(tmp_path / "out")["problems"])
 
 
 # ------------------------------------------------------------------------------------------------------- sanity table

@@ -222,6 +222,17 @@ def test_first_frame_of_the_result_is_the_first_of_the_video(
     assert np.abs(np.subtract(_clear_levels(scene.frames()), expected)).max() <= 2
 
 
+def test_result_without_a_note_starts_with_the_published_frame(scene: Scene) -> None:
+    scene.folder([_flat(level) for level in (40, 70, 100, 130)]).align([MATRIX] * 4)
+    scene.generate([_flat(200, (28, 28))] * 2)
+    sound = json.loads((scene.result / "clip.json").read_text())["audio"]
+    (scene.result / "clip.json").unlink()
+    folder = scene.result / "frames"
+    assert scene.run("--alignment", scene.cropped, "--audio", sound, "--frames_dir", folder) == 0
+    frames = [cv2.imread(str(path)) for path in sorted(folder.iterdir())]
+    assert np.abs(np.subtract(_clear_levels(frames), [100, 130])).max() <= 2
+
+
 def test_video_longer_than_the_result_is_cut(scene: Scene) -> None:
     scene.video([_flat(level) for level in (40, 70, 100, 130)]).align([MATRIX] * 4).generate([_flat(9, (28, 28))] * 2)
     assert np.abs(np.subtract(_clear_levels(scene.frames()), [40, 70])).max() <= 2

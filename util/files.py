@@ -39,8 +39,8 @@ def write_bytes(path: str | Path, payload: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    """Writes UTF-8 text atomically; what is no text, a byte of a file name, as `\\udc..`, which JSON reads again."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:

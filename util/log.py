@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 
@@ -19,6 +20,8 @@ class _TqdmHandler(logging.Handler):
 
 def setup_logging(verbose: bool = False, prefix: str = "") -> None:
     """Configures the root logger once per process; `prefix` tells ranks apart."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does it: no name of a file may end a program
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = _TqdmHandler()
     handler.setFormatter(_LevelFormatter(prefix))
     root = logging.getLogger()
