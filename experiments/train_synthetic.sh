@@ -54,7 +54,7 @@ stage joint56 --train_list "$WORK/train_lists_300/train.csv" --network_file expe
 stage joint112 --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_112.json \
   "${joint[@]}" --load_pretrain "$WORK/joint56" --grow_G --niter 105 --niter_decay 10 --cache_gb 4
 stage joint224 --train_list "$half" --network_file experiments/networks/small.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint112" --grow_G --niter 32 --niter_decay 35 --cache_gb 5.2 --val_batches 2
+  "${joint[@]}" --load_pretrain "$WORK/joint112" --grow_G --niter 60 --niter_decay 40 --cache_gb 5.2 --val_batches 2
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
 "$PYTHON" scripts/measure_synthetic.py --name synthetic

@@ -225,7 +225,7 @@ class Trainer:
                 torch.save([_on_cpu(batch) for batch in chunk], temporary)
             kept = f"the batch is in {path}"
         except (OSError, RuntimeError, PcavsError) as error:  # torch writes zip files with errors of its own
-            kept = f"the batch could not be saved ({str(error).splitlines()[0]})"
+            kept = f"the batch could not be saved ({(str(error) or repr(error)).splitlines()[0]})"
         raise PcavsError(
             f"step {self.step}: loss {broken[0]} is {losses[broken[0]]}; {kept}, the last save is "
             "untouched; lower --lr, set --clip_grad, or use --precision bf16, and go on with --continue_train"
