@@ -85,9 +85,8 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     except RuntimeError as error:
         if device.type == "cpu":
             raise
-        reason = (str(error) or repr(error)).splitlines()[
-            0
-        ]  # memory that others use, or a card that this torch was not built for
+        # memory that others use, or a card that this torch was not built for
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise PcavsError(f"{device} cannot take the networks: {reason}; try other --gpu_ids (-1: the CPU)") from error
     logger.info("%s on %s, loaded in %.1f s", config.checkpoint_dir, device, time.monotonic() - started)
     part = config.results_dir / (f"report.{rank}.json" if world > 1 else "report.json")
