@@ -28,7 +28,7 @@ from util.log import setup_logging
 
 FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
 VOICES = {"synthetic_voice": 60012, "synthetic_other_voice": 60017}
-HEAD, HEAD_SPEAKER = "synthetic_head", 60021
+HEAD, HEAD_SPEAKER = "synthetic_head", 60023
 FRAMES = 100  # 4 s
 POSE_FRAMES = 75  # played forth and back where the sound is longer
 JPEG_QUALITY = 85
