@@ -37,21 +37,23 @@ class CudaGraphs:
 
 
 def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Any] | None:
-    stream = torch.cuda.current_stream()
+    current = None
     try:
         fixed = [tensor.clone() for tensor in inputs]
         graph = torch.cuda.CUDAGraph()
         beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream()
+        beside.wait_stream(current)
         with torch.cuda.stream(beside):
             for _ in range(_WARM_UPS):
                 function(*fixed)
-        torch.cuda.current_stream().wait_stream(beside)
+        current.wait_stream(beside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(*fixed)
     except RuntimeError as error:  # out of memory, or an operation that no graph can hold
         logger.info("no CUDA graph (%s); kernels are started one by one", str(error).splitlines()[0])
-        torch.cuda.set_stream(stream)  # torch leaves that of a failed capture in place
+        if current is not None:  # torch leaves the stream of a failed capture in place
+            torch.cuda.set_stream(current)
         return None
 
     def replay(new: Sequence[Tensor]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -266,6 +268,24 @@ def test_cuda_graphs_without_cuda_call_the_function() -> None:
     for value in (1.0, 2.0, 3.0):
         assert torch.equal(graphs(double, [torch.full((2,), value)]), torch.full((2,), 2 * value))
     assert len(calls) == 3
+
+
+def test_cuda_graphs_failed_capture_gives_the_stream_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that is acted: capture fails, and whoever goes on does so on the stream that was current before."""
+    current, given_back = MagicMock(name="current"), []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    for name, value in {
+        "CUDAGraph": MagicMock(), "Stream": MagicMock(), "stream": lambda _: contextlib.nullcontext(),
+        "current_stream": lambda: current, "graph": refuse, "set_stream": given_back.append,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    graphs, double = CudaGraphs(), lambda x: 2 * x  # noqa: E731
+    for value in (1.0, 2.0, 3.0):
+        assert torch.equal(graphs(double, [torch.full((2,), value)]), torch.full((2,), 2 * value))
+    assert given_back == [current]
 
 
 def test_live_frame_comes_before_the_next_cue_is_asked_for(model: AvModel) -> None:
