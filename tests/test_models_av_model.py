@@ -282,7 +282,7 @@ def test_cuda_graphs_failed_capture_gives_the_stream_back(monkeypatch: pytest.Mo
         "current_stream": lambda: current, "graph": refuse, "set_stream": given_back.append,
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
-    graphs, double = CudaGraphs(), lambda x: 2 * x  # noqa: E731
+    graphs, double = CudaGraphs(), lambda x: 2 * x
     for value in (1.0, 2.0, 3.0):
         assert torch.equal(graphs(double, [torch.full((2,), value)]), torch.full((2,), 2 * value))
     assert given_back == [current]
