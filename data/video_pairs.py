@@ -334,8 +334,8 @@ def _result_pair(folder: Path, row: Mapping[str, Any]) -> VideoPair:
 def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
     """Why a result does not compare with its mouth source, "" if it does; and whether the person is the same."""
     if not inputs.get("mouth"):
-        person = name.removeprefix("id_").split("_pose_")[0]
-        if name == f"id_{person}_pose_{person}_audio_{person}":
+        parts = re.fullmatch("id_(.+?)(?:_cropped)?_pose_(.+?)(?:_cropped)?_audio_(.+)", name)
+        if parts is not None and parts[1] == parts[2] == parts[3].removesuffix("_cropped"):
             return "", True
         return (
             f"by its name {name} is not of one clip, and no report.json says more; --pairs compares all the same",
@@ -348,12 +348,17 @@ def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
     same_person = _is_one_clip(paths["reference"], paths["mouth"])
     if same_person and _is_one_clip(paths["pose"], paths["mouth"]):
         return "", True
+    if len(set(sources.values())) == 1:  # the names are no help
+        sources = {role: str(path) for role, path in paths.items()}
     parts = ", ".join(f"{role} {source}" for role, source in sources.items())
     return f"the real video shows another person or head pose ({parts})", same_person
 
 
 def _is_one_clip(one: Path, other: Path) -> bool:
-    """By name, as test.py's names say it; but names repeat (VoxCeleb2's 00001), so the notes on both sources decide."""
+    """By name, as test.py's names say it; but names repeat (VoxCeleb2's 00001), so the notes on both sources decide.
+
+    A single picture may well be of the clip that has its name.
+    """
     if one.name.removesuffix("_cropped") != other.name.removesuffix("_cropped"):
         return False
     origins = [_origin(path) for path in (one, other)]
@@ -361,11 +366,11 @@ def _is_one_clip(one: Path, other: Path) -> bool:
 
 
 def _origin(frames: Path) -> str | None:
-    """SHA-256 of what prepared frames were made from; None where there is no note of it."""
+    """SHA-256 of the clip that prepared frames were made from; None for a picture, and where there is no note of it."""
     for folder in (frames, frames.with_name(frames.name.removesuffix("_cropped"))):
-        digest = _read_json(folder / NOTE_NAME).get("sha256")
-        if isinstance(digest, str):
-            return digest
+        note = _read_json(folder / NOTE_NAME)
+        if isinstance(note.get("sha256"), str) and note.get("extent") != 1:
+            return str(note["sha256"])
     return None
 
 

@@ -318,7 +318,9 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
         "lambda_confusion": stage != "dis_pose",
     }
     values.update({name: 0.0 for name, off in switches.items() if off})
-    if not any(value for name, value in values.items() if name.startswith("lambda_")):
+    needed = {"recognition": ("lambda_identity",), "sync": ("lambda_contrastive", "lambda_cross_modal")}
+    others = tuple(name for name in values if name.startswith("lambda_"))
+    if not any(values[name] for name in needed.get(stage, others)):
         raise OptionError(f"stage {stage}: every loss is switched off, there is nothing to train")
     return LossConfig(**values)
 

@@ -603,8 +603,8 @@ def _get_sample_folder(misc: Path, folder: str, url: str, *, force: bool, patien
 
 def _is_bundled(rows: Path) -> bool:
     """Whether a csv is the one that comes with this project, for the bundled model; it makes way for the authors'."""
-    lines = rows.read_text(encoding="utf-8", errors="replace").splitlines()
-    return all(line.startswith(BUNDLED_ROWS) for line in lines if line.strip())
+    lines = [line for line in rows.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return bool(lines) and all(line.startswith(BUNDLED_ROWS) for line in lines)
 
 
 def _get_sample_csv(misc: Path, url: str, patience: Patience, work: Path) -> None:

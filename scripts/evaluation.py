@@ -669,7 +669,8 @@ def run_job(job: Job, setup: Setup, tools: Tools) -> ClipResult:
     try:
         result, curves, features = measure_clip(job.pair, setup, tools, job.with_truth)
     except PcavsError as error:
-        job.path.unlink(missing_ok=True)  # an older run's figures would be taken for this one's
+        for path in (job.path, job.path.with_suffix(".npz")):  # an older run's would be taken for this one's
+            path.unlink(missing_ok=True)
         return ClipResult(job.pair.name, job.pair.group, error=str(error))
     if features:
         buffer = io.BytesIO()

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = export(args.source, args.which_epoch, args.output)
     except PcavsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OptionError) else 1
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
     return 0
 

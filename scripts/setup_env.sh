@@ -6,11 +6,15 @@
 # Which one: PYTHON=... if given, else the active virtual or conda environment, else .venv, which is made here.
 # Installing is skipped when nothing has changed since the last time, so the second call takes no time.
 
-_root="$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+unset CDPATH # with it cd prints where it goes, and may go elsewhere
+_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 _lists=("$_root/requirements.txt")
 [ "${1:-}" = dev ] && _lists+=("$_root/requirements-dev.txt")
 
 _fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
+
+# uv makes environments without pip, and so does whoever is interrupted while making one
+_has_pip() { { "$1" -c 'import pip' || "$1" -m ensurepip; } >/dev/null 2>&1; }
 
 _make_venv() {
   local candidate
@@ -33,15 +37,14 @@ _choose_python() {
   if [ -n "${VIRTUAL_ENV:-}" ] || [ -n "${CONDA_PREFIX:-}" ]; then active="$(command -v python || true)"; fi
   if [ -n "${PYTHON:-}" ]; then
     # whoever sources this may change the folder afterwards
-    case "$PYTHON" in */*) PYTHON="$(CDPATH='' cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")" || return 1 ;; esac
+    case "$PYTHON" in */*) PYTHON="$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")" || return 1 ;; esac
     echo "setup: using PYTHON=$PYTHON"
   elif [ -n "$active" ] && _fits "$active"; then
     PYTHON="$active"
     echo "setup: using the active environment"
   else
     [ -z "$active" ] || echo "setup: the active environment is not Python 3.10, 3.11 or 3.12, using .venv"
-    # one that was interrupted while it was made has no pip
-    _fits "$_root/.venv/bin/python" && "$_root/.venv/bin/python" -c 'import pip' 2>/dev/null || _make_venv || return 1
+    _fits "$_root/.venv/bin/python" && _has_pip "$_root/.venv/bin/python" || _make_venv || return 1
     PYTHON="$_root/.venv/bin/python"
   fi
   _fits "$PYTHON" || { echo "setup: $PYTHON is not a working Python 3.10, 3.11 or 3.12" >&2; return 1; }
@@ -59,7 +62,7 @@ PY
   [ -e "$stamp" ] && return 0
   for list in "${_lists[@]}"; do lists+=(-r "$list"); done
   echo "setup: installing packages (the first time this takes some minutes)"
-  "$PYTHON" -c 'import pip' 2>/dev/null || "$PYTHON" -m ensurepip >/dev/null 2>&1 || true # uv makes them without
+  _has_pip "$PYTHON" || echo "setup: $PYTHON has no pip" >&2
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "${lists[@]}" ||
     { echo "setup: installing failed; the lines above say why" >&2; return 1; }
   # opencv-python needs libGL, which servers often lack; the headless build is the same without windows

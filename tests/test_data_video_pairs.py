@@ -221,7 +221,7 @@ def test_results_matched_by_their_sound_compare_only_if_they_are_of_one_clip(tmp
     for name in ("carl", "dora"):
         write_greys(real / name, [0])
     write_result(results, "id_anna_pose_bert_audio_carl", range(2))
-    write_result(results, "id_dora_pose_dora_audio_dora", range(2))
+    write_result(results, "id_dora_cropped_pose_dora_cropped_audio_dora", range(2))
     other, mine = pairs_from_paths(results, real).pairs
     assert (other.real, other.group, other.same_person) == (real / "carl", OTHER, False)
     assert other.apart.startswith("by its name id_anna_pose_bert_audio_carl is not of one clip")
@@ -247,8 +247,11 @@ def test_clips_of_one_name_are_told_apart_by_the_notes_on_their_sources(
         (tmp_path / folder / NOTE_NAME).write_text(json.dumps({"sha256": sha}))
     (pair,) = pairs_from_results(results).pairs
     assert (pair.group, pair.same_person) == (OTHER, True)
+    assert "(reference Input/00001, pose Pose/00001_cropped, mouth M/00001)" in pair.apart
     (tmp_path / "Pose" / "00001" / NOTE_NAME).write_text(json.dumps({"sha256": "aa"}))
     assert pairs_from_results(results).pairs[0].group == OWN
+    (tmp_path / "Input" / "00001" / NOTE_NAME).write_text(json.dumps({"sha256": "cc", "extent": 1}))
+    assert pairs_from_results(results).pairs[0].group == OWN  # a photo has other bytes than the clip it belongs to
 
 
 def test_folder_of_named_pictures_goes_by_number_and_without_gaps(tmp_path: Path) -> None:

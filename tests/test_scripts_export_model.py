@@ -52,6 +52,6 @@ def test_values_beyond_half_precision_are_refused(tmp_path: Path):
 def test_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture):
     source = write_tiny_model(tmp_path / "trained")
     before = (source / "latest_net_G.pth").read_bytes()
-    assert export_model.main(["--source", str(source), "--output", str(source / ".." / "trained")]) == 1
+    assert export_model.main(["--source", str(source), "--output", str(source / ".." / "trained")]) == 2
     assert "is the source, whose weights of full precision would be lost" in capsys.readouterr().err
     assert (source / "latest_net_G.pth").read_bytes() == before

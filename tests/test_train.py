@@ -116,7 +116,8 @@ def test_another_batch_size_keeps_the_place_in_the_schedule(run, tmp_path: Path,
 
 
 def test_amsgrad_can_be_left_out_and_taken_up_again(run, tmp_path: Path):
-    for steps, flags in enumerate(((), ("--no_amsgrad", "--continue_train"), ("--continue_train",)), start=1):
+    runs = (("--no_amsgrad",), ("--continue_train",), ("--no_amsgrad", "--continue_train"))
+    for steps, flags in enumerate(runs, start=1):
         assert run("--name", "a", "--no_vgg_loss", "--max_steps", str(steps), *flags) == 0
         group = read_state(tmp_path / "a")["optimisers"][0]["param_groups"][0]
         assert group["amsgrad"] is ("--no_amsgrad" not in flags)
