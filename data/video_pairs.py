@@ -334,8 +334,8 @@ def _result_pair(folder: Path, row: Mapping[str, Any]) -> VideoPair:
 def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
     """Why a result does not compare with its mouth source, "" if it does; and whether the person is the same."""
     if not inputs.get("mouth"):
-        parts = re.fullmatch("id_(.+?)(?:_cropped)?_pose_(.+?)(?:_cropped)?_audio_(.+)", name)
-        if parts is not None and parts[1] == parts[2] == parts[3].removesuffix("_cropped"):
+        found = re.fullmatch("id_(.+?)(?:_cropped)?_pose_(.+?)(?:_cropped)?_audio_(.+)", name)
+        if found is not None and found[1] == found[2] == found[3].removesuffix("_cropped"):
             return "", True
         return (
             f"by its name {name} is not of one clip, and no report.json says more; --pairs compares all the same",
