@@ -18,8 +18,9 @@ import torch
 
 import train
 from data import webdataset_shards
-from options.config import TrainConfig, to_plain
-from scripts.training import load_records, training_loader
+from data.clip_list import scan_tree
+from options.config import DataConfig, TrainConfig, to_plain
+from scripts.training import load_records, training_loader, validation_loader
 from tests.conftest import TINY, voice, write_frames, write_wav
 from util.distributed import Ranks
 from util.errors import MetadataError
@@ -163,6 +164,14 @@ def test_lrw_without_held_out_words_trains_without_validation(tmp_path: Path, ca
     assert held_out is None
     assert "holds no clips of the split val" in caplog.text
     assert caplog.text.rstrip().endswith("no validation")
+
+
+@pytest.mark.parametrize(("processes", "clips"), [(1, 4), (2, 2), (4, 2)])
+def test_validation_batch_is_as_large_as_a_processs_share(tree: Path, processes: int, clips: int):
+    data = DataConfig(clip_len=3, frame_interval=1, crop_size=SIZES.crop_size)
+    config = TrainConfig(stage="recognition", batch_size=4, data=data, network=SIZES)
+    batches = validation_loader(config, scan_tree(tree), Ranks(rank=0, world_size=processes))
+    assert [len(batch["label"]) for batch in batches()][:1] == [clips]
 
 
 def test_a_swapped_freeze_flag_is_refused_at_resume(run, tmp_path: Path, capsys: pytest.CaptureFixture):
