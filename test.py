@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if rank == 0:
             print(base_options.describe(parser, arguments))
             base_options.save(config.results_dir, parser, arguments)
-        from scripts.inference import run_rows  # torch is imported here, after --help and wrong options
+        from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
 
         return run_rows(config, {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES})
     except PcavsError as error:

@@ -110,17 +110,6 @@ def crop_template(image_bgr: np.ndarray, config: DataConfig | None = None) -> np
     return cv2.cvtColor(face, cv2.COLOR_BGR2RGB)
 
 
-def to_unit_range(image_rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32 in [-1, 1]."""
-    return np.ascontiguousarray(image_rgb.transpose(2, 0, 1), dtype=np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """(3, H, W) float in [-1, 1] RGB -> (H, W, 3) uint8 RGB, truncated as the published code does."""
-    scaled = (image.astype(np.float32) + np.float32(1)) / np.float32(2) * np.float32(255)
-    return np.clip(scaled, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-
-
 def ping_pong(index: int, length: int) -> int:
     """Plays `length` frames forth and back without end: 0..n-1, n-1..0, 0...; each end comes twice.
 

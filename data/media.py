@@ -23,13 +23,12 @@ from tqdm import tqdm
 
 from data.frame_source import open_source
 from data.frames import encode_image, is_whole, list_frames, read_image
-from options.config import AudioConfig, DataConfig
+from options.config import FPS, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
 from util.files import require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
-FPS = DataConfig().fps
 PICTURES = ("folder", "picture", "animation", "clip")  # kinds that have frames
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")

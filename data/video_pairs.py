@@ -27,15 +27,13 @@ from data.clip_reader import load_sound
 from data.frame_source import FrameSource, open_source
 from data.frames import IMAGE_SUFFIXES, crop_template
 from data.prepared import NOTE_NAME
-from options.config import AudioConfig, DataConfig
+from options.config import FPS, GENERATED, INPUT, MOUTH, AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
 from util.ffmpeg import probe, protocol_free
 from util.files import safe_name
 
-FPS = DataConfig().fps
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 CSV_COLUMNS = ("generated", "real", "name", "audio", "first_frame", "reference", "crop")
-INPUT, MOUTH, GENERATED = "Input_", "Mouth_Source_", ("G_Pose_Driven_", "G_Fix_Pose_")  # folders of a result
 PUBLISHED_FIRST_FRAME = 2
 OWN, OTHER = "own pose", "another's pose"  # groups of a results folder
 _FIXED_POSE = "of the reference"  # as report.json says it

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import file_windows, full_frames, mel_window, num_mel_bins, published_frames, scan_audio
-from data.frames import crop_template, list_frames, ping_pong, read_image, to_unit_range
+from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
+from util.images import to_unit_range
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -156,7 +157,7 @@ def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.nd
 
 def to_batch(images: list[np.ndarray]) -> np.ndarray:
     """(S, S, 3) uint8 RGB pictures -> (B, 3, S, S) float32 in [-1, 1]."""
-    return np.stack([to_unit_range(image) for image in images])
+    return to_unit_range(np.stack(images))
 
 
 def _counted(directory: Path, count: int, needed: int | None = None) -> list[Path]:

@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.cuda_graphs import CudaGraphs
+from models.fast.inference import prepare_for_inference
 from models.networks import generator
-from models.networks.fast_inference import prepare_for_inference
 from models.registry import OPTIONAL_HEADS, build_network
-from options.config import AudioConfig, NetworkConfig
+from options.config import INFERENCE_LETTERS, AudioConfig, NetworkConfig
 from util.checkpoint import load_network, network_path, require_networks
 from util.errors import MediaError
+from util.images import tensor_to_uint8, tensor_to_unit_range
 from util.memory import keep_freed_memory
 from util.seed import generator_for
 
 logger = logging.getLogger(__name__)
 
-INFERENCE_LETTERS = ("G", "V", "E", "A_sync")
 SPEECH_GAIN = 1.2
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -261,7 +261,7 @@ class AvModel:
             if new:
                 pictures = self._uploaded(torch.from_numpy(np.stack([picture for _, picture in new])))
                 with self._computing():
-                    images = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+                    images = tensor_to_unit_range(pictures.permute(0, 3, 1, 2))
                     for (slot, _), code in zip(new, self._apply(piece["E"], self._pose_codes, images), strict=True):
                         slot.set_result(code)
         except BaseException as error:
@@ -275,7 +275,7 @@ class AvModel:
             pose = torch.stack([code.reshape(-1) for code in codes if code is not None])
             mouth = self._apply(piece["A_sync"], self._mouth_codes, mel)
             images = self._apply(piece["G"], *self._for_generator(identity, mouth, pose, layers))
-            found = [self._download(to_pictures(images)), self._download(images.isfinite().flatten(1).all(dim=1))]
+            found = [self._download(tensor_to_uint8(images)), self._download(images.isfinite().flatten(1).all(dim=1))]
             event = torch.cuda.Event() if self.device.type == "cuda" else None
             if event is not None:
                 event.record()
@@ -398,12 +398,6 @@ def load_networks(
         networks[letter] = network.to("meta")  # it takes the memory of the file
         load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
     return networks
-
-
-def to_pictures(images: Tensor) -> Tensor:
-    """(B, 3, S, S) float in [-1, 1] -> (B, S, S, 3) uint8, truncated as `data.frames.to_uint8` does."""
-    scaled = (images.float().permute(0, 2, 3, 1) + 1).div_(2).mul_(255)
-    return scaled.clamp_(0, 255).to(torch.uint8).contiguous()
 
 
 def select_device(gpu_ids: Sequence[int], local_rank: int = 0, several: bool = False) -> torch.device:

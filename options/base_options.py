@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from options.config import DataConfig, NetworkConfig, TestConfig
+from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 from util.log import warn_once
@@ -28,31 +29,11 @@ NETWORK_CHOICES = {
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
 
 
-class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the example commands of the description as written and shows defaults."""
-
-
 class IgnoredFlag(argparse.Action):
     """A published flag without meaning here: accepted, and reported once per run."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
         namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
-
-
-def positive_int(text: str) -> int:
-    """argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def natural_int(text: str) -> int:
-    """argparse type: an integer of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
-    return value
 
 
 def gpu_list(text: str) -> tuple[int, ...]:

@@ -10,6 +10,15 @@ from typing import Any
 
 from util.errors import CheckpointError, OptionError
 
+FPS = 25  # of every video that is read or made
+SAMPLE_RATE_HZ = 16000  # of every sound that the networks hear
+NETWORK_LETTERS = ("G", "V", "E", "A_sync", "A", "D")
+INFERENCE_LETTERS = ("G", "V", "E", "A_sync")
+# the columns of a result, from left to right: folders of frames `<name><n>.jpg`
+INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "Pose_Source_", "Mouth_Source_"
+COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
+GENERATED = (DRIVEN, FIXED)  # a result has one of them
+NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
 IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
 
 
@@ -17,7 +26,7 @@ IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
 class AudioConfig:
     """Log-mel spectrogram and its place in time (SPEC sections 2 and 3)."""
 
-    sample_rate_hz: int = 16000
+    sample_rate_hz: int = SAMPLE_RATE_HZ
     frame_length: int = 1280  # samples of one STFT frame
     hop_length: int = 160  # samples between STFT frames: 100 bins a second
     num_mel_bands: int = 80
@@ -38,7 +47,7 @@ class DataConfig:
     template_size: int = 224  # pixels; what VoxCeleb2 crops measure
     crop_len: int = 16  # pixels cut left, right and (twice) below
     crop_size: int = 224  # pixels; what the networks see
-    fps: int = 25
+    fps: int = FPS
     num_inputs: int = 1  # reference images averaged into one identity
     # training clips
     clip_len: int = 1  # frames of a clip
@@ -131,6 +140,16 @@ class NetworkConfig:
     def style_dim(self) -> int:
         """Length of the style: identity vector, mouth code, pose code; 2560 at the published size."""
         return self.identity_dim + self.feature_dim
+
+    @classmethod
+    def of_checkpoint(cls, directory: Path) -> NetworkConfig:
+        """The sizes of the weights in a folder: its `network.json`, or the published sizes where there is none.
+
+        Raises:
+            CheckpointError: a broken network.json.
+        """
+        path = directory / NETWORK_FILE
+        return cls.from_file(path) if path.is_file() else cls()
 
     @classmethod
     def from_file(cls, path: Path) -> NetworkConfig:
@@ -236,7 +255,6 @@ STAGES = {
     "joint": "(none)",
     "dis_pose": "--train_dis_pose",
 }
-NETWORK_LETTERS = ("G", "V", "E", "A_sync", "A", "D")
 # what --fix_net<name> names; E_mouth and E_headpose are heads of E, and E its trunk
 FREEZABLE = ("V", "E", "E_mouth", "E_headpose", "A_sync", "A", "G", "D")
 

@@ -6,8 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from options.base_options import Formatter, IgnoredFlag, add_base_flags, natural_int, network_config, positive_int
+from options.base_options import IgnoredFlag, add_base_flags, network_config
 from options.config import DataConfig, TestConfig
+from util.cli import Formatter, natural_int, positive_int
 from util.errors import OptionError
 from util.log import warn_once
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from options.base_options import Formatter, IgnoredFlag, add_base_flags, natural_int, network_config, positive_int
+from options.base_options import IgnoredFlag, add_base_flags, network_config
 from options.config import (
     FREEZABLE,
     NETWORK_LETTERS,
@@ -16,6 +16,7 @@ from options.config import (
     OptimConfig,
     TrainConfig,
 )
+from util.cli import Formatter, natural_int, positive_int
 from util.errors import OptionError
 
 _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, E), then the generator with all of them.

@@ -37,9 +37,9 @@ from util.processes import is_left_over, process_mark
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.alignment import AlignmentRecord
+    from data.faces.alignment import AlignmentRecord
+    from data.faces.landmarks import LandmarkDetector
     from data.frame_source import FrameSource
-    from data.landmarks import LandmarkDetector
 
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 MODE_CHOICES = ("mean", "per_frame", "smooth")
@@ -94,7 +94,7 @@ class AlignResult:
     output: Path
     num_frames: int
     statuses: dict[str, int]  # frames per status: detected, tracked, given, interpolated, held
-    score: float  # pixels, see data.alignment.template_score
+    score: float  # pixels, see data.faces.alignment.template_score
     held: str = ""  # the frames where no face was found, e.g. "0-3, 57"
     detector: str = ""
     reused: bool = False
@@ -165,8 +165,8 @@ def source_score(source: Path, options: AlignOptions) -> tuple[float, bool]:
     """
     import numpy as np
 
-    from data.alignment import is_template_like, template_score
-    from data.face_tracker import FaceTracker
+    from data.faces.alignment import is_template_like, template_score
+    from data.faces.face_tracker import FaceTracker
     from data.frame_source import open_source
 
     tracker = FaceTracker(_detector(options.landmarks, options.device), options.face_choice, detect_every=1)
@@ -186,7 +186,7 @@ def source_score(source: Path, options: AlignOptions) -> tuple[float, bool]:
 @functools.cache
 def _detector(name: str, device: str) -> LandmarkDetector:
     """One detector for all sources of a run: its weights are read once."""
-    from data.landmarks import make_detector
+    from data.faces.landmarks import make_detector
 
     return make_detector(name, device)
 
@@ -204,7 +204,7 @@ def _key(options: AlignOptions) -> dict[str, Any]:
 
 def _finished(output: Path, clip: FrameSource, options: AlignOptions) -> AlignResult | None:
     """The result that is there already, if it is whole and of this source and these options."""
-    from data.alignment import RECORD_NAME, read_record
+    from data.faces.alignment import RECORD_NAME, read_record
     from data.frame_source import is_unchanged
     from data.frames import is_whole, list_frames
 
@@ -246,7 +246,7 @@ def _given_landmarks(options: AlignOptions) -> _Landmarks | None:
         return None
     import numpy as np
 
-    from data.alignment import read_record
+    from data.faces.alignment import read_record
 
     path = options.landmarks_file
     try:
@@ -315,7 +315,7 @@ def _detect(clip: FrameSource, options: AlignOptions) -> _Landmarks:
     """First pass: the landmarks of the chosen face in every frame."""
     import numpy as np
 
-    from data.face_tracker import FaceTracker
+    from data.faces.face_tracker import FaceTracker
 
     detector = _detector(options.landmarks, options.device)
     detector.load()
@@ -351,7 +351,7 @@ def _align(clip: FrameSource, found: _Landmarks, options: AlignOptions, state: d
     """Fills the gaps and computes the matrices."""
     import numpy as np
 
-    from data.alignment import (
+    from data.faces.alignment import (
         MEASURED,
         AlignmentRecord,
         clip_matrices,
@@ -400,8 +400,8 @@ def _align(clip: FrameSource, found: _Landmarks, options: AlignOptions, state: d
 
 def _write_crops(clip: FrameSource, record: AlignmentRecord, folder: Path) -> None:
     """Second pass: the aligned frames, the contact sheet and the record."""
-    from data.alignment import RECORD_NAME, warp, write_record
-    from data.contact_sheet import contact_sheet, sheet_column, sheet_frames
+    from data.faces.alignment import RECORD_NAME, warp, write_record
+    from data.faces.contact_sheet import contact_sheet, sheet_column, sheet_frames
     from data.frames import write_image
 
     shown = set(sheet_frames(record.status))
@@ -433,7 +433,7 @@ def _with_progress(clip: FrameSource, what: str, total: int | None = None) -> It
 
 def _check_replaceable(output: Path) -> None:
     """Only a folder of numbered frames or of an earlier run may be replaced: it could be somebody's photographs."""
-    from data.alignment import RECORD_NAME
+    from data.faces.alignment import RECORD_NAME
 
     if output.exists() and not output.is_dir():
         raise MediaError(f"{output}: is a file, the aligned folder cannot take its place; move it away")

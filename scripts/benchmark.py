@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.base_options import positive_int
 from options.config import NetworkConfig, TestConfig
+from util.cli import positive_int
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import write_json, write_text
 from util.log import setup_logging
 
 if TYPE_CHECKING:
-    from scripts.benchmarking import Bench, Row
+    from scripts.benchmarks.stages import Bench, Row
 
 # name -> what it measures
 STAGES = {
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """
     import torch
 
-    from scripts import benchmarking
+    from scripts.benchmarks import stages as benchmarking
 
     stages = chosen_stages(args)
     check_args(args, stages)
@@ -170,7 +170,8 @@ def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def stage_function(name: str) -> Callable[[Bench], None]:
     """What measures a stage."""
-    from scripts import benchmark_training, benchmarking
+    from scripts.benchmarks import stages as benchmarking
+    from scripts.benchmarks import training as benchmark_training
 
     functions: dict[str, Callable[[Bench], None]] = {
         "ceilings": benchmarking.stage_ceilings,
@@ -193,7 +194,7 @@ def stage_function(name: str) -> Callable[[Bench], None]:
 
 def is_same(bench: Bench) -> bool:
     """Whether frames in single precision differ from the textbook's by at most 1 of 255."""
-    from scripts.benchmarking import SAMENESS
+    from scripts.benchmarks.stages import SAMENESS
 
     exact = {f"{SAMENESS}, fp32"} | ({SAMENESS} if bench.precision == "fp32" else set())
     wrong = [figure for figure in bench.figures if figure.name in exact and not figure.value <= 1]

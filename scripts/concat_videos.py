@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from options.config import COLUMNS, DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError, PcavsError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
 from util.files import atomic_path
@@ -31,10 +32,6 @@ from util.log import setup_logging
 if TYPE_CHECKING:
     import numpy as np
 
-FPS = 25
-INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "Pose_Source_", "Mouth_Source_"
-COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)  # from left to right
-GENERATED = (DRIVEN, FIXED)
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 # a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame

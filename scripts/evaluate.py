@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.base_options import Formatter, gpu_list, natural_int, positive_int
+from options.base_options import gpu_list
 from options.config import TestConfig
+from util.cli import Formatter, natural_int, positive_int
 from util.errors import MediaError, OptionError, PcavsError
 from util.log import setup_logging
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
@@ -40,7 +41,7 @@ from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 if TYPE_CHECKING:
     from data.clip_list import ClipRecord
     from data.video_pairs import Found
-    from scripts.evaluation import Setup
+    from scripts.evaluation.clip import Setup
 
 DEFAULT_SYNCNET = Path("checkpoints/syncnet_v2.model")
 LANDMARKS = ("dlib", "face_alignment")
@@ -154,7 +155,7 @@ def output_folder(args: argparse.Namespace) -> Path:
 
 def to_setup(args: argparse.Namespace) -> Setup:
     """Protocol, metrics and weights of the command line."""
-    from scripts.evaluation import Instruments, Setup
+    from scripts.evaluation.clip import Instruments, Setup
 
     protocol = PROTOCOLS[args.protocol]
     asked_for = {MODEL_SYNC: args.sync_model, "identity": args.arcface, "frechet": args.inception}
@@ -275,7 +276,7 @@ def self_reenact(args: argparse.Namespace, folder: Path) -> tuple[int, Found]:
     from data.metadata import write_rows
     from data.video_pairs import Found, pairs_from_results
     from options import base_options, test_options
-    from scripts.inference import run_rows
+    from scripts.inference.rows import run_rows
 
     records = spread_over(read_records(args.self_reenact), args.how_many)
     clips, problems = prepare_clips(records, folder / _TEST_SET, args.max_seconds)
@@ -319,8 +320,8 @@ def run(args: argparse.Namespace) -> int:
         PcavsError: a flag, no pairs, or the disk.
     """
     check_args(args)
-    from scripts.evaluation import load_tools, measure_all, plan
-    from scripts.evaluation_report import write_reports
+    from scripts.evaluation.clip import load_tools, measure_all, plan
+    from scripts.evaluation.report import write_reports
 
     folder, setup = output_folder(args), to_setup(args)
     code = 0

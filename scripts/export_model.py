@@ -15,12 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import NetworkConfig, to_plain
+from options.config import INFERENCE_LETTERS, NetworkConfig, to_plain
 from util.errors import CheckpointError, OptionError, PcavsError
 from util.files import make_directory, write_json
 from util.log import setup_logging
 
-LETTERS = ("G", "V", "E", "A_sync")
 _LARGEST_HALF = 65504.0
 
 
@@ -51,10 +50,10 @@ def export(source: Path, epoch: str, output: Path) -> dict[str, int]:
 
     if output.resolve() == source.resolve():
         raise OptionError(f"--output {output}: is the source, whose weights of full precision would be lost")
-    require_networks(source, epoch, LETTERS)
+    require_networks(source, epoch, INFERENCE_LETTERS)
     sizes = NetworkConfig.from_file(source / "network.json")
     states = {}
-    for letter in LETTERS:
+    for letter in INFERENCE_LETTERS:
         path = network_path(source, epoch, letter)
         state = read_state_dict(path)
         for key, tensor in state.items():

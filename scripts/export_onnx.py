@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import AudioConfig, NetworkConfig, TestConfig, to_plain
+from options.config import INFERENCE_LETTERS, AudioConfig, NetworkConfig, TestConfig, to_plain
 from util.errors import CheckpointError, OptionError, PcavsError
 from util.files import atomic_path, make_directory
 from util.log import setup_logging
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-LETTERS = ("V", "E", "A_sync", "G")
 OPSET = 17
 _CONVENTIONS = {
     "images": "(batch, 3, H, W) float32, RGB in [-1, 1]: uint8 / 127.5 - 1; cropped as data/frames.py does",
@@ -91,7 +90,7 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
 
     from util.checkpoint import require_networks
 
-    require_networks(directory, epoch, LETTERS)
+    require_networks(directory, epoch, INFERENCE_LETTERS)
     make_directory(output)
     written = {}
     for letter, graph in _graphs(directory, epoch, sizes).items():
@@ -195,12 +194,12 @@ def _expected(model: Any, letter: str, inputs: Mapping[str, np.ndarray], sizes: 
 
 def _graphs(directory: Path, epoch: str, sizes: NetworkConfig) -> dict[str, Any]:
     """What is traced, by letter."""
+    from models.onnx_graphs import IdentityGraph, ImageGraph, PoseGraph, SpeechGraph
     from models.registry import OPTIONAL_HEADS, build_network
-    from scripts.onnx_graphs import IdentityGraph, ImageGraph, PoseGraph, SpeechGraph
     from util.checkpoint import load_network, network_path
 
     networks: dict[str, Any] = {}
-    for letter in LETTERS:
+    for letter in INFERENCE_LETTERS:
         networks[letter] = build_network(letter, sizes)
         load_network(networks[letter], network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
     return {

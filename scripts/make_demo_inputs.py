@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.frames import write_image
 from data.metadata import write_rows
-from data.synthetic import FaceState, make_clip, make_identity, make_scene, render_frame
-from data.synthetic_voice import SAMPLE_RATE_HZ
+from data.synthetic.clips import FaceState, make_clip, make_identity, make_scene, render_frame
+from data.synthetic.voice import SAMPLE_RATE_HZ
 from util.errors import PcavsError
 from util.files import make_directory, write_bytes
 from util.log import setup_logging

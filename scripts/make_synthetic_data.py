@@ -84,7 +84,7 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
 
 def is_done(job: Job) -> bool:
     """Whether the clip is there, whole, and the one this job would make with today's renderer."""
-    from data.synthetic import read_truth, renderer_stamp
+    from data.synthetic.clips import read_truth, renderer_stamp
 
     if not job.path.is_file() or job.path.stat().st_size == 0:
         return False
@@ -100,7 +100,7 @@ def make_one(job: Job) -> int:
     """Makes and writes one clip; returns its number of frames."""
     import cv2
 
-    from data.synthetic import make_clip, write_clip
+    from data.synthetic.clips import make_clip, write_clip
 
     cv2.setNumThreads(1)  # the processes are the parallelism
     write_clip(make_clip(job.speaker_seed, job.clip_seed, job.num_frames), job.path)

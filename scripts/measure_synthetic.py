@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.audio import SILENCE, log_mel, mel_window
 from data.frames import crop_template, write_image
-from data.synthetic import (
+from data.synthetic.clips import (
     STATE_NAMES,
     FaceState,
     Performance,

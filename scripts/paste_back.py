@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.base_options import Formatter
-from options.config import DataConfig
-from scripts.concat_videos import FPS, GENERATED, Column, find_columns, mux, recorded_audio
+from options.config import FPS, GENERATED, DataConfig
+from scripts.concat_videos import Column, find_columns, mux, recorded_audio
+from util.cli import Formatter
 from util.errors import AlignmentError, MediaError, OptionError, PcavsError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
 from util.files import make_directory
@@ -37,11 +37,11 @@ from util.log import setup_logging
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.alignment import AlignmentRecord
+    from data.faces.alignment import AlignmentRecord
+    from data.faces.paste import Canvas
     from data.frame_source import FrameSource
-    from data.paste import Canvas
 
-MASKS = ("rounded", "square", "face")  # data.paste.SHAPES
+MASKS = ("rounded", "square", "face")  # data.faces.paste.SHAPES
 OUTPUT_NAME = "pasted.mp4"
 _SUFFIXES = (".mp4", ".mov", ".m4v")
 _SMALLEST_SIZE = 64
@@ -211,7 +211,7 @@ def _generated(result: Path) -> Column:
 
 def _alignment_file(result: Path, note: dict[str, Any], given: Path | None) -> Path:
     """Where the matrices are."""
-    from data.alignment import RECORD_NAME
+    from data.faces.alignment import RECORD_NAME
 
     if given is None and not isinstance(note.get("reference"), str):
         raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
@@ -227,9 +227,9 @@ def _alignment_file(result: Path, note: dict[str, Any], given: Path | None) -> P
 
 
 def _target(record_file: Path, background: Path | None, max_size: int) -> Target:
-    from data.alignment import read_record
+    from data.faces.alignment import read_record
+    from data.faces.paste import Canvas
     from data.frame_source import is_unchanged, open_source
-    from data.paste import Canvas
 
     record = read_record(record_file)
     path = background or record_file.absolute().parent.parent / record.source
@@ -275,8 +275,8 @@ def _pasted(
     column: Column, target: Target, options: PasteOptions, note: dict[str, Any], scratch: Path
 ) -> Iterator[np.ndarray]:
     """Finished frames, (height, width, 3) uint8 BGR, one at a time."""
+    from data.faces.paste import Paster, compose, picture_to_source
     from data.frames import read_image
-    from data.paste import Paster, compose, picture_to_source
     from data.video_pairs import PUBLISHED_FIRST_FRAME
 
     paster = Paster(options.mask, options.feather, options.match_colours)

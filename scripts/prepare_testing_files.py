@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.metadata import Row, format_row, split_fields, write_rows
-from options.base_options import Formatter
 from scripts.align_68 import LANDMARK_CHOICES, AlignOptions, align_source, default_output, source_score
+from util.cli import Formatter
 from util.errors import AlignmentError, MediaError, MetadataError, OptionError, PcavsError
 from util.ffmpeg import probe
 from util.files import write_bytes
@@ -172,7 +172,7 @@ class Preparer:
         return path, count
 
     def _aligned(self, media: Media, folder: Path, count: int) -> tuple[Path, int]:
-        from data.alignment import RECORD_NAME
+        from data.faces.alignment import RECORD_NAME
 
         options = self.settings.align_options
         done_before = (media.path / RECORD_NAME).is_file()  # a folder align_68.py has made

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from options.config import FPS
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import make_directory, require_utf8_name, write_text
 from util.log import setup_logging
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 LAYOUTS = ("voxceleb2", "lrw", "frames")
 SPLITS = ("train", "val", "test")
 CHECKS = ("fast", "full")  # in order of thoroughness
-FPS = 25
 _SPLIT_PLACE = 401  # of the random stream that draws the speakers of a split
 _LATEST_END_S = 0.1  # the last picture may be this much earlier than the header says
 _SILENT_TAIL_S = 0.5  # the sound may be this much shorter than the pictures

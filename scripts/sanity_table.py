@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.base_options import Formatter, positive_int
 from scripts.evaluate import DEFAULT_SYNCNET
+from util.cli import Formatter, positive_int
 from util.errors import MediaError, PcavsError
 from util.log import setup_logging
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS, QUANTITIES
@@ -31,7 +31,7 @@ from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS, QUANTITIES
 if TYPE_CHECKING:
     import numpy as np
 
-    from scripts.evaluation import Setup, Tools
+    from scripts.evaluation.clip import Setup, Tools
 
 ITSELF = "itself"
 SHIFTS = range(1, 6)  # frames
@@ -106,8 +106,8 @@ def frozen_mouth(clip: Clip, tools: Tools) -> Iterator[np.ndarray]:
     import cv2
     import numpy as np
 
-    from data.alignment import similarity_transform
-    from data.face_tracker import FaceTracker
+    from data.faces.alignment import similarity_transform
+    from data.faces.face_tracker import FaceTracker
 
     assert tools.detector is not None
     tracker = FaceTracker(tools.detector, "largest", 1)
@@ -173,7 +173,7 @@ def measure_copy(clip: Clip, copy: Copy, sound: np.ndarray, setup: Setup, tools:
     """Figures of a copy against the clip; both lie in a temporary folder while they are measured."""
     from data.frames import write_image
     from data.video_pairs import VideoPair
-    from scripts.evaluation import measure_clip
+    from scripts.evaluation.clip import measure_clip
     from util.files import make_directory
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -240,7 +240,7 @@ def run(paths: Sequence[Path], frames: int, setup: Setup, crop: bool = False) ->
     import numpy as np
     from tqdm import tqdm
 
-    from scripts.evaluation import load_tools
+    from scripts.evaluation.clip import load_tools
 
     if len(paths) < 2:
         raise MediaError("give at least two clips: one lends its sound to the other")
@@ -276,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--crop", action="store_true", help="show what the networks see of a frame, as results do")
     args = parser.parse_args(argv)
     setup_logging()
-    from scripts.evaluation import Instruments, Setup
+    from scripts.evaluation.clip import Instruments, Setup
 
     wanted = {*args.metrics, "lmd", *([MODEL_SYNC] if args.sync_model else [])}
     metrics = tuple(metric for metric in METRICS if metric in wanted)

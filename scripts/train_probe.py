@@ -28,7 +28,15 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.frames import crop_template
-from data.synthetic import STATE_NAMES, FaceState, Identity, make_identity, make_performance, make_scene, render_frame
+from data.synthetic.clips import (
+    STATE_NAMES,
+    FaceState,
+    Identity,
+    make_identity,
+    make_performance,
+    make_scene,
+    render_frame,
+)
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, SCALES, Probe
 from scripts.measure_synthetic import FIRST_HELD_OUT, PROBE_FILE, PROBE_REPORT, load_probe, pearson, retrieval
 from util.checkpoint import save_state_dict

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data.alignment import LEFT_EYE, MOUTH, RIGHT_EYE, TEMPLATE_POINTS, TEMPLATE_SIZE
-from data.landmarks import FaceBox, FaceLandmarks, LandmarkDetector, overlap
+from data.faces.alignment import LEFT_EYE, MOUTH, RIGHT_EYE, TEMPLATE_POINTS, TEMPLATE_SIZE
+from data.faces.landmarks import FaceBox, FaceLandmarks, LandmarkDetector, overlap
 
 Square = tuple[float, float, float]  # left, top, side
 

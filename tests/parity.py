@@ -31,13 +31,15 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from data import alignment, audio, frames  # noqa: E402
+from data import audio, frames  # noqa: E402
+from data.faces import alignment  # noqa: E402
 from data.metadata import Row, read_rows, write_rows  # noqa: E402
 from models import losses  # noqa: E402
 from models.networks.perceptual import VGG19Features  # noqa: E402
 from models.registry import NETWORKS, build_network  # noqa: E402
 from options.config import AudioConfig, NetworkConfig  # noqa: E402
 from tests.seeded_weights import fill, seeded_rng  # noqa: E402
+from util import images  # noqa: E402
 from util.checkpoint import save_state_dict  # noqa: E402
 from util.torchvision_compat import ensure_torchvision  # noqa: E402
 
@@ -212,7 +214,7 @@ def image_checks(reference: Mapping[str, np.ndarray]) -> Iterator[Check]:
         yield _close(f"index.pingpong_{length}", indices, expected, 0)
     crop = frames.crop_template(reference["image.bgr"])
     yield _close("image.loaded_rgb", crop, reference["image.loaded_rgb"], 0)
-    yield _close("image.tensor_corner", frames.to_unit_range(crop)[:, :8, :8], reference["image.tensor_corner"], 0)
+    yield _close("image.tensor_corner", images.to_unit_range(crop)[:, :8, :8], reference["image.tensor_corner"], 0)
 
 
 def alignment_checks(reference: Mapping[str, np.ndarray]) -> Iterator[Check]:

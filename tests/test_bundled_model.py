@@ -11,9 +11,9 @@ import torch
 from data.audio import SILENCE
 from data.metadata import read_rows
 from data.voxtest_dataset import VoxTestDataset, to_batch
-from models.av_model import INFERENCE_LETTERS, AvModel
+from models.av_model import AvModel
 from models.networks.probe import Probe
-from options.config import AudioConfig, DataConfig, NetworkConfig
+from options.config import INFERENCE_LETTERS, AudioConfig, DataConfig, NetworkConfig
 from util.checkpoint import load_network
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,6 @@ from data.frames import (
     list_frames,
     ping_pong,
     read_image,
-    to_uint8,
-    to_unit_range,
     write_image,
 )
 from options.config import DataConfig
@@ -142,20 +140,6 @@ def test_crop_template_takes_rows_0_191_and_columns_16_207() -> None:
 def test_crop_template_resizes_other_sizes_to_the_template_first() -> None:
     image = np.random.default_rng(0).integers(0, 256, (448, 448, 3), dtype=np.uint8)
     assert np.array_equal(crop_template(image), crop_template(cv2.resize(image, (224, 224))))
-
-
-def test_unit_range_and_back_is_the_identity_for_all_bytes() -> None:
-    values = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    tensor = to_unit_range(values)
-    assert tensor.shape == (3, 16, 16)
-    assert tensor.min() == -1
-    assert tensor.max() == 1
-    assert np.abs(to_uint8(tensor).astype(int) - values).max() <= 1  # truncation, as published
-
-
-def test_to_uint8_clips_and_truncates() -> None:
-    image = np.array([-2.0, -1.0, 0.0, 0.999, 1.0, 3.0], np.float32).reshape(1, 1, 6).repeat(3, axis=0)
-    assert to_uint8(image)[0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
 
 
 def test_ping_pong_shows_each_end_twice() -> None:

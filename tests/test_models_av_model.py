@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from data.frames import to_uint8, to_unit_range
 from models import av_model
-from models.av_model import AvModel, load_networks, select_device, to_pictures
+from models.av_model import AvModel, load_networks, select_device
 from models.cuda_graphs import CudaGraphs
-from models.networks.fast_inference import FastConv2d, FastGenerator
+from models.fast.inference import FastConv2d, FastGenerator
 from tests.conftest import TINY, write_tiny_model
 from util.checkpoint import read_state_dict, save_state_dict
 from util.errors import CheckpointError, MediaError
+from util.images import tensor_to_uint8, to_uint8, to_unit_range
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +411,7 @@ def test_pictures_are_truncated_like_arrays() -> None:
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(1)) * 2.4 - 1.2
     images[0, 0, 0, :3] = torch.tensor([-1.0, 1.0, 0.0])
     for layout in (torch.contiguous_format, torch.channels_last):
-        pictures = to_pictures(images.contiguous(memory_format=layout)).numpy()
+        pictures = tensor_to_uint8(images.contiguous(memory_format=layout)).numpy()
         assert pictures.flags.c_contiguous
         assert np.array_equal(pictures, np.stack([to_uint8(image) for image in images.numpy()]))
 

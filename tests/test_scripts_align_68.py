@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data.alignment import MODES, TEMPLATE_POINTS, read_record, three_points, transform_points, write_record
-from data.face_tracker import FACE_CHOICES
+from data.faces.alignment import MODES, TEMPLATE_POINTS, read_record, three_points, transform_points, write_record
+from data.faces.face_tracker import FACE_CHOICES
+from data.faces.landmarks import DETECTORS, DlibDetector, LandmarkDetector
 from data.frames import list_frames
-from data.landmarks import DETECTORS, DlibDetector, LandmarkDetector
 from scripts import align_68
 from scripts.align_68 import AlignOptions, AlignResult, align_source, default_output, main, source_score
 from tests.face_factory import Square, SquareDetector, draw_faces, square_landmarks

@@ -19,8 +19,10 @@ from torch import nn
 from data.audio import log_mel
 from models.av_model import AvModel
 from options.config import NetworkConfig, to_plain
-from scripts import benchmark, benchmark_training, benchmarking
-from scripts.benchmarking import OURS, SAMENESS, TEXTBOOK, Bench, Convolution, Row, convolutions_of
+from scripts import benchmark
+from scripts.benchmarks import stages as benchmarking
+from scripts.benchmarks import training as benchmark_training
+from scripts.benchmarks.stages import OURS, SAMENESS, TEXTBOOK, Bench, Convolution, Row, convolutions_of
 from tests.conftest import TINY, voice, write_tiny_model
 from util.errors import MediaError, PcavsError
 
@@ -97,7 +99,7 @@ def test_peak_memory_of_a_process_is_read_or_unknown():
 def test_memory_of_a_step_is_what_it_adds():
     # in a fresh process: here other tests may have left memory that the step would find again
     code = (
-        "import torch; from scripts.benchmark_training import step_memory_mib; "
+        "import torch; from scripts.benchmarks.training import step_memory_mib; "
         "print(step_memory_mib(lambda: torch.ones(64 * 2**20 // 4).add_(1), torch.device('cpu')))"
     )
     root = Path(__file__).resolve().parents[1]

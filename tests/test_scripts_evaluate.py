@@ -21,8 +21,9 @@ from data.frames import crop_template
 from data.video_pairs import OTHER, OWN, VideoPair
 from models.av_model import AvModel
 from options.config import DataConfig
-from scripts import evaluate, evaluation, sanity_table
-from scripts.evaluation import (
+from scripts import evaluate, sanity_table
+from scripts.evaluation import clip as evaluation
+from scripts.evaluation.clip import (
     ClipResult,
     Instruments,
     Setup,
@@ -36,7 +37,7 @@ from scripts.evaluation import (
     read_curves,
     run_job,
 )
-from scripts.evaluation_report import frechet_cells, summarise, worst_numbers, write_reports
+from scripts.evaluation.report import frechet_cells, summarise, worst_numbers, write_reports
 from scripts.measure_synthetic import Speaker, sync_features
 from tests.conftest import TINY, Workspace, voice, write_frames, write_wav
 from tests.face_factory import SquareDetector, draw_faces, square_landmarks

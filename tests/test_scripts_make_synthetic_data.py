@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.synthetic import read_truth
+from data.synthetic.clips import read_truth
 from scripts import make_synthetic_data
 from scripts.make_synthetic_data import list_jobs, main, parse_args
 
@@ -55,7 +55,7 @@ def test_main_clips_of_another_renderer_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("data.synthetic.renderer_stamp", lambda: "older")
+        patch.setattr("data.synthetic.clips.renderer_stamp", lambda: "older")
         main(_arguments(tmp_path))
     for made in (1, 0):
         capsys.readouterr()

@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from data.synthetic import STATE_NAMES
+from data.synthetic.clips import STATE_NAMES
 from models.av_model import Identity
 from models.networks.probe import Probe
 from scripts import measure_synthetic

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from data import frames
-from data.alignment import AlignmentRecord, warp, write_record
+from data.faces.alignment import AlignmentRecord, warp, write_record
+from data.faces.paste import SHAPES
 from data.frame_source import fingerprint, open_source
 from data.frames import crop_template, write_image
-from data.paste import SHAPES
 from scripts import paste_back
 from scripts.paste_back import MASKS, PasteOptions, Sources, Target, main, paste_result
 from tests.conftest import Workspace, voice, write_wav

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.synthetic import STATE_NAMES, make_identity
+from data.synthetic.clips import STATE_NAMES, make_identity
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, Probe
 from scripts import train_probe
 from scripts.measure_synthetic import FIRST_HELD_OUT, PROBE_FILE, PROBE_REPORT, load_probe, read

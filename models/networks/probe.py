@@ -52,7 +52,7 @@ class Probe(nn.Module):
             frames: (B, 3, H, W) in [-1, 1], RGB, the part of a frame that `data.frames.crop_template` gives.
 
         Returns:
-            each of QUANTITIES as (B,), in the units of `data.synthetic.FaceState`, and `identity` (B, 64) of unit
+            each of QUANTITIES as (B,), in the units of `data.synthetic.clips.FaceState`, and `identity` (B, 64) of unit
             length: the cosine of two says how alike the people are.
         """
         features = self.trunk(resize_to(frames, IMAGE_SIZE))  # (B, 128, 7, 7)

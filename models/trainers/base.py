@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from options.config import TrainConfig
+from util.images import tensor_to_unit_range
 
 Batch = Mapping[str, Any]
 Gather = Callable[[Tensor], Tensor]
@@ -148,18 +148,13 @@ class Stage(nn.Module, ABC):
 
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
-    """Sends a batch; pictures become float32 in [-1, 1], as `data.frames.to_unit_range` makes them."""
+    """Sends a batch; pictures become float32 in [-1, 1], see `util.images`."""
     sent: dict[str, Any] = {}
     for name, value in batch.items():
         there = value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         is_picture = isinstance(there, Tensor) and there.dtype == torch.uint8
-        sent[name] = there.float() / 127.5 - 1 if is_picture else there
+        sent[name] = tensor_to_unit_range(there) if is_picture else there
     return sent
-
-
-def as_uint8(images: Tensor) -> np.ndarray:
-    """(N, 3, H, W) in [-1, 1] -> (N, H, W, 3) uint8 array."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from models.av_model import SPEECH_GAIN
 from models.losses import confusion_loss, feature_matching_loss, gan_loss, independence_loss, perceptual_loss
 from models.networks.layers import resize_to
-from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, as_uint8, identity_retrieval
+from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, identity_retrieval
 from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
+from util.images import tensor_to_uint8
 from util.metrics.ssim import ssim
 
 
@@ -245,7 +246,7 @@ class GeneratorStage(Stage):
 
 def _mean_ssim(images: Tensor, targets: Tensor) -> float:
     """SSIM of (N, 3, S, S) pictures in [-1, 1], averaged, as `scripts/evaluate.py` measures it."""
-    pairs = zip(as_uint8(images), as_uint8(targets), strict=True)
+    pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images, targets)), strict=True)
     return float(np.mean([ssim(one, other) for one, other in pairs]))
 
 

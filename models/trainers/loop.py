@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from models.av_model import PRECISIONS
 from models.networks.sync_batch_norm import convert_batch_norm
-from models.trainers.base import Batch, Stage, StepOutput, as_uint8, to_device, weighted_sum
+from models.trainers.base import Batch, Stage, StepOutput, to_device, weighted_sum
 from models.trainers.state import drop_old_epochs, read_state, save_networks, save_state
 from options.config import TrainConfig, to_plain
 from util.distributed import Ranks, any_rank, mean_over_ranks
 from util.errors import CheckpointError, PcavsError
 from util.files import atomic_path, make_directory
+from util.images import tensor_to_uint8
 from util.seed import generator_for
 from util.visualizer import Visualizer
 
@@ -304,7 +305,7 @@ class Trainer:
         with self.averaged_weights(), torch.no_grad(), self._autocast():
             columns = self.stage.pictures(few)
         if columns:
-            ready = {label: as_uint8(images) for label, images in columns.items()}
+            ready = {label: tensor_to_uint8(images).cpu().numpy() for label, images in columns.items()}
             count = min(len(images) for images in ready.values())
             self.visualizer.images(self.step, [{k: v[row] for k, v in ready.items()} for row in range(count)])
 

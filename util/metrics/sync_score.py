@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from options.config import SAMPLE_RATE_HZ
 from util.errors import MediaError
 
-SAMPLE_RATE_HZ = 16000
 SAMPLES_PER_FRAME = 640  # at 25 fps
 WINDOW_FRAMES = 5
 MFCC_PER_FRAME = 4

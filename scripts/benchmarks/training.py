@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from data.clip_list import ClipRecord
-from data.synthetic import make_clip, write_clip
+from data.synthetic.clips import make_clip, write_clip
 from data.voxtrain_dataset import VoxTrainDataset, collate
 from models.av_model import PRECISIONS
 from models.networks import textbook
@@ -23,8 +23,8 @@ from models.trainers.base import to_device
 from models.trainers.loop import Trainer
 from models.trainers.plan import make_stage
 from options.config import DataConfig, LossConfig, TrainConfig
-from scripts.benchmark_textbook import in_textbook_layout
-from scripts.benchmarking import OURS, TEXTBOOK, Bench, peak_memory_mib, race_ceilings
+from scripts.benchmarks.stages import OURS, TEXTBOOK, Bench, peak_memory_mib, race_ceilings
+from scripts.benchmarks.textbook import in_textbook_layout
 from scripts.training import build_networks
 from util.distributed import Ranks
 from util.torchvision_compat import ensure_torchvision

@@ -12,7 +12,17 @@ import numpy as np
 
 from data.frames import write_image
 from data.video_pairs import FPS, open_pair
-from scripts.evaluation import CLIPS, GENERATED, TRUTH, ClipResult, Job, Setup, Tools, metrics_by_reason, read_curves
+from scripts.evaluation.clip import (
+    CLIPS,
+    GENERATED,
+    TRUTH,
+    ClipResult,
+    Job,
+    Setup,
+    Tools,
+    metrics_by_reason,
+    read_curves,
+)
 from util.errors import PcavsError
 from util.files import make_directory, write_json, write_text
 from util.metrics.frechet import Moments, frechet_distance

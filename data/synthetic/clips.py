@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage
 
-from data.synthetic_head import FaceState, Identity, Scene, make_identity, make_scene
-from data.synthetic_model import FRAME_SIZE, Head
-from data.synthetic_voice import SAMPLE_RATE_HZ, Phoneme, make_phonemes, make_voice, mouth_track, synthesize
+from data.synthetic.head import FRAME_SIZE, Head
+from data.synthetic.person import FaceState, Identity, Scene, make_identity, make_scene
+from data.synthetic.voice import Phoneme, make_phonemes, make_voice, mouth_track, synthesize
+from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg
 from util.files import atomic_path, make_directory
 from util.seed import generator_for
 
 __all__ = [
-    "FPS",
     "FRAME_SIZE",
     "STATE_NAMES",
     "Clip",
@@ -51,7 +51,6 @@ __all__ = [
     "write_clip",
 ]
 
-FPS = 25
 YAW_LIMIT_DEG, PITCH_LIMIT_DEG, ROLL_LIMIT_DEG = 35.0, 20.0, 12.0
 # A nod moves the face in a frame that is held still: by 1.44 pixels a degree for these heads. Crops follow it partly.
 NOD_SHIFT = 0.8  # pixels a degree; looking up moves the face up

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.alignment import (
+from data.faces.alignment import (
     ALIGNED_SCORE_PX,
     MODES,
     TEMPLATE_POINTS,

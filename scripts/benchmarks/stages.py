@@ -22,21 +22,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.audio import analysis_window, load_audio, log_mel, mel_basis, mel_window, normalise_rms, num_mel_bins
-from data.frames import crop_template, encode_image, ping_pong, read_image, to_uint8, to_unit_range, write_image
+from data.frames import crop_template, encode_image, ping_pong, read_image, write_image
 from data.metadata import write_rows
-from data.synthetic import FPS, make_clip
+from data.synthetic.clips import make_clip
 from models.av_model import AvModel
 from models.networks.generator import default_channels, resolutions
 from models.registry import build_network
-from options.config import AudioConfig, DataConfig, NetworkConfig, to_plain
-from scripts.benchmark_textbook import LETTERS, TextbookProcess
-from scripts.concat_videos import DRIVEN, INPUT, POSE, concat
+from options.config import DRIVEN, FPS, INFERENCE_LETTERS, INPUT, POSE, AudioConfig, DataConfig, NetworkConfig, to_plain
+from scripts.benchmarks.textbook import TextbookProcess
+from scripts.concat_videos import concat
 from scripts.make_demo_inputs import as_wav
 from util.checkpoint import network_path, save_state_dict
 from util.errors import PcavsError
 from util.files import make_directory, write_bytes, write_json
+from util.images import to_uint8, to_unit_range
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS, TEXTBOOK, BARE = "ours", "textbook", "bare convolutions"
 _AUDIO_SECONDS = 60
 _POSE_FRAMES = 50
@@ -209,7 +210,7 @@ def write_seeded_weights(directory: Path, sizes: NetworkConfig) -> Path:
     from tests.seeded_weights import fill
 
     make_directory(directory)
-    for letter in LETTERS:
+    for letter in INFERENCE_LETTERS:
         save_state_dict(fill(build_network(letter, sizes), 1).state_dict(), network_path(directory, "latest", letter))
     write_json(directory / "network.json", to_plain(sizes))
     return directory
@@ -517,7 +518,7 @@ SAMENESS = "largest difference of a frame from the textbook's"
 
 
 def _bytes(images: Tensor) -> np.ndarray:
-    return np.stack([to_uint8(image) for image in images.float().cpu().numpy()])
+    return to_uint8(images.float().cpu().numpy())
 
 
 def stage_encoding(bench: Bench) -> None:

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.alignment import transform_points, warp
-from data.frames import crop_template
-from data.paste import (
+from data.faces.alignment import transform_points, warp
+from data.faces.paste import (
     SHAPES,
     Canvas,
     ColourMemory,
@@ -23,6 +22,7 @@ from data.paste import (
     picture_to_template,
     soft_weights,
 )
+from data.frames import crop_template
 from options.config import DataConfig
 from util.errors import AlignmentError, MediaError
 

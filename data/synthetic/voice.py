@@ -12,9 +12,9 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
+from options.config import SAMPLE_RATE_HZ
 from util.seed import generator_for
 
-SAMPLE_RATE_HZ = 16000
 _BLOCK = 64  # samples that share one set of filter coefficients: 4 ms
 _CONTROL_HZ = SAMPLE_RATE_HZ / _BLOCK
 SILENCE = "sil"

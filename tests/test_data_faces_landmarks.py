@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data import landmarks
-from data.alignment import three_points
-from data.landmarks import (
+from data.faces import landmarks
+from data.faces.alignment import three_points
+from data.faces.landmarks import (
     DETECTORS,
     AutoDetector,
     DlibDetector,

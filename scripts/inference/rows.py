@@ -25,9 +25,9 @@ from tqdm import tqdm
 from data.frames import encode_image, is_whole
 from data.metadata import Row, TestClip, read_rows, unique_names
 from data.voxtest_dataset import TestItem, VoxTestDataset, to_batch
-from models.av_model import INFERENCE_LETTERS, AvModel, select_device
-from options.config import TestConfig, to_plain
-from scripts.concat_videos import COLUMNS, DRIVEN, FIXED, INPUT, MOUTH, POSE, Column, make_videos
+from models.av_model import AvModel, select_device
+from options.config import COLUMNS, DRIVEN, FIXED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig, to_plain
+from scripts.concat_videos import Column, make_videos
 from util.checkpoint import network_path, require_networks
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json

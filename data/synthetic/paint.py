@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from data.synthetic_head import (
+from data.synthetic.person import (
     HAIR_PALETTE,
     IRIS_PALETTE,
     MOUTH_LINE,

@@ -26,9 +26,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.face_tracker import FaceTracker
+from data.faces.face_tracker import FaceTracker
+from data.faces.landmarks import LandmarkDetector, make_detector
 from data.frames import IMAGE_SUFFIXES, read_image
-from data.landmarks import LandmarkDetector, make_detector
 from data.metadata import unique_names
 from data.video_pairs import FPS, OpenPair, VideoPair, open_pair, pair_name, state_of
 from util.errors import CheckpointError, MediaError, PcavsError
@@ -198,10 +198,10 @@ def load_sync_model(folder: Path | None, device: str = "cpu") -> SyncScorer:
     import torch
 
     from data.audio import log_mel, mel_window
-    from data.frames import to_unit_range
     from models.registry import OPTIONAL_HEADS, build_network
     from options.config import NetworkConfig
     from util.checkpoint import load_network, network_path, require_networks
+    from util.images import to_unit_range
 
     require_networks(folder, _EPOCH, _SYNC_LETTERS)
     sizes = folder / "network.json"
@@ -219,7 +219,7 @@ def load_sync_model(folder: Path | None, device: str = "cpu") -> SyncScorer:
         for start, images in zip(
             range(0, count, _BATCH), _batches(itertools.islice(frames, count), _BATCH), strict=False
         ):
-            pictures = torch.from_numpy(np.stack([to_unit_range(image[..., ::-1]) for image in images]))
+            pictures = torch.from_numpy(to_unit_range(np.stack(images)[..., ::-1]))
             windows = np.stack([mel_window(mel, number) for number in range(start, start + len(images))])
             seen.append(face.to_mouth(face(pictures.to(device))).cpu().numpy())
             heard.append(hearing(torch.from_numpy(windows).to(device)).cpu().numpy())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.alignment import TEMPLATE_POINTS, transform_points
-from data.contact_sheet import CAPTION_HEIGHT, STATUS_COLOURS, contact_sheet, sheet_column, sheet_frames
+from data.faces.alignment import TEMPLATE_POINTS, transform_points
+from data.faces.contact_sheet import CAPTION_HEIGHT, STATUS_COLOURS, contact_sheet, sheet_column, sheet_frames
 from tests.face_factory import template_landmarks
 
 MATRIX = np.array([[0.5, 0, -10], [0, 0.5, 5]])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from data.alignment import TEMPLATE_POINTS, TEMPLATE_SIZE, transform_points, warp
+from data.faces.alignment import TEMPLATE_POINTS, TEMPLATE_SIZE, transform_points, warp
 
 CAPTION_HEIGHT = 22
 _GREEN, _RED, _YELLOW, _WHITE = (0, 220, 0), (40, 40, 255), (0, 220, 255), (255, 255, 255)  # BGR

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.networks import fast_convolution, fast_inference, textbook
-from models.networks.fast_convolution import (
+from models.fast import convolution as fast_convolution
+from models.fast import inference as fast_inference
+from models.fast.convolution import (
     Conv3x3,
     UpsamplingConv2d,
     WinogradConv2d,
@@ -16,7 +17,8 @@ from models.networks.fast_convolution import (
     transforms,
     upsampling_matrix,
 )
-from models.networks.fast_inference import FastConv2d, FastGenerator, FastPreActivationBlock, prepare_for_inference
+from models.fast.inference import FastConv2d, FastGenerator, FastPreActivationBlock, prepare_for_inference
+from models.networks import textbook
 from models.networks.generator import Generator
 from models.networks.layers import Upsample
 from models.networks.pose_encoder import PreActivationBlock

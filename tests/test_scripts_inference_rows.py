@@ -288,7 +288,7 @@ def test_networks_that_give_nan_fail_the_row(workspace: Workspace) -> None:
 
 
 def test_mistake_of_ours_costs_one_row_only(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scripts import inference
+    from scripts.inference import rows as inference
 
     original = inference.columns_of
 
@@ -574,7 +574,7 @@ def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Works
 def test_work_in_hand_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the clip, only so many loaded frames wait for the network, and only so many frames for the disk."""
     from data.voxtest_dataset import VoxTestDataset
-    from scripts import inference
+    from scripts.inference import rows as inference
 
     loaded = written = most = 0
     original_pictures, original_write = VoxTestDataset._pictures, inference._write_frame

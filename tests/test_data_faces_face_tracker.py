@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.alignment import three_points
-from data.face_tracker import FaceTracker
-from data.landmarks import DlibDetector, FaceLandmarks
+from data.faces.alignment import three_points
+from data.faces.face_tracker import FaceTracker
+from data.faces.landmarks import DlibDetector, FaceLandmarks
 from tests.face_factory import Square, SquareDetector, draw_faces, square_landmarks
 from util.errors import OptionError
 

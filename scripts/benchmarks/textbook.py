@@ -16,15 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.frames import crop_template, read_image, to_uint8, to_unit_range, write_image
+from data.frames import crop_template, read_image, write_image
 from models.av_model import PRECISIONS, SPEECH_GAIN
 from models.networks import textbook
 from models.registry import OPTIONAL_HEADS, build_network
-from options.config import DataConfig, NetworkConfig
+from options.config import INFERENCE_LETTERS, DataConfig, NetworkConfig
 from util.checkpoint import load_network, network_path
 from util.errors import PcavsError
-
-LETTERS = ("G", "V", "E", "A_sync")
+from util.images import to_uint8, to_unit_range
 
 
 class Textbook:
@@ -33,7 +32,7 @@ class Textbook:
     def __init__(self, directory: Path, epoch: str, sizes: NetworkConfig, device: torch.device) -> None:
         self.device, self.config = device, DataConfig(crop_size=sizes.crop_size)
         self.networks: dict[str, Any] = {}
-        for letter in LETTERS:
+        for letter in INFERENCE_LETTERS:
             network = build_network(letter, sizes)
             load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
             in_textbook_layout(network)

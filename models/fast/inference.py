@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.networks.audio_encoder import SEBlock
-from models.networks.fast_convolution import (
+from models.fast.convolution import (
     Conv3x3,
     PackedConv2d,
     UpsamplingConv2d,
     available,
     upsampling_matrix,
 )
+from models.networks.audio_encoder import SEBlock
 from models.networks.generator import Generator
 from models.networks.identity_encoder import Bottleneck, ResNeXt
 from models.networks.layers import DEMODULATION_EPS, GAIN, SLOPE, StyledConv, ToRGB

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data.alignment import TEMPLATE_POINTS, TEMPLATE_SIZE, similarity_transform, three_points
-from data.landmarks import FaceBox, FaceLandmarks, LandmarkDetector, overlap, spread
+from data.faces.alignment import TEMPLATE_POINTS, TEMPLATE_SIZE, similarity_transform, three_points
+from data.faces.landmarks import FaceBox, FaceLandmarks, LandmarkDetector, overlap, spread
 from util.errors import OptionError
 
 FACE_CHOICES = ("largest", "centre", "track")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from data import synthetic
-from data.alignment import three_points
-from data.synthetic import (
+from data.faces.alignment import three_points
+from data.synthetic import clips as synthetic
+from data.synthetic.clips import (
     STATE_NAMES,
     FaceState,
     combine,
@@ -29,10 +29,10 @@ from data.synthetic import (
     render_states,
     write_clip,
 )
-from data.synthetic_head import HAIR_STYLES
-from data.synthetic_model import rotation_matrix
-from data.synthetic_render import rasterise
-from data.synthetic_voice import (
+from data.synthetic.head import rotation_matrix
+from data.synthetic.person import HAIR_STYLES
+from data.synthetic.raster import rasterise
+from data.synthetic.voice import (
     CONSONANTS,
     SAMPLE_RATE_HZ,
     SILENCE,
@@ -122,10 +122,10 @@ def test_make_identity_same_seed_is_equal_and_others_differ() -> None:
 
 def test_render_frame_same_seed_gives_identical_bytes_in_another_process() -> None:
     code = (
-        "import zlib; from data.synthetic import *; c = make_clip(11, 2, 3);"
+        "import zlib; from data.synthetic.clips import *; c = make_clip(11, 2, 3);"
         "print(zlib.crc32(c.frames.tobytes()), zlib.crc32(c.wave.tobytes()), zlib.crc32(c.truth.landmarks.tobytes()))"
     )
-    root = Path(synthetic.__file__).resolve().parents[1]
+    root = Path(synthetic.__file__).resolve().parents[2]
     runs = [
         subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
         for _ in range(2)
@@ -510,6 +510,6 @@ def test_write_clip_folder_that_is_a_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_synthetic_modules_do_not_import_torch() -> None:
-    root = Path(synthetic.__file__).resolve().parents[1]
-    code = "import sys, data.synthetic; sys.exit('torch' in sys.modules)"
+    root = Path(synthetic.__file__).resolve().parents[2]
+    code = "import sys, data.synthetic.clips; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

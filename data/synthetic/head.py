@@ -9,7 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.synthetic_head import (
+from data.synthetic.paint import (
+    Canvas,
+    EyePainter,
+    Paint,
+    paint_background,
+    paint_bun,
+    paint_curtain,
+    paint_ear,
+    paint_head,
+    paint_neck,
+    paint_teeth,
+    paint_throat,
+    paint_tongue,
+)
+from data.synthetic.person import (
     COLUMN_ANGLES,
     LONG_STYLES,
     MOUTH_LINE,
@@ -31,21 +45,7 @@ from data.synthetic_head import (
     teeth_surface,
     tongue_surface,
 )
-from data.synthetic_render import Lights, rasterise, sample, shade, smooth_outlines, tone
-from data.synthetic_texture import (
-    Canvas,
-    EyePainter,
-    Paint,
-    paint_background,
-    paint_bun,
-    paint_curtain,
-    paint_ear,
-    paint_head,
-    paint_neck,
-    paint_teeth,
-    paint_throat,
-    paint_tongue,
-)
+from data.synthetic.raster import Lights, rasterise, sample, shade, smooth_outlines, tone
 
 FRAME_SIZE = 224
 CAMERA_DISTANCE = 900.0  # pixels; about 1.1 m from a head of natural size

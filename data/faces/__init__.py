@@ -1,0 +1,1 @@
+"""Faces: landmarks, tracking, alignment to the VoxCeleb2 template, pasting back."""

@@ -1,0 +1,1 @@
+"""Synthetic talking heads with ground truth: people, voices, motion, pictures, clips."""

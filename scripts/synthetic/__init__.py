@@ -1,0 +1,1 @@
+"""Training the probe and measuring models on synthetic people."""

@@ -1,0 +1,96 @@
+"""The shell of every command: parse, log, run; exit codes 0 done, 1 failed, 2 wrong options, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from util.errors import OptionError, PcavsError
+from util.log import setup_logging
+
+DONE, FAILED, WRONG_OPTIONS, INTERRUPTED = 0, 1, 2, 130
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the example commands of the description as written and shows defaults."""
+
+
+def run_command(
+    parse: Callable[[Sequence[str] | None], argparse.Namespace],
+    run: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+    *,
+    interrupted: str = "the same command does what is left",
+    prefix: str = "",
+) -> int:
+    """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
+
+    Args:
+        parse: makes the options of `argv`, e.g. `build_parser().parse_args`; argparse itself exits with 2.
+        run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
+        argv: without the program's name; None takes the process's own.
+        interrupted: what is kept and what to do next, said after Ctrl-C.
+        prefix: in front of every message, e.g. `[rank 1] `.
+
+    Returns:
+        the exit code. An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a
+        mistake of ours and shown with its traceback.
+    """
+    setup_logging(prefix=prefix)
+    verbose = False
+    with _sigterm_as_ctrl_c():
+        try:
+            args = parse(argv)
+            verbose = bool(getattr(args, "verbose", False))
+            setup_logging(verbose, prefix)
+            return run(args) or DONE
+        except PcavsError as error:
+            if verbose:
+                traceback.print_exc()
+            print_error(error, prefix)
+            return WRONG_OPTIONS if isinstance(error, OptionError) else FAILED
+        except KeyboardInterrupt:
+            print(f"{prefix}interrupted: {interrupted}", file=sys.stderr)
+            return INTERRUPTED
+        except Exception:
+            # Python itself would keep the frames, and with them any loading processes, and wait for those for ever
+            traceback.print_exc()
+            return FAILED
+
+
+def print_error(error: object, prefix: str = "") -> None:
+    """One line on stderr, as every command says it."""
+    print(f"{prefix}error: {error}", file=sys.stderr)
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def natural_int(text: str) -> int:
+    """argparse type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
+    return value
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
