@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             base_options.save(config.results_dir, parser, arguments)
         from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
 
-        return run_rows(config, {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES})
+        return run_rows(config)
     except PcavsError as error:
         if arguments is not None and arguments.verbose:
             traceback.print_exc()

@@ -45,12 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scripts.training import run_training  # torch is imported here, after --help and wrong options
 
         stop = _StopSignal()
-        choices = {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES}
         sizes_given = arguments.num_classes is not None
         try:
-            code = run_training(
-                config, choices, sizes_given, stop.watch, lambda d: base_options.save(d, parser, arguments)
-            )
+            code = run_training(config, sizes_given, stop.watch, lambda d: base_options.save(d, parser, arguments))
         finally:
             stop.restore()
         return stop.exit_code or code

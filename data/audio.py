@@ -1,6 +1,6 @@
 """Log-mel spectrograms at 16 kHz, hop 160: 100 bins a second, 4 per 25 fps frame.
 
-Computes what the published code got from the package `lws`, without it: SPEC section 2.
+Computes what the published code got from the package `lws`, without it: docs/how_it_works.md section 2.
 """
 
 from __future__ import annotations

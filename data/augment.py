@@ -1,7 +1,7 @@
 """Appearance and shape augmentation of the frames E sees: one set of parameters a clip; lengths in pixels at 224.
 
-SPEC section 6: colour, stretching, perspective, blur or sharpening, so that E finds the speech and the pose but not the
-person. The amounts are those for frames of 224 pixels; for other sizes they scale along with the frame.
+docs/how_it_works.md section 6: colour, stretching, perspective, blur or sharpening, so that E finds
+the speech and the pose but not the person. The amounts are those for frames of 224 pixels; for other sizes they scale along with the frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_DRAWN_AT = 224  # pixels; the size that SPEC's amounts belong to
+_DRAWN_AT = 224  # pixels; the size that the published amounts belong to
 _SMALLEST_MEDIAN = 3
 _SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
 
@@ -36,9 +36,9 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
     """Draws the parameters for the frames of one clip, `size` pixels wide.
 
     Args:
-        shape: strength of the distortions; 1 is SPEC section 6, 0 leaves colour and blur alone.
+        shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
 
-    Source: the amounts are those of SPEC section 6; how the lengths combine is our reading of it (`_source_positions`).
+    Source: docs/how_it_works.md section 6; how the lengths combine is our reading of it (`_source_positions`).
     """
     scale = size / _DRAWN_AT
     gain = float(rng.uniform(0.3, 1.6))

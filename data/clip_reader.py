@@ -20,7 +20,7 @@ from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free
 
-_KEPT_SPECTROGRAMS = 64
+_KEPT_MELS = 64
 _SOUND_SUFFIXES = (".m4a", ".wav")
 _LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
 _REORDERED_S = 0.5  # pictures are decoded less than this before their time
@@ -87,7 +87,7 @@ class ClipReader:
             self._kept_mels[key] = mel
             return mel
         self._recent_mels[key] = mel
-        if len(self._recent_mels) > _KEPT_SPECTROGRAMS:
+        if len(self._recent_mels) > _KEPT_MELS:
             self._recent_mels.popitem(last=False)
         return mel
 

@@ -1,7 +1,7 @@
 """AvModel: identity, speech and pose in, frames out; images RGB in [-1, 1], 25 frames a second.
 
-The caller owns files and timing; this module owns the order of the computation of SPEC section 5, and keeps the device
-busy: `AvModel.stream` makes frames while their sound and pictures arrive.
+The caller owns files and timing; this module owns the order of the computation (docs/how_it_works.md section 5) and
+keeps the device busy: `AvModel.stream` makes frames while their sound and pictures arrive.
 """
 
 from __future__ import annotations
@@ -125,10 +125,9 @@ class AvModel:
         config: NetworkConfig,
         device: torch.device,
         precision: str = "fp32",
-        choices: Mapping[str, str] | None = None,
     ) -> AvModel:
         """The model of `load_networks`, with its arguments. Raises the same errors."""
-        return cls(load_networks(directory, epoch, config, choices), device, precision)
+        return cls(load_networks(directory, epoch, config), device, precision)
 
     def encode_identity(self, references: Tensor, use_map: bool = True) -> Identity:
         """Encodes the reference images of one person.
@@ -379,13 +378,8 @@ class AvModel:
         return {**plain, **dict(zip(examples, self._workers.map(prepare, examples), strict=True))}
 
 
-def load_networks(
-    directory: Path, epoch: str, config: NetworkConfig, choices: Mapping[str, str] | None = None
-) -> dict[str, nn.Module]:
+def load_networks(directory: Path, epoch: str, config: NetworkConfig) -> dict[str, nn.Module]:
     """Builds the networks of inference and loads `<directory>/<epoch>_net_<letter>.pth`.
-
-    Args:
-        choices: network names by letter, e.g. `{"V": "resnext"}`; missing letters take the published network.
 
     Raises:
         CheckpointError: a file is missing, broken, or does not match the sizes.
@@ -394,7 +388,7 @@ def load_networks(
     networks = {}
     for letter in INFERENCE_LETTERS:
         with _Uninitialised():
-            network = build_network(letter, config, (choices or {}).get(letter))
+            network = build_network(letter, config)
         networks[letter] = network.to("meta")  # it takes the memory of the file
         load_network(network, network_path(directory, epoch, letter), OPTIONAL_HEADS[letter])
     return networks

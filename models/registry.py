@@ -1,4 +1,4 @@
-"""Names on the command line -> networks; letters in checkpoint names -> how they are built from a NetworkConfig."""
+"""Letters in checkpoint names -> how the networks are built from a NetworkConfig."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from models.networks.generator import Generator, resolutions
 from models.networks.identity_encoder import IdentityEncoder
 from models.networks.pose_encoder import PoseEncoder
 from options.config import AudioConfig, NetworkConfig
-from util.errors import OptionError
 
 Builder = Callable[[NetworkConfig], nn.Module]
 
@@ -77,23 +76,14 @@ def _voice_identity_encoder(config: NetworkConfig) -> nn.Module:
     )
 
 
-GENERATORS: Mapping[str, Builder] = {"modulate": _generator}
-DISCRIMINATORS: Mapping[str, Builder] = {"multiscale": _discriminator}
-ENCODERS: Mapping[str, Builder] = {
-    "resnext": _identity_encoder,
-    "fan": _pose_encoder,
-    "ressesync": _speech_encoder,
-    "resseaudio": _voice_identity_encoder,
-}
-
-# letter in `<epoch>_net_<letter>.pth` -> (choices, the published choice)
-NETWORKS: Mapping[str, tuple[Mapping[str, Builder], str]] = {
-    "G": (GENERATORS, "modulate"),
-    "V": (ENCODERS, "resnext"),
-    "E": (ENCODERS, "fan"),
-    "A_sync": (ENCODERS, "ressesync"),
-    "A": (ENCODERS, "resseaudio"),
-    "D": (DISCRIMINATORS, "multiscale"),
+# letter in `<epoch>_net_<letter>.pth` -> how the network is built
+NETWORKS: Mapping[str, Builder] = {
+    "G": _generator,
+    "V": _identity_encoder,
+    "E": _pose_encoder,
+    "A_sync": _speech_encoder,
+    "A": _voice_identity_encoder,
+    "D": _discriminator,
 }
 
 # Heads whose size follows the class count or the clip length: only training uses them, so weights of other sizes
@@ -108,19 +98,6 @@ OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def build_network(letter: str, config: NetworkConfig, name: str | None = None) -> nn.Module:
-    """A freshly initialised network.
-
-    Args:
-        letter: G, V, E, A_sync, A or D.
-        config: sizes.
-        name: the choice on the command line, e.g. `resnext`; None takes the published one.
-
-    Raises:
-        OptionError: no such name; names the choices.
-    """
-    choices, published = NETWORKS[letter]
-    name = name or published
-    if name not in choices:
-        raise OptionError(f"--net{letter} {name}: no such network; choose from {', '.join(choices)}")
-    return choices[name](config)
+def build_network(letter: str, config: NetworkConfig) -> nn.Module:
+    """A freshly initialised network: `letter` is G, V, E, A_sync, A or D."""
+    return NETWORKS[letter](config)

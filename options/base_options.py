@@ -17,13 +17,14 @@ from util.log import warn_once
 
 logger = logging.getLogger(__name__)
 
-NETWORK_CHOICES = {
-    "G": ("modulate",),
-    "D": ("multiscale",),
-    "V": ("resnext",),
-    "E": ("fan",),
-    "A": ("resseaudio",),
-    "A_sync": ("ressesync",),
+# what --net<letter> may say: the published names
+_NETWORK_NAMES = {
+    "G": "modulate",
+    "D": "multiscale",
+    "V": "resnext",
+    "E": "fan",
+    "A": "resseaudio",
+    "A_sync": "ressesync",
 }
 # flag -> the NetworkConfig field it sets; a network.json beside the weights goes before them
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
@@ -77,8 +78,8 @@ def add_base_flags(parser: argparse.ArgumentParser) -> None:
 
     networks = parser.add_argument_group("networks")
     networks.add_argument("--model", default="av", choices=("av",), help="the published name of the system")
-    for letter, choices in NETWORK_CHOICES.items():
-        networks.add_argument(f"--net{letter}", default=choices[0], choices=choices, help=f"network {letter}")
+    for letter, name in _NETWORK_NAMES.items():
+        networks.add_argument(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
     for flag in _SIZE_FLAGS:
         default = getattr(NetworkConfig, flag)
         networks.add_argument(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")

@@ -24,7 +24,7 @@ IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Log-mel spectrogram and its place in time (SPEC sections 2 and 3)."""
+    """Log-mel spectrogram and its place in time (docs/how_it_works.md section 2 and 3)."""
 
     sample_rate_hz: int = SAMPLE_RATE_HZ
     frame_length: int = 1280  # samples of one STFT frame
@@ -42,7 +42,7 @@ class AudioConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How frames get from disk to tensors (SPEC section 4)."""
+    """How frames get from disk to tensors (docs/how_it_works.md section 4)."""
 
     template_size: int = 224  # pixels; what VoxCeleb2 crops measure
     crop_len: int = 16  # pixels cut left, right and (twice) below
@@ -61,7 +61,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the six networks; the defaults are those of the published weights (SPEC section 1)."""
+    """Sizes of the six networks; the defaults are those of the published weights (docs/how_it_works.md section 1)."""
 
     crop_size: int = 224
     num_classes: int = 5830
@@ -216,7 +216,7 @@ class TestConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights and forms of the losses (SPEC section 6)."""
+    """Weights and forms of the losses (docs/how_it_works.md section 6)."""
 
     gan_mode: str = "hinge"
     lambda_gan: float = 1.0

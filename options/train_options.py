@@ -1,4 +1,4 @@
-"""Flags of train.py; the published spellings are understood, and every choice SPEC section 6 leaves open is a flag."""
+"""Flags of train.py; the published spellings are understood, and what the paper leaves open is a flag."""
 
 from __future__ import annotations
 

@@ -5,325 +5,50 @@
   python scripts/concat_videos.py results/id_* --labels
   python scripts/concat_videos.py results/id_a_pose_b_audio_c --audio voice.wav
 
-test.py --gen_video calls the same functions, while it makes the frames. Everything is 25 fps H.264, yuv420p. One ffmpeg
-encodes all videos of a result: it is given the columns side by side, frame by frame, and cuts them apart again.
+test.py --gen_video calls the same functions, while it makes the frames.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import COLUMNS, DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
-from util.errors import MediaError, PcavsError
-from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
-from util.files import atomic_path
-from util.log import setup_logging
-
-if TYPE_CHECKING:
-    import numpy as np
-
-TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
-_H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
-# a sound of any rate is brought to 48 kHz, so that its last coded block is shorter than a frame
-# and counted by its samples, as the networks hear it: gaps between its time stamps would shift it against the mouth
-_AAC = ("-af", "asetpts=N/SR/TB", "-c:a", "aac", "-b:a", "192k", "-ar", "48000")
-_TITLE_HEIGHT = 24
+from util.cli import FAILED, Formatter, print_error, run_command
+from util.errors import PcavsError
 
 
-@dataclass(frozen=True)
-class Column:
-    """A folder of frames `<prefix><n>.<suffix>`, n from 0."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="result folders of test.py")
+    parser.add_argument("--audio", type=Path, help="sound; without it what the folder's clip.json names")
+    parser.add_argument("--labels", action="store_true", help="write column titles above the pictures")
+    return parser
 
-    folder: Path
-    prefix: str
-    suffix: str
-    count: int
 
-    def path(self, number: int) -> Path:
-        """The file of a frame."""
-        return self.folder / f"{self.prefix}{number}{self.suffix}"
+def run(args: argparse.Namespace) -> int:
+    """Makes the videos of every folder; one that fails does not stop the others."""
+    from data.result_videos import concat
+    from data.results import noted_audio
+
+    failures = 0
+    for folder in args.folders:
+        try:
+            for path in concat(folder, args.audio or noted_audio(folder), labels=args.labels):
+                print(path)
+        except PcavsError as error:
+            print_error(error)
+            failures += 1
+    return FAILED if failures else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="result folders of test.py")
-    parser.add_argument("--audio", type=Path, help="sound; by default what the folder's clip.json names")
-    parser.add_argument("--labels", action="store_true", help="write column titles above the pictures")
-    arguments = parser.parse_args(argv)
-    setup_logging()
-    failures = 0
-    for folder in arguments.folders:
-        try:
-            for path in concat(folder, arguments.audio or recorded_audio(folder), labels=arguments.labels):
-                print(path)
-        except PcavsError as error:
-            failures += 1
-            print(f"error: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            print("interrupted; videos that are finished stay", file=sys.stderr)
-            return 130
-    return 1 if failures else 0
-
-
-def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
-    """Makes every video of a result folder.
-
-    Args:
-        folder: holds the column folders.
-        audio: anything ffmpeg reads; starts together with frame 0.
-        labels: titles above the columns of `concat.mp4`.
-
-    Returns:
-        the videos: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
-
-    Raises:
-        MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
-    """
-    columns = find_columns(folder)
-    generated = _generated(folder, columns)
-    for column in columns:
-        if column.count != generated.count:
-            what = "its last frame is held" if column.count < generated.count else "the rest is left out"
-            print(
-                f"{column.folder}: {column.count} frames beside {generated.count} generated ones; {what}",
-                file=sys.stderr,
-            )
-    return make_videos(folder, columns, audio, labels)
-
-
-def make_videos(
-    folder: Path,
-    columns: Sequence[Column],
-    audio: Path,
-    labels: bool = False,
-    wait: Callable[[int], bool] | None = None,
-) -> list[Path]:
-    """Encodes the videos of columns whose frames may still be in the making.
-
-    Args:
-        folder: gets the videos.
-        columns: from left to right.
-        audio, labels: see `concat`.
-        wait: called with n before frame n is read; returns True when it is there, False when it never will be.
-
-    Returns:
-        what `concat` returns. Raises the same.
-    """
-    generated = _generated(folder, columns)
-    _check_sound(audio)
-    silent = folder / "concat.mp4"
-    outputs = {folder / f"{column.prefix}.mp4": column.count for column in columns} | {silent: generated.count}
-    with tempfile.TemporaryDirectory() as scratch:
-        sound = Path(scratch) / "sound.m4a"
-        length = ["-t", f"{generated.count / FPS:.3f}"]
-        run_ffmpeg_to(
-            sound, ["-i", protocol_free(audio), "-map", "0:a:0", *_AAC, *length], f"{audio}: coding the sound"
-        )
-        _encode(folder, columns, outputs, labels, wait)
-        for video, name in ((silent, "avconcat.mp4"), (folder / f"{generated.prefix}.mp4", "generated.mp4")):
-            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"])
-    return [*outputs, folder / "avconcat.mp4", folder / "generated.mp4"]
-
-
-def _generated(folder: Path, columns: Sequence[Column]) -> Column:
-    for column in columns:
-        if column.prefix in GENERATED:
-            return column
-    raise MediaError(f"{folder}: has no {DRIVEN} or {FIXED} folder, nothing was generated here; run test.py first")
-
-
-def find_columns(folder: Path) -> list[Column]:
-    """The column folders that are there, from left to right, each checked for gaps."""
-    if not folder.is_dir():
-        raise MediaError(f"{folder}: no such result folder")
-    present = [name for name in COLUMNS if (folder / name).is_dir() and any((folder / name).iterdir())]
-    for name in _recorded(folder).get("columns", []):
-        if name not in present:
-            print(f"{folder}: column {name} is missing, the videos are made without it", file=sys.stderr)
-    return [_read_column(folder / name) for name in present]
-
-
-def recorded_audio(folder: Path) -> Path:
-    """The sound test.py noted in `clip.json`. Raises MediaError when there is no such note."""
-    audio = _recorded(folder).get("audio")
-    if audio is None:
-        raise MediaError(f"{folder}: no readable clip.json says which sound belongs here; give --audio FILE")
-    return Path(audio)
-
-
-def mux(video: Path, audio: Path, output: Path, num_frames: int) -> None:
-    """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
-
-    Raises:
-        MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
-    """
-    _join(video, audio, output, num_frames, _AAC)
-
-
-def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str]) -> None:
-    inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
-    length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart"]
-    run_ffmpeg_to(
-        output,
-        [*inputs, "-c:v", "copy", *sound, *length],
-        f"{output}: adding the sound of {audio}",
-        lambda path: _check(path, output, num_frames, with_sound=True),
-    )
-
-
-def _check(path: Path, shown_as: Path, num_frames: int, with_sound: bool = False) -> None:
-    info = probe(path)
-    if info.video_frames != num_frames or abs(info.fps - FPS) > 0.01:
-        raise MediaError(
-            f"{shown_as}: has {info.video_frames} frames at {info.fps:.2f} fps, asked for {num_frames} at {FPS}"
-        )
-    # sound may stop within the last frame, and coding may lengthen it by a millisecond or two
-    if with_sound and abs(info.audio_duration_s - info.video_duration_s) > 1 / FPS + 0.005:
-        raise MediaError(
-            f"{shown_as}: {info.audio_duration_s:.3f} s of sound beside {info.video_duration_s:.3f} s of picture"
-        )
-
-
-def _check_sound(audio: Path) -> None:
-    """Before minutes of encoding: is there any sound?"""
-    if probe(audio).audio_codec is None:
-        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
-
-
-def _recorded(folder: Path) -> dict[str, Any]:
-    """What test.py noted in `clip.json`; nothing if there is no such note."""
-    try:
-        note = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _read_column(folder: Path) -> Column:
-    prefix = folder.name
-    frames = [p for p in folder.iterdir() if p.stem.startswith(prefix) and p.stem[len(prefix) :].isdecimal()]
-    if not frames:
-        raise MediaError(f"{folder}: holds no frames {prefix}0.jpg, {prefix}1.jpg ...")
-    suffixes = sorted({p.suffix for p in frames})
-    if len(suffixes) > 1:
-        raise MediaError(f"{folder}: mixes frames of type {' and '.join(suffixes)}; run test.py again")
-    numbers = {int(p.stem[len(prefix) :]) for p in frames}
-    gap = next((n for n in range(len(numbers)) if n not in numbers), None)
-    if gap is not None:
-        raise MediaError(f"{folder}: frame {prefix}{gap}{suffixes[0]} is missing; finish the row with test.py --resume")
-    return Column(folder, prefix, suffixes[0], len(numbers))
-
-
-def _encode(
-    folder: Path,
-    columns: Sequence[Column],
-    outputs: Mapping[Path, int],
-    labels: bool,
-    wait: Callable[[int], bool] | None,
-) -> None:
-    """Encodes each column, and all side by side as the last output; the files appear when all are finished.
-
-    Args:
-        outputs: file -> number of frames.
-    """
-    _wait(folder, wait, 0)
-    sizes = [_size(column) for column in columns]
-    if len({height for height, _ in sizes}) > 1:
-        raise MediaError(
-            f"{folder}: columns of heights {', '.join(str(h) for h, _ in sizes)} cannot stand side by side"
-        )
-    titles = _titles(columns, sizes) if labels else None
-    above = 0 if titles is None else len(titles)
-    height, width = above + sizes[0][0], sum(size[1] for size in sizes)
-    arguments: list[str | Path] = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
-    arguments += ["-framerate", str(FPS), "-i", "pipe:0", "-filter_complex", _cuts(sizes, above)]
-    try:
-        with contextlib.ExitStack() as stack:
-            parts = [stack.enter_context(atomic_path(path)) for path in outputs]
-            for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
-                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, protocol_free(part)]
-            run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
-            for part, (path, count) in zip(parts, outputs.items(), strict=True):
-                _check(part, path, count)
-    except OSError as error:
-        raise MediaError(f"{error.filename2 or folder}: cannot be written: {error.strerror or error}") from error
-
-
-def _cuts(sizes: Sequence[tuple[int, int]], above: int) -> str:
-    """The filters that cut [v0], [v1] ... out of the columns side by side; the last is everything, titles included."""
-    names = [f"[s{turn}]" for turn in range(len(sizes))]
-    parts = [f"[0:v]format=yuv420p,split={len(sizes) + 1}{''.join(names)}[v{len(sizes)}]"]
-    left = 0
-    for turn, (height, width) in enumerate(sizes):
-        parts.append(f"[s{turn}]crop={width}:{height}:{left}:{above}[v{turn}]")
-        left += width
-    return ";".join(parts)
-
-
-def _strips(
-    folder: Path,
-    columns: Sequence[Column],
-    sizes: Sequence[tuple[int, int]],
-    titles: np.ndarray | None,
-    wait: Callable[[int], bool] | None,
-) -> Iterator[memoryview]:
-    """The frames of all columns side by side, below the titles: BGR bytes. A column that ends early holds its last."""
-    import numpy as np
-
-    from data.frames import read_image
-
-    pictures = [np.empty(0)] * len(columns)
-    for number in range(max(column.count for column in columns)):
-        _wait(folder, wait, number)
-        for turn, (column, size) in enumerate(zip(columns, sizes, strict=True)):
-            if number < column.count:
-                pictures[turn] = read_image(column.path(number))
-                if pictures[turn].shape[:2] != size:
-                    raise MediaError(f"{column.path(number)}: is of another size than the frames before it")
-        row = np.concatenate(pictures, axis=1)
-        yield (row if titles is None else np.concatenate([titles, row])).data
-
-
-def _wait(folder: Path, wait: Callable[[int], bool] | None, number: int) -> None:
-    if wait is not None and not wait(number):
-        raise MediaError(f"{folder}: frame {number} is not made, and neither are the videos")
-
-
-def _size(column: Column) -> tuple[int, int]:
-    """Height and width of a column's frames."""
-    from data.frames import read_image
-
-    height, width = read_image(column.path(0)).shape[:2]
-    if height % 2 or width % 2:
-        raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
-    return height, width
-
-
-def _titles(columns: Sequence[Column], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """(_TITLE_HEIGHT, W, 3) a strip with the name of each column."""
-    import cv2
-    import numpy as np
-
-    strips = []
-    for column, (_, width) in zip(columns, sizes, strict=True):
-        strip = np.full((_TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)
-        text = TITLES[column.prefix]
-        (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-        origin = (max(0, (width - text_width) // 2), 17)
-        cv2.putText(strip, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-        strips.append(strip)
-    return np.concatenate(strips, axis=1)
+    return run_command(build_parser().parse_args, run, argv, interrupted="videos that are finished stay")
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ def self_reenact(args: argparse.Namespace, folder: Path) -> tuple[int, Found]:
     ]  # fmt: skip
     arguments = base_options.parse(test_options.build_parser(), [str(flag) for flag in flags])
     config = test_options.to_config(arguments)
-    code = run_rows(config, {letter: getattr(arguments, f"net{letter}") for letter in base_options.NETWORK_CHOICES})
+    code = run_rows(config)
     found = pairs_from_results(config.results_dir)
     return code, Found(found.pairs, (*problems, *missing, *found.problems))
 

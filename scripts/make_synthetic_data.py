@@ -84,7 +84,7 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
 
 def is_done(job: Job) -> bool:
     """Whether the clip is there, whole, and the one this job would make with today's renderer."""
-    from data.synthetic.clips import read_truth, renderer_stamp
+    from data.synthetic.clips import RENDERER_VERSION, read_truth
 
     if not job.path.is_file() or job.path.stat().st_size == 0:
         return False
@@ -93,7 +93,7 @@ def is_done(job: Job) -> bool:
     except MediaError:
         return False
     made = (truth.speaker_seed, truth.clip_seed, len(truth.states), truth.renderer)
-    return made == (job.speaker_seed, job.clip_seed, job.num_frames, renderer_stamp())
+    return made == (job.speaker_seed, job.clip_seed, job.num_frames, RENDERER_VERSION)
 
 
 def make_one(job: Job) -> int:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.audio import SILENCE, log_mel, mel_window
 from data.frames import crop_template, write_image
 from data.synthetic.clips import (
+    RENDERER_VERSION,
     STATE_NAMES,
     FaceState,
     Performance,
@@ -37,7 +38,6 @@ from data.synthetic.clips import (
     make_scene,
     render_frame,
     render_states,
-    renderer_stamp,
 )
 from models.av_model import AvModel, Identity, select_device
 from models.networks.probe import Probe
@@ -192,7 +192,7 @@ def load_speakers(
         if cache is None:
             speakers.append(make_speaker(number, frames, seed, size))
             continue
-        path = make_directory(cache) / f"{number}_{frames}_{seed}_{size}_{renderer_stamp()}.npz"
+        path = make_directory(cache) / f"{number}_{frames}_{seed}_{size}_{RENDERER_VERSION}.npz"
         if not path.is_file():
             _save_speaker(make_speaker(number, frames, seed, size), path)
         speakers.append(_read_speaker(path))

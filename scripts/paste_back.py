@@ -26,8 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.result_videos import mux
+from data.results import (
+    Column,
+    find_columns,
+    noted_audio,
+)
 from options.config import FPS, GENERATED, DataConfig
-from scripts.concat_videos import Column, find_columns, mux, recorded_audio
 from util.cli import Formatter
 from util.errors import AlignmentError, MediaError, OptionError, PcavsError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
@@ -171,7 +176,7 @@ def paste_result(
     note = _read_note(result)
     column = _generated(result)
     target = _target(_alignment_file(result, note, sources.alignment), sources.background, options.max_size)
-    audio = sources.audio or recorded_audio(result)
+    audio = sources.audio or noted_audio(result)
     _check_sound(audio, column.count)
     _check_places(output, frames_dir, column.count, (target.clip.path, audio))
     make_directory(output.parent)

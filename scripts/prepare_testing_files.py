@@ -53,7 +53,7 @@ SAMPLES = {  # the published defaults
     POSE: Path("./misc/Pose_Source/00473.mp4"),
     AUDIO: Path("./misc/Audio_Source/00015.mp4"),
 }
-NO_SPECTROGRAM = "dummy"
+NO_MEL_FILE = "dummy"
 ALIGN_CHOICES = ("off", "auto", "all")
 _NONE = ("None", "none", "")
 _JOB_FORMAT = "a line is: id pose audio [mouth], separated by spaces, paths with spaces in double quotes"
@@ -114,7 +114,7 @@ class Preparer:
         spectrogram = write_spectrogram(sound) if self.settings.convert_spectrogram else None
         return [
             _shown(reference), num_references, _shown(pose), num_poses, _shown(sound), _shown(mouth), num_mouths,
-            _shown(spectrogram) if spectrogram else NO_SPECTROGRAM,
+            _shown(spectrogram) if spectrogram else NO_MEL_FILE,
         ]  # fmt: skip
 
     def pictures(self, role: str, media: Media) -> tuple[Path, int]:

@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 def run_training(
     config: TrainConfig,
-    choices: Mapping[str, str],
     classes_given: bool,
     watch: Callable[[Trainer], None],
     save_options: Callable[[Path], None],
@@ -45,7 +44,6 @@ def run_training(
     """Trains as `config` says.
 
     Args:
-        choices: network names by letter.
         classes_given: the number of classes was a flag; otherwise it follows from the data.
         watch: called with the trainer before the first step, to connect signals.
         save_options: writes the options into the folder of the run.
@@ -62,20 +60,19 @@ def run_training(
         config = dataclasses.replace(config, network=sizes)
     check_start(config, records)
     if config.dry_run:
-        print(describe_plan(config, choices, len(records) if records is not None else None))
+        print(describe_plan(config, len(records) if records is not None else None))
         return 0
     device = select_device(config.gpu_ids, ranks.local_rank, several=ranks.is_distributed)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     init_process_group(ranks, device)
-    code = _train(config, choices, ranks, device, records, held_out, watch, save_options)
+    code = _train(config, ranks, device, records, held_out, watch, save_options)
     shutdown()  # not after an error: it may wait for ranks that wait for this one
     return code
 
 
 def _train(
     config: TrainConfig,
-    choices: Mapping[str, str],
     ranks: Ranks,
     device: torch.device,
     records: list[ClipRecord] | None,
@@ -84,7 +81,7 @@ def _train(
     save_options: Callable[[Path], None],
 ) -> int:
     torch.manual_seed(config.seed)  # the same random start on every rank
-    networks = build_networks(config, choices, device)
+    networks = build_networks(config, device)
     stage = build_stage(config, networks, device)
     steps_per_epoch, loader = training_loader(config, records, ranks, device)
     visualizer = None
@@ -97,7 +94,7 @@ def _train(
         save_options(config.directory)
         visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
         trainer.visualizer = visualizer
-        print(describe_plan(config, choices, len(records) if records is not None else None))
+        print(describe_plan(config, len(records) if records is not None else None))
     watch(trainer)
     validation = validation_loader(config, held_out, ranks) if held_out else None
     try:
@@ -215,9 +212,9 @@ def _loader(config: TrainConfig, device: torch.device, dataset: Any, **how: Any)
 # --------------------------------------------------------------------------------------------------------- networks
 
 
-def build_networks(config: TrainConfig, choices: Mapping[str, str], device: torch.device) -> dict[str, nn.Module]:
+def build_networks(config: TrainConfig, device: torch.device) -> dict[str, nn.Module]:
     """The networks of the stage with their starting weights, on the device."""
-    networks = {letter: build_network(letter, config.network, choices.get(letter)) for letter in letters_of(config)}
+    networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
     if not config.continue_train:
         for letter, network in networks.items():
             load_start(config, letter, network)

@@ -26,7 +26,7 @@ def frames(count: int = 2, size: int = SIZE, seed: int = 0) -> np.ndarray:
 
 
 def reference_warp(image: np.ndarray, a: Augmentation) -> np.ndarray:
-    """The geometry of SPEC section 6 for (S, S) float, pixel by pixel. Positions are in pixel edges, 0..size."""
+    """The geometry for (S, S) float, pixel by pixel. Positions are in pixel edges, 0..size."""
     size, canvas = a.size, a.size + 2 * a.extra
     low, high = -a.enlarge / 2, size + a.enlarge / 2
     top, bottom = (a.taper, 0) if a.taper > 0 else (0, -a.taper)

@@ -161,7 +161,7 @@ def test_frames_given_out_of_the_cache_are_the_callers_own(tmp_path: Path) -> No
 
 
 def test_mel_is_kept_for_a_while_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_reader, "_KEPT_SPECTROGRAMS", 2)
+    monkeypatch.setattr(clip_reader, "_KEPT_MELS", 2)
     folders = [write_frames(tmp_path / f"{k}", 2, size=16) for k in range(3)]
     wavs = [write_wav(folder / "audio.wav", voice(0.4, k)) for k, folder in enumerate(folders)]
     records = [ClipRecord(folder, None, 2, "x", 0) for folder in folders]

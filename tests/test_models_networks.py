@@ -14,9 +14,7 @@ from models.networks.generator import Generator, default_channels, resolutions
 from models.networks.identity_encoder import IdentityEncoder
 from models.networks.layers import Blur, StyledConv, Upsample
 from models.registry import NETWORKS, build_network
-from options.config import NetworkConfig
 from tests.conftest import TINY
-from util.errors import OptionError
 
 
 def _noise(generator: Generator, batch: int) -> list[Tensor]:
@@ -174,8 +172,3 @@ def test_clip_length_and_classes_size_the_heads() -> None:
     encoder = build_network("E", config)
     assert encoder.mouth_fc[1].weight.shape == (9, 32 * 3)
     assert encoder.headpose_fc[1].weight.shape == (9, 4 * 3)
-
-
-def test_unknown_network_names_the_choices() -> None:
-    with pytest.raises(OptionError, match=r"--netV vit: no such network; choose from resnext, fan"):
-        build_network("V", NetworkConfig(), "vit")

@@ -356,7 +356,7 @@ def test_bf16_losses_are_close_to_those_in_single_precision(stage: str):
 
 
 def test_plan_names_networks_steps_and_memory():
-    text = describe_plan(make_config("joint", optim=OptimConfig(niter=1, niter_decay=1)), {}, num_clips=30)
+    text = describe_plan(make_config("joint", optim=OptimConfig(niter=1, niter_decay=1)), num_clips=30)
     assert "20 steps" in text
     assert "G/feature_matching x 10" in text
     assert "GiB" in text

@@ -55,7 +55,7 @@ def test_main_clips_of_another_renderer_are_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("data.synthetic.clips.renderer_stamp", lambda: "older")
+        patch.setattr("data.synthetic.clips.RENDERER_VERSION", "older")
         main(_arguments(tmp_path))
     for made in (1, 0):
         capsys.readouterr()

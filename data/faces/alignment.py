@@ -1,6 +1,6 @@
 """Similarity alignment of faces to the VoxCeleb2 template; points are (x, y) in pixels, matrices 2 x 3.
 
-Source: SPEC section 4, checked against the published code's figures.
+Source: docs/how_it_works.md section 4, checked against the published code's figures.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The six networks of SPEC section 1, built from plain arguments; attribute names are checkpoint keys."""
+"""The six networks (docs/how_it_works.md section 1), from plain arguments; attribute names are checkpoint keys."""

@@ -60,7 +60,9 @@ class GeneratorAdversary(Adversary):
 
 
 class GeneratorStage(Stage):
-    """The joint stage: G and pose, with the contrastive and identity losses going on (SPEC section 6, points 3 and 4).
+    """The joint stage: G and pose, with the contrastive and identity losses going on.
+
+    Source: docs/how_it_works.md section 6, points 3 and 4.
 
     The reference is one frame of the video; E sees augmented frames, so that neither colours nor the shape of the face
     reach G through it; sound and pose come from the same clip as the target.

@@ -412,7 +412,7 @@ class Trainer:
 def make_optimiser(
     parameters: Mapping[str, nn.Parameter], config: TrainConfig, for_adversary: bool
 ) -> torch.optim.Optimizer:
-    """Adam with the rates of SPEC section 6: two time scales where there is an adversary, AMSGrad for the stage.
+    """Adam: two time scales where there is an adversary, AMSGrad for the stage (docs/how_it_works.md section 6).
 
     Raises:
         PcavsError: everything is frozen.

@@ -40,10 +40,10 @@ def make_stage(
     return GeneratorStage(networks, config, gather, perceptual, probe)
 
 
-def describe_plan(config: TrainConfig, choices: Mapping[str, str], num_clips: int | None) -> str:
+def describe_plan(config: TrainConfig, num_clips: int | None) -> str:
     """The plan as text: stage, parameters, steps and an estimate of the memory of one device."""
     with torch.device("meta"):
-        networks = {letter: build_network(letter, config.network, choices.get(letter)) for letter in letters_of(config)}
+        networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
     stage = make_stage(config, networks)
     moving = {id(p) for _, p in stage.parameters_to_train()}
     if stage.adversary is not None:

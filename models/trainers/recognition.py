@@ -12,7 +12,7 @@ from options.config import TrainConfig
 
 
 class RecognitionStage(Stage):
-    """Softmax cross-entropy on speaker labels (SPEC section 6, point 1)."""
+    """Softmax cross-entropy on speaker labels (docs/how_it_works.md section 6, point 1)."""
 
     def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig, gather: Gather) -> None:
         self.letters = ("V", "A") if config.use_audio_id else ("V",)

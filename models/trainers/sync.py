@@ -11,7 +11,10 @@ from options.config import LossConfig
 
 
 class SyncStage(Stage):
-    """Contrasts sound and picture in both directions (SPEC section 6, point 2; Zhou et al. 2021, section 3.3)."""
+    """Contrasts sound and picture in both directions.
+
+    Source: Zhou et al. 2021, section 3.3; docs/how_it_works.md section 6, point 2.
+    """
 
     letters = ("A_sync", "E")
 

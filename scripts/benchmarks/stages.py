@@ -24,13 +24,13 @@ from torch.nn import functional as F
 from data.audio import analysis_window, load_audio, log_mel, mel_basis, mel_window, normalise_rms, num_mel_bins
 from data.frames import crop_template, encode_image, ping_pong, read_image, write_image
 from data.metadata import write_rows
+from data.result_videos import concat
 from data.synthetic.clips import make_clip
 from models.av_model import AvModel
 from models.networks.generator import default_channels, resolutions
 from models.registry import build_network
 from options.config import DRIVEN, FPS, INFERENCE_LETTERS, INPUT, POSE, AudioConfig, DataConfig, NetworkConfig, to_plain
 from scripts.benchmarks.textbook import TextbookProcess
-from scripts.concat_videos import concat
 from scripts.make_demo_inputs import as_wav
 from util.checkpoint import network_path, save_state_dict
 from util.errors import PcavsError

@@ -64,7 +64,7 @@ def training_config(bench: Bench) -> TrainConfig:
 
 def build_trainer(config: TrainConfig, device: torch.device, with_textbook: bool) -> Trainer:
     """A trainer with random weights, VGG19's included, which cost what the real ones do."""
-    networks = build_networks(config, {}, device)
+    networks = build_networks(config, device)
     vgg: Any = ensure_torchvision().models.vgg19(weights=None)
     if with_textbook:
         for network in networks.values():

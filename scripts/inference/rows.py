@@ -6,14 +6,11 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-import json
 import logging
 import os
-import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +21,11 @@ from tqdm import tqdm
 
 from data.frames import encode_image, is_whole
 from data.metadata import Row, TestClip, read_rows, unique_names
+from data.result_videos import make_videos
+from data.results import FIXED_POSE, REPORT, ClipNote, Column, RowReport, read_note, remove_results, write_note
 from data.voxtest_dataset import TestItem, VoxTestDataset, to_batch
 from models.av_model import AvModel, select_device
-from options.config import COLUMNS, DRIVEN, FIXED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig, to_plain
-from scripts.concat_videos import Column, make_videos
+from options.config import DRIVEN, FIXED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig, to_plain
 from util.checkpoint import network_path, require_networks
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory, write_bytes, write_json
@@ -36,33 +34,15 @@ from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
 
-_CLIP_NOTE = "clip.json"
 _BATCHES_IN_WORK = 2
 _WAITING_WRITES = 64
 
 
-@dataclass
-class RowReport:
-    """What became of one row."""
-
-    row: str  # file:line
-    name: str
-    status: str = "failed"  # done, failed or interrupted
-    frames: int = 0
-    frames_reused: int = 0
-    seconds: float = 0.0
-    fps: float = 0.0
-    inputs: dict[str, str] = field(default_factory=dict)
-    outputs: list[str] = field(default_factory=list)
-    error: str | None = None
-
-
-def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
+def run_rows(config: TestConfig) -> int:
     """Generates the selected rows of the metadata file with one model.
 
     Args:
         config: the run.
-        choices: network names by letter.
 
     Returns:
         the exit code: 0 all rows done, 1 some failed, 130 interrupted.
@@ -72,7 +52,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if rank == 0:  # an older run's report would be taken for this one's if this one ends early
-        (config.results_dir / "report.json").unlink(missing_ok=True)
+        (config.results_dir / REPORT).unlink(missing_ok=True)
     require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
     cv2.setNumThreads(1)  # every thread here has pictures of its own
     jobs = select_rows(config)
@@ -80,7 +60,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
     started = time.monotonic()
     try:
         model = AvModel.from_checkpoints(
-            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, choices
+            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision
         )
     except RuntimeError as error:
         if device.type == "cpu":
@@ -89,7 +69,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise PcavsError(f"{device} cannot take the networks: {reason}; try other --gpu_ids (-1: the CPU)") from error
     logger.info("%s on %s, loaded in %.1f s", config.checkpoint_dir, device, time.monotonic() - started)
-    part = config.results_dir / (f"report.{rank}.json" if world > 1 else "report.json")
+    part = config.results_dir / (f"report.{rank}.json" if world > 1 else REPORT)
     reports: list[RowReport] = []
     try:
         for row, name in jobs[rank::world]:
@@ -104,7 +84,7 @@ def run_rows(config: TestConfig, choices: Mapping[str, str]) -> int:
         return 130
     written = True
     if rank == 0:
-        written = _try_to_write_report(config, reports, config.results_dir / "report.json")
+        written = _try_to_write_report(config, reports, config.results_dir / REPORT)
         for number in range(world if world > 1 else 0):
             (config.results_dir / f"report.{number}.json").unlink(missing_ok=True)
         print(summary(reports))
@@ -153,7 +133,7 @@ def write_report(config: TestConfig, reports: Sequence[RowReport], path: Path) -
     rows = [dataclasses.asdict(report) for report in reports]
     settings = to_plain(config)
     write_json(path, {"config": settings, "rows": rows})
-    if path.name == "report.json":
+    if path.name == REPORT:
         write_gallery(config.results_dir, rows, settings, f"PC-AVS: {config.name}")
 
 
@@ -186,7 +166,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     clip = row.clip()
     report.inputs = {
         "reference": str(clip.reference_dir),
-        "pose": str(clip.pose_dir or clip.reference_dir) if config.driving_pose else "of the reference",
+        "pose": str(clip.pose_dir or clip.reference_dir) if config.driving_pose else FIXED_POSE,
         "audio": str(clip.audio),
         "mouth": str(clip.mouth_dir or ""),
     }
@@ -303,23 +283,23 @@ def _prepare_folder(
 ) -> frozenset[int]:
     """Makes the column folders; returns the frames that may stay: whole ones of the same settings, under `--resume`."""
     columns = columns_of(config, clip)
-    note = {
-        "audio": str(clip.audio.absolute()),
-        # where scripts/paste_back.py finds what it needs
-        "reference": str(clip.reference_dir.absolute()),
-        "first_frame": frames[0],
-        "crop_len": config.data.crop_len,
-        "columns": columns,
-        "settings": _fingerprint(config, clip, len(frames), device),
-    }
-    keep = config.resume and _read_note(folder / _CLIP_NOTE) == note
-    if config.resume and not keep and (folder / _CLIP_NOTE).exists():
+    note = ClipNote(
+        audio=str(clip.audio.absolute()),
+        reference=str(clip.reference_dir.absolute()),
+        first_frame=frames[0],
+        crop_len=config.data.crop_len,
+        columns=tuple(columns),
+        settings=_fingerprint(config, clip, len(frames), device),
+    )
+    before = _note_before(folder) if config.resume else None
+    keep = before == note
+    if before is not None and not keep:
         logger.info("%s: inputs or settings have changed since, starting anew", folder)
     if not keep:
-        _remove_results(folder)
+        remove_results(folder)
     for column in columns:
         make_directory(folder / column)
-    write_json(folder / _CLIP_NOTE, note)
+    write_note(folder, note)
     if not keep:
         return frozenset()
     return frozenset(
@@ -329,16 +309,12 @@ def _prepare_folder(
     )
 
 
-def _remove_results(folder: Path) -> None:
-    """Takes away what an earlier run with other settings left: frames and videos, nothing else."""
+def _note_before(folder: Path) -> ClipNote | None:
     try:
-        for column in COLUMNS:
-            if (folder / column).is_dir():
-                shutil.rmtree(folder / column)
-        for video in (*COLUMNS, "concat", "avconcat", "generated", "pasted"):
-            (folder / f"{video}.mp4").unlink(missing_ok=True)
-    except OSError as error:
-        raise MediaError(f"{error.filename}: an old result cannot be removed: {error.strerror or error}") from error
+        return read_note(folder)
+    except MediaError as error:
+        logger.warning("%s: starting anew", error)
+        return None
 
 
 def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
@@ -362,13 +338,6 @@ def _file_state(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path.absolute()), -1, -1  # a dangling link beside the frames
     return str(path.absolute()), state.st_size, state.st_mtime_ns
-
-
-def _read_note(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _gather(reports: list[RowReport]) -> list[RowReport]:
