@@ -1,7 +1,7 @@
 """Appearance and shape augmentation of the frames E sees: one set of parameters a clip; lengths in pixels at 224.
 
-docs/how_it_works.md section 6: colour, stretching, perspective, blur or sharpening, so that E finds
-the speech and the pose but not the person. The amounts are those for frames of 224 pixels; for other sizes they scale along with the frame.
+docs/how_it_works.md section 6: colour, stretching, perspective, blur or sharpening, so that E finds the speech and the
+pose but not the person. The amounts are those for frames of 224 pixels; for other sizes they scale along.
 """
 
 from __future__ import annotations
