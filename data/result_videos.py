@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column
+from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column, read_note
 from options.config import DRIVEN, FIXED, FPS, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
@@ -47,6 +47,10 @@ def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
     """
     columns = find_columns(folder)
     generated = generated_column(folder, columns)
+    note = read_note(folder)
+    for name in note.columns if note else ():
+        if name not in {column.prefix for column in columns}:
+            _log.warning("%s: column %s is missing, the videos are made without it", folder, name)
     for column in columns:
         if column.count != generated.count:
             what = "its last frame is held" if column.count < generated.count else "the rest is left out"

@@ -81,7 +81,7 @@ class Report:
     """`report.json`: the settings of a run, and its rows."""
 
     rows: list[RowReport]
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # fields of TestConfig
 
 
 def read_note(result: Path) -> ClipNote | None:
@@ -113,6 +113,11 @@ def read_report(folder: Path) -> Report | None:
     path = folder / REPORT
     hint = "delete it to take every result beside it"
     return read_json(path, Report, hint=f"not a readable report of test.py; {hint}") if path.is_file() else None
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes a report."""
+    write_json(path, to_builtins(report))
 
 
 def generated_folder(result: Path) -> Path | None:

@@ -18,7 +18,6 @@ from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
-from util.images import to_unit_range
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -153,11 +152,6 @@ def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.nd
     if not (np.isfinite(mel).all() and mel.min() >= 0 and mel.max() <= 1):
         raise MediaError(f"{path}: a spectrogram must lie in [0, 1]; put None to compute it")
     return mel.astype(np.float32)
-
-
-def to_batch(images: list[np.ndarray]) -> np.ndarray:
-    """(S, S, 3) uint8 RGB pictures -> (B, 3, S, S) float32 in [-1, 1]."""
-    return to_unit_range(np.stack(images))
 
 
 def _counted(directory: Path, count: int, needed: int | None = None) -> list[Path]:

@@ -214,6 +214,27 @@ class TestConfig:
         return self.checkpoints_dir / self.name
 
 
+PASTE_MASKS = ("rounded", "square", "face")
+
+
+@dataclass(frozen=True)
+class PasteOptions:
+    """How to paste. Raises OptionError for values that cannot be honoured."""
+
+    mask: str = "rounded"
+    feather: float = 0.15  # width of the soft edge in parts of the pasted square's side
+    match_colours: bool = True
+    max_size: int = 1920  # pixels of the longer side
+
+    def __post_init__(self) -> None:
+        if self.mask not in PASTE_MASKS:
+            raise OptionError(f"--mask {self.mask!r} is unknown; choose from {', '.join(PASTE_MASKS)}")
+        if not 0 <= self.feather <= 0.5:
+            raise OptionError(f"--feather must be from 0 to 0.5 of the pasted square's side, got {self.feather}")
+        if self.max_size < 64:
+            raise OptionError(f"--max_size must be at least {64} pixels, got {self.max_size}")
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """Weights and forms of the losses (docs/how_it_works.md section 6)."""

@@ -11,14 +11,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.audio import load_audio, log_mel
+from data.frames import read_image
 from data.metadata import TestClip
+from data.results import Column
 from tests.conftest import Workspace, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
+from util.files import write_bytes
+from util.images import to_unit_range
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "id_a_pose_a_audio_a"
@@ -292,10 +297,10 @@ def test_mistake_of_ours_costs_one_row_only(workspace: Workspace, monkeypatch: p
 
     original = inference.columns_of
 
-    def fails_for_a(config: object, clip: TestClip) -> list[str]:
+    def fails_for_a(result: Path, config: Any, clip: TestClip, num_frames: int) -> list[Column]:
         if clip.audio.stem == "a":
             raise KeyError("oops")
-        return original(config, clip)  # type: ignore[arg-type]
+        return original(result, config, clip, num_frames)
 
     monkeypatch.setattr(inference, "columns_of", fails_for_a)
     workspace.write_csv(workspace.add_inputs("a"), workspace.add_inputs("b"))
@@ -573,35 +578,34 @@ def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Works
 
 def test_work_in_hand_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the clip, only so many loaded frames wait for the network, and only so many frames for the disk."""
-    from data.voxtest_dataset import VoxTestDataset
-    from scripts.inference import rows as inference
+    from data import voxtest_dataset
+    from scripts.inference import frames
 
     loaded = written = most = 0
-    original_pictures, original_write = VoxTestDataset._pictures, inference._write_frame
 
-    def load(self: VoxTestDataset, index: int) -> object:
+    def load(path: Path) -> np.ndarray:
         nonlocal loaded, most
         loaded += 1
         most = max(most, loaded - written)
-        return original_pictures(self, index)
+        return read_image(path)
 
-    def write(*arguments: object) -> None:
+    def write(path: Path, payload: bytes) -> None:
         nonlocal written
-        original_write(*arguments)  # type: ignore[arg-type]
-        written += 1
+        write_bytes(path, payload)
+        written += path.parent.name == "G_Pose_Driven_"
 
-    monkeypatch.setattr(VoxTestDataset, "_pictures", load)
-    monkeypatch.setattr(inference, "_write_frame", write)
-    monkeypatch.setattr(inference, "_WAITING_WRITES", 5)
+    monkeypatch.setattr(voxtest_dataset, "read_image", load)
+    monkeypatch.setattr(frames, "write_bytes", write)
+    monkeypatch.setattr(frames, "_WAITING_WRITES", 5)
     workspace.write_csv(workspace.add_inputs(seconds=4.0))
-    assert workspace.run("--batchSize", "4") == 0
-    assert loaded == written == 100
-    assert most <= 16 + 2 * 4 + 5 + 5
+    assert workspace.run("--driving_pose", "--batchSize", "4") == 0
+    assert (loaded, written) == (101, 100)  # the reference is read, too
+    assert most <= 1 + 16 + 2 * 4 + 5 + 5
 
 
 def test_videos_are_those_of_the_finished_frames(workspace: Workspace) -> None:
     """What is encoded while the frames are made, also when some are kept, is what concat_videos.py makes of them."""
-    from scripts.concat_videos import concat
+    from data.result_videos import concat
 
     row = workspace.add_inputs(mouth_frames=4)
     workspace.write_csv(row)
@@ -619,13 +623,13 @@ def test_videos_are_those_of_the_finished_frames(workspace: Workspace) -> None:
 
 
 def test_videos_that_fail_cost_no_frame(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scripts import concat_videos
+    from data import result_videos
     from util.errors import MediaError
 
     def refuse(*arguments: object) -> None:
         raise MediaError("no room for videos")
 
-    monkeypatch.setattr(concat_videos, "run_ffmpeg_fed", refuse)
+    monkeypatch.setattr(result_videos, "run_ffmpeg_fed", refuse)
     workspace.write_csv(workspace.add_inputs())
     assert workspace.run("--driving_pose", "--gen_video") == 1
     (row,) = workspace.report()
@@ -647,8 +651,8 @@ def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
     import torch
 
     from data.audio import WindowStream, scan_audio
-    from data.frames import crop_template, list_frames, ping_pong, read_image
-    from data.voxtest_dataset import TestItem, to_batch
+    from data.frames import crop_template, list_frames, ping_pong
+    from data.voxtest_dataset import TestItem
     from models.av_model import AvModel
     from options.config import DataConfig
     from tests.conftest import TINY
@@ -666,7 +670,7 @@ def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
         ]
 
     model = AvModel.from_checkpoints(workspace.root / "checkpoints" / "tiny", "latest", TINY, torch.device("cpu"))
-    identity = model.encode_identity(torch.from_numpy(to_batch(load(row[0])[:1])))
+    identity = model.encode_identity(torch.from_numpy(to_unit_range(np.stack(load(row[0])[:1]))))
     poses, windows = load(row[2]), WindowStream(scan_audio(sound).gain)
 
     def cues() -> Iterator[TestItem]:
