@@ -72,7 +72,7 @@ class VoxTestDataset:
         samples = self._sound.num_samples
         self._mel = load_spectrogram(clip.spectrogram, samples, audio) if clip.spectrogram else None
         bins = num_mel_bins(samples, audio) if self._mel is None else len(self._mel)
-        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio, data.fps)
+        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio)
         self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class VoxTestDataset:
     def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
         """Frame numbers and mel windows from the first frame of the sound on."""
         if self._mel is None:
-            yield from file_windows(self._audio_path, self._sound.gain, self._audio, self._data.fps)
+            yield from file_windows(self._audio_path, self._sound.gain, self._audio)
             return
         for frame in self.frames:
             yield frame, mel_window(self._mel, frame, self._audio)

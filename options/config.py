@@ -30,8 +30,6 @@ class AudioConfig:
     frame_length: int = 1280  # samples of one STFT frame
     hop_length: int = 160  # samples between STFT frames: 100 bins a second
     num_mel_bands: int = 80
-    min_frequency_hz: float = 125.0
-    max_frequency_hz: float = 7600.0
     rms_target: float = 0.1
     min_level_db: float = -100.0
     reference_level_db: float = 20.0
