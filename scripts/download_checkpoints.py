@@ -29,7 +29,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import TestConfig
+from options.config import INFERENCE_LETTERS, TestConfig
+from util.cli import FAILED, print_error, run_command
 from util.errors import DownloadError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 
@@ -42,7 +43,6 @@ BUNDLED_ROWS = "misc/Input/synthetic_"  # how the rows of the csv begin that com
 SAMPLES_NOTICE = "sample inputs of PC-AVS (Zhou et al., CVPR 2021), CC-BY-4.0"
 WORK = ".download"  # in the folder that is filled: where unfinished files live
 RECEIPT = ".samples.json"  # in misc: which archives are unpacked, and into which files
-NEEDED_LETTERS = ("G", "V", "E", "A_sync")
 WEIGHTS_BY_HAND = f"by hand: open {WEIGHTS_URL} in a browser, save the zip, then run this again with --from_zip FILE"
 
 TIMEOUT_S = 30.0  # for a connection and between two pieces of the answer
@@ -255,7 +255,7 @@ def get_weights(target: Path, *, url: str = WEIGHTS_URL, from_zip: Path | None =
     """
     whole = [path.name for path in target.glob("*_net_*.pth") if _looks_whole(path)]
     if not force and not from_zip and (epochs := _whole_epochs(whole)):
-        print(f"{target}: the weights are there ({', '.join(epochs)}: {' '.join(NEEDED_LETTERS)}), nothing to do")
+        print(f"{target}: the weights are there ({', '.join(epochs)}: {' '.join(INFERENCE_LETTERS)}), nothing to do")
         return
     if from_zip is not None and not from_zip.is_file():
         raise DownloadError(f"{from_zip}: no such file; {WEIGHTS_BY_HAND}")
@@ -283,7 +283,9 @@ def _weight_members(files: Members) -> Members:
             found[base] = member
     if not _whole_epochs(found):
         holds = ", ".join(sorted(found) or sorted(files)[:5]) or "nothing"
-        raise zipfile.BadZipFile(f"it should hold *_net_<letter>.pth for {', '.join(NEEDED_LETTERS)}; it holds {holds}")
+        raise zipfile.BadZipFile(
+            f"it should hold *_net_<letter>.pth for {', '.join(INFERENCE_LETTERS)}; it holds {holds}"
+        )
     return found
 
 
@@ -291,7 +293,7 @@ def _whole_epochs(names: Iterable[str]) -> list[str]:
     """Epochs of which all needed letters are among the names; sorted."""
     names = set(names)
     epochs = sorted(name.removesuffix("_net_G.pth") for name in names if name.endswith("_net_G.pth"))
-    return [epoch for epoch in epochs if names >= {f"{epoch}_net_{letter}.pth" for letter in NEEDED_LETTERS}]
+    return [epoch for epoch in epochs if names >= {f"{epoch}_net_{letter}.pth" for letter in INFERENCE_LETTERS}]
 
 
 def _looks_whole(path: Path) -> bool:
@@ -401,22 +403,18 @@ def run(options: argparse.Namespace) -> int:
             job()
         except ModuleNotFoundError as error:
             advice = "run this with the .venv/bin/python that experiments/demo_vox.sh makes"
-            print(f"error: this Python has no {error.name}; {advice}", file=sys.stderr)
+            print_error(f"this Python has no {error.name}; {advice}")
             failed = True
         except (PcavsError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             failed = True
-    return int(failed)
+    return FAILED if failed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the flags and runs; the exit code."""
-    options = build_parser().parse_args(argv)
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what has come is kept, the same command goes on from there", file=sys.stderr)
-        return 130
+    """Runs the command line; returns the exit code."""
+    kept = "what has come is kept, the same command goes on from there"
+    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
 
 
 if __name__ == "__main__":
