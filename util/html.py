@@ -12,7 +12,7 @@ from urllib.parse import quote
 from dominate import document, tags
 from dominate.util import raw
 
-from options.config import DataConfig
+from options.config import FPS
 from util.files import write_text
 
 _STYLE = """
@@ -165,7 +165,7 @@ def _facts(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str
     facts = {"row": str(row["row"])}
     if row["frames"]:
         reused = f" ({row['frames_reused']} from an earlier run)" if row["frames_reused"] else ""
-        facts["frames"] = f"{row['frames']}{reused}, {row['frames'] / DataConfig().fps:.2f} s"
+        facts["frames"] = f"{row['frames']}{reused}, {row['frames'] / FPS:.2f} s"
         facts["time"] = f"{row['seconds']:.1f} s, {row['fps']:.2f} frames a second"
     shown = [f"{name} {settings[name]}" for name in _SHOWN_SETTINGS if name in settings]
     if shown:
