@@ -15,7 +15,7 @@ from typing import Any
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import write_json
+from util.files import MARK, write_json
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
@@ -44,7 +44,7 @@ class ClipNote:
 
     audio: the sound; frame i goes with i / 25 s of it.  reference: the folder of reference frames.  first_frame: number
     of frame 0, 2 in the published timing.  crop_len: see `DataConfig`.  columns: frame folders.  settings: a hash of
-    all that decides how frames look.
+    all that decides how frames look.  made_with: the settings in words.
     """
 
     audio: str | None = None
@@ -53,6 +53,7 @@ class ClipNote:
     crop_len: int = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""
+    made_with: str = ""
 
     def __post_init__(self) -> None:
         for name in ("first_frame", "crop_len"):
@@ -98,6 +99,13 @@ def read_note(result: Path) -> ClipNote | None:
 def write_note(result: Path, note: ClipNote) -> None:
     """Writes `clip.json`."""
     write_json(result / CLIP_NOTE, to_builtins(note))
+
+
+def video_comment(result: Path) -> str:
+    """What the metadata of a result's videos says of them: that they are synthetic, and by which settings."""
+    note = read_note(result)
+    made_with = f": {note.made_with}; settings {note.settings[:16]}" if note and note.made_with else ""
+    return f"synthetic video, {MARK}{made_with}"
 
 
 def noted_audio(result: Path) -> Path:

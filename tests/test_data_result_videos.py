@@ -276,3 +276,16 @@ def test_frames_that_are_never_made_leave_no_video(tmp_path: Path, last: int) ->
     with pytest.raises(MediaError, match=f"frame {last} is not made, and neither are the videos"):
         result_videos.make_videos(folder, columns, tmp_path / "völce.wav", wait=lambda number: number < last)
     assert sorted(path.name for path in folder.iterdir()) == ["G_Pose_Driven_", "clip.json"]
+
+
+def test_every_video_says_that_it_is_synthetic_and_by_which_settings(tmp_path: Path) -> None:
+    folder = _result(tmp_path, {"Input_": 5, "G_Pose_Driven_": 5}, 0.2)
+    note = json.loads((folder / "clip.json").read_text())
+    (folder / "clip.json").write_text(json.dumps({**note, "settings": "0123456789abcdef99", "made_with": "model x"}))
+    assert main([str(folder)]) == 0
+    said = "synthetic video, made by PC-AVS: model x; settings 0123456789abcdef"
+    for path in folder.glob("*.mp4"):
+        with av.open(path) as container:
+            comment = container.metadata["comment"]
+        assert comment == (f"source of a {said}" if path.name == "Input_.mp4" else said)
+    assert len(list(folder.glob("*.mp4"))) == 5

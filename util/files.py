@@ -12,6 +12,8 @@ from typing import Any
 
 from util.errors import MediaError
 
+MARK = "made by PC-AVS"  # stands in every page, report and video, so that they are told from the user's own files
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:

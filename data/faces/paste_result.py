@@ -30,6 +30,7 @@ from data.results import (
     generated_column,
     noted_audio,
     read_note,
+    video_comment,
 )
 from options.config import FPS, DataConfig, PasteOptions
 from util.errors import AlignmentError, MediaError
@@ -150,7 +151,7 @@ def paste_result(
             silent = Path(scratch) / "silent.mp4"
             frames = _pasted(column, target, options, note, Path(scratch))
             _encode(frames, target.canvas, silent, output, column.count, frames_dir)
-            mux(silent, audio, output, column.count)
+            mux(silent, audio, output, column.count, video_comment(result))
     except OSError as error:
         raise MediaError(f"{output}: cannot be written: {error.strerror or error}") from error
     size = f"{target.canvas.width}x{target.canvas.height}"

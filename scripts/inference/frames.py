@@ -58,6 +58,7 @@ def prepare_result(
         crop_len=config.data.crop_len,
         columns=tuple(column.prefix for column in columns),
         settings=_fingerprint(config, clip, len(frames), device),
+        made_with=_in_words(config),
     )
     before = _note_before(result) if config.resume else None
     if before is not None and before != note:
@@ -141,6 +142,11 @@ def _note_before(result: Path) -> ClipNote | None:
     except MediaError as error:
         logger.warning("%s: starting anew", error)
         return None
+
+
+def _in_words(config: TestConfig) -> str:
+    pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
+    return f"model {config.name}, epoch {config.which_epoch}, {pose}, noise {config.noise}, seed {config.seed}"
 
 
 def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
