@@ -60,9 +60,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary, lock = _reserved(final, "", _make_folder)
     try:
         yield temporary
-        _take_the_place(temporary, final)
+        replace_folder(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def replace_folder(temporary: Path, final: Path) -> None:
+    """Puts one folder in the place of another, which is removed; both lie in the same folder."""
+    if not final.exists():
+        os.replace(temporary, final)
+        return
+    aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.old")
+    lock = os.open(final, os.O_RDONLY)
+    try:
+        try_lock(lock)
+        os.replace(final, aside)
+        os.replace(temporary, final)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
         os.close(lock)
 
 
@@ -200,8 +216,8 @@ def _reserved(final: Path, suffix: str, make: Callable[[Path], int]) -> tuple[Pa
     while True:
         temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.part{suffix}")
         lock = make(temporary)
-        try_lock(lock)
-        if os.path.lexists(temporary):  # else somebody took it for a leftover, before it was locked
+        # somebody may have taken it for a leftover before it was locked
+        if try_lock(lock) is not False and os.path.lexists(temporary):
             return temporary, lock
         os.close(lock)
 
@@ -213,21 +229,6 @@ def _make_file(path: Path) -> int:
 def _make_folder(path: Path) -> int:
     path.mkdir()
     return os.open(path, os.O_RDONLY)
-
-
-def _take_the_place(temporary: Path, final: Path) -> None:
-    if not final.exists():
-        os.replace(temporary, final)
-        return
-    aside = temporary.with_suffix(".old")
-    lock = os.open(final, os.O_RDONLY)
-    try:
-        try_lock(lock)
-        os.replace(final, aside)
-        os.replace(temporary, final)
-        shutil.rmtree(aside, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def _remove_if_dead(path: Path, final: Path, state: str) -> None:
