@@ -13,9 +13,11 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from data.results import claim_results
 from options import base_options
 from options.test_options import build_parser, to_config
 from util.cli import run_command
+from util.locks import folder_lock
 from util.processes import exit_process
 
 
@@ -26,12 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run(arguments: argparse.Namespace) -> int:
         config = to_config(arguments)
-        if rank in ("", "0"):
-            print(base_options.describe(parser, arguments))
-            base_options.save(config.results_dir, parser, arguments)
         from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
 
-        return run_rows(config)
+        if rank not in ("", "0"):
+            return run_rows(config)
+        print(base_options.describe(parser, arguments))
+        with folder_lock(config.results_dir, "--results_dir"):
+            claim_results(config.results_dir, config.overwrite)
+            base_options.save(config.results_dir, parser, arguments)
+            return run_rows(config)
 
     prefix = f"[rank {rank}] " if rank else ""
     kept = "no row was begun"

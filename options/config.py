@@ -197,6 +197,7 @@ class TestConfig:
     gen_video: bool = False
     labels: bool = False
     resume: bool = False
+    overwrite: bool = False
     verbose: bool = False
     # parts
     audio: AudioConfig = field(default_factory=AudioConfig)

@@ -22,6 +22,7 @@ def _row(name: str, status: str = "done", **changes: Any) -> dict[str, Any]:
     row = {
         "row": "misc/demo.csv:1", "name": name, "status": status, "frames": 25, "frames_reused": 0, "seconds": 2.0,
         "fps": 12.5, "inputs": {"reference": "misc/a", "mouth": ""}, "outputs": [], "error": None,
+        "made_with": "seed 7",
     }  # fmt: skip
     return {**row, **changes}
 

@@ -13,7 +13,7 @@ from dominate import document, tags
 from dominate.util import raw
 
 from options.config import FPS
-from util.files import write_text
+from util.files import MARK, write_text
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }
@@ -47,7 +47,6 @@ div.curves { margin-top: 1rem; }
 .wide .figures :is(th, td):first-child { padding-left: 0; text-align: left; }
 pre { background: var(--soft); overflow-x: auto; padding: .75rem; border-radius: .3rem; font-size: .8rem; }
 """
-_SHOWN_SETTINGS = ("seed", "noise", "precision")  # on every card; all of them stand at the end of the page
 # what a card shows of a row's outputs: file name -> caption
 _VIDEOS = {"generated.mp4": "generated", "avconcat.mp4": "reference, generated, sources"}
 _THUMBNAILS = {
@@ -72,7 +71,7 @@ def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: 
     with open_page(directory, title):
         tags.p(f"{done} of {len(rows)} rows done", cls="say")
         for row in rows:
-            _card(directory, row, settings)
+            _card(directory, row)
         with tags.details():
             tags.summary("Options of this run")
             tags.pre("\n".join(f"{name}: {value}" for name, value in settings.items()))
@@ -112,6 +111,7 @@ def open_page(directory: Path, title: str) -> Iterator[None]:
     page["lang"] = "en"
     with page.head:
         tags.meta(charset="utf-8")
+        tags.meta(name="generator", content=MARK)
         tags.meta(name="viewport", content="width=device-width, initial-scale=1")
         tags.style(raw(_STYLE))
     with page:
@@ -140,7 +140,7 @@ def relative_link(directory: Path, path: Path) -> str:
     return quote(Path(os.path.relpath(path, directory)).as_posix())
 
 
-def _card(directory: Path, row: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def _card(directory: Path, row: Mapping[str, Any]) -> None:
     outputs = [Path(output) for output in row["outputs"]]
     with tags.section(cls=f"card {row['status']}"):
         tags.h2(row["name"])
@@ -158,16 +158,15 @@ def _card(directory: Path, row: Mapping[str, Any], settings: Mapping[str, Any]) 
             for folder in (output for output in outputs if output.name in _THUMBNAILS):
                 for picture in sorted(folder.glob(f"{folder.name}0.*"))[:1]:
                     add_picture(directory, picture, _THUMBNAILS[folder.name])
-        add_definitions(_facts(row, settings))
+        add_definitions(_facts(row))
 
 
-def _facts(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+def _facts(row: Mapping[str, Any]) -> dict[str, str]:
     facts = {"row": str(row["row"])}
     if row["frames"]:
         reused = f" ({row['frames_reused']} from an earlier run)" if row["frames_reused"] else ""
         facts["frames"] = f"{row['frames']}{reused}, {row['frames'] / FPS:.2f} s"
         facts["time"] = f"{row['seconds']:.1f} s, {row['fps']:.2f} frames a second"
-    shown = [f"{name} {settings[name]}" for name in _SHOWN_SETTINGS if name in settings]
-    if shown:
-        facts["options"] = ", ".join(shown)
+    if row["made_with"]:
+        facts["made with"] = row["made_with"]
     return facts | {name: str(value) for name, value in row["inputs"].items() if value}

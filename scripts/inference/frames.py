@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from data.frames import encode_image, is_whole
 from data.metadata import TestClip
-from data.results import ClipNote, Column, read_note, remove_results, write_note
+from data.results import CLIP_NOTE, ClipNote, Column, begin_anew, holds_results, new_folder_of, read_note, write_note
 from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
@@ -32,45 +33,57 @@ _BATCHES_IN_WORK = 2
 _WAITING_WRITES = 64  # frames
 
 
-def columns_of(result: Path, config: TestConfig, clip: TestClip, num_frames: int) -> list[Column]:
-    """The columns that a result is going to have, from left to right."""
-    names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
-    names += [MOUTH] if clip.mouth_dir else []
-    return [Column(result / name, name, f".{config.frame_format}", num_frames) for name in names]
+@dataclass(frozen=True)
+class Work:
+    """A result in the making.
+
+    folder: where it is made: in its place, or beside an earlier result that it replaces when it is whole.
+    columns: those it is going to have, from left to right.  kept: indices of frames that are there already.
+    made_with: the settings in words.
+    """
+
+    folder: Path
+    columns: list[Column]
+    kept: frozenset[int]
+    made_with: str
 
 
-def prepare_result(
-    result: Path, columns: Sequence[Column], config: TestConfig, clip: TestClip, frames: Sequence[int], device: str
-) -> frozenset[int]:
+def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
     """Makes the folders of a result and notes in `clip.json` what makes it.
 
     Args:
+        result: its folder.
         frames: numbers of the frames at 25 fps.
         device: its kind, `cpu` or `cuda`.
 
-    Returns:
-        indices of frames that may stay: under `--resume` the whole ones, if settings and inputs are what they were.
+    Raises:
+        MediaError: a folder cannot be made.
     """
+    names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
+    names += [MOUTH] if clip.mouth_dir else []
     note = ClipNote(
         audio=str(clip.audio.absolute()),
         reference=str(clip.reference_dir.absolute()),
         first_frame=frames[0],
         crop_len=config.data.crop_len,
-        columns=tuple(column.prefix for column in columns),
+        columns=tuple(names),
         settings=_fingerprint(config, clip, len(frames), device),
         made_with=_in_words(config),
     )
-    before = _note_before(result) if config.resume else None
-    if before is not None and before != note:
-        logger.info("%s: inputs or settings have changed since, starting anew", result)
-    if before != note:
-        remove_results(result)
+    begun = [folder for folder in (new_folder_of(result), result) if config.resume and _note_of(folder) == note]
+    if begun:
+        folder = begun[0]
+    else:
+        if config.resume and (result / CLIP_NOTE).exists():
+            logger.info("%s: inputs or settings have changed since, starting anew", result)
+        folder = begin_anew(result) if holds_results(result) else result
+    columns = [Column(folder / name, name, f".{config.frame_format}", len(frames)) for name in names]
     for column in columns:
         make_directory(column.folder)
-    write_note(result, note)
-    if before != note:
-        return frozenset()
-    return frozenset(index for index in range(len(frames)) if all(is_whole(column.path(index)) for column in columns))
+    write_note(folder, note)
+    indices = range(len(frames)) if begun else ()
+    kept = frozenset(index for index in indices if all(is_whole(column.path(index)) for column in columns))
+    return Work(folder, columns, kept, note.made_with)
 
 
 def generate_frames(
@@ -78,6 +91,7 @@ def generate_frames(
     config: TestConfig,
     dataset: VoxTestDataset,
     columns: Sequence[Column],
+    title: str,
     written: Progress | None = None,
 ) -> Generator[int, None, None]:
     """Generates a clip, yielding every index when its pictures are handed to the writer.
@@ -86,7 +100,8 @@ def generate_frames(
     pictures handed over are on disk.
 
     Args:
-        columns: from `columns_of`; they get the pictures.
+        columns: get the pictures.
+        title: of the progress bar.
         written: indices in it are left out; the others are added when they are on disk.
 
     Raises:
@@ -113,8 +128,7 @@ def generate_frames(
     cues = dataset.items(indices, min(config.num_threads, 2))
     ahead = _BATCHES_IN_WORK * config.batch_size
     images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead)
-    name = columns[0].folder.parent.name
-    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=name[:40])
+    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
     try:
         with bar:
             for index, (item, image) in zip(indices, images, strict=True):
@@ -132,11 +146,11 @@ def generate_frames(
 
 
 def _encoded(image_rgb: np.ndarray | None, suffix: str) -> bytes:
-    assert image_rgb is not None  # `columns_of` names only what the clip has
+    assert image_rgb is not None  # there are only columns of what the clip has
     return encode_image(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), suffix)
 
 
-def _note_before(result: Path) -> ClipNote | None:
+def _note_of(result: Path) -> ClipNote | None:
     try:
         return read_note(result)
     except MediaError as error:
@@ -158,7 +172,7 @@ def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: st
     # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
     settings = dataclasses.replace(
         config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
-        gpu_ids=(), gen_video=False, labels=False, resume=False, verbose=False,
+        gpu_ids=(), gen_video=False, labels=False, resume=False, overwrite=False, verbose=False,
     )  # fmt: skip
     parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -8,8 +8,9 @@ import datetime
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,14 +18,14 @@ import torch
 
 from data.metadata import Row, read_rows, unique_names
 from data.result_videos import make_videos
-from data.results import FIXED_POSE, REPORT, Report, RowReport, write_report
+from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel, select_device
 from options.config import INFERENCE_LETTERS, TestConfig, to_plain
-from scripts.inference.frames import columns_of, generate_frames, prepare_result
+from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
-from util.errors import MetadataError, PcavsError
+from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
 from util.parallel import Progress
@@ -42,28 +43,27 @@ def run_rows(config: TestConfig) -> int:
         PcavsError: the metadata file or the weights cannot be read; no row was tried.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if rank == 0:  # an older run's report would be taken for this one's if this one ends early
-        (config.results_dir / REPORT).unlink(missing_ok=True)
     require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
     cv2.setNumThreads(1)  # every thread here has pictures of its own
     selected = select_rows(config)
     model = _load_model(config, world)
     part = REPORT if world == 1 else f"report.{rank}.json"
+    earlier = _earlier_rows(config.results_dir, {name for _, name in selected})
     reports: list[RowReport] = []
     try:
         for row, name in selected[rank::world]:
             reports.append(RowReport(row.place, name))
             _try_row(model, config, row, reports[-1])
-            _write_report(config, reports, part)  # after every row, so that a crash loses nothing
+            _write_report(config, [*earlier, *reports], part)  # after every row, so that a crash loses nothing
         if world > 1:
             reports = _gather(reports)
     except KeyboardInterrupt:
         logger.warning("interrupted; finished frames are kept, and the same command with --resume goes on")
-        _write_report(config, reports, part)
+        _write_report(config, [*earlier, *reports], part)
         return INTERRUPTED
     is_written = True
     if rank == 0:
-        is_written = _write_report(config, reports, REPORT)
+        is_written = _write_report(config, [*earlier, *reports], REPORT)
         for number in range(world if world > 1 else 0):
             (config.results_dir / f"report.{number}.json").unlink(missing_ok=True)
         print(summary(reports))
@@ -93,6 +93,17 @@ def summary(reports: Sequence[RowReport]) -> str:
     lines = [f"{done} of {len(reports)} rows done"]
     lines += [f"  {r.row} {r.status}: {r.error or 'run again with --resume'}" for r in reports if r.status != "done"]
     return "\n".join(lines)
+
+
+def _earlier_rows(folder: Path, renewed: Collection[str]) -> list[RowReport]:
+    """Rows of earlier runs into the same folder that this one leaves as they are."""
+    try:
+        report = read_report(folder)
+    except MediaError as error:
+        logger.warning("%s: rows of earlier runs are left out of the new one", error)
+        return []
+    rows = report.rows if report else []
+    return [row for row in rows if row.name not in renewed and (folder / row.name).is_dir()]
 
 
 def _load_model(config: TestConfig, world: int) -> AvModel:
@@ -148,27 +159,30 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     }
     started = time.monotonic()
     dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
-    result = make_directory(config.results_dir / report.name)
+    result = config.results_dir / report.name
     logger.info("%s: %d frames", report.name, len(dataset))
-    columns = columns_of(result, config, clip, len(dataset))
-    kept = prepare_result(result, columns, config, clip, dataset.frames, model.device.type)
-    report.frames = report.frames_reused = len(kept)
-    report.outputs = [str(column.folder) for column in columns]
-    written = Progress(kept)
+    work = begin_result(result, config, clip, dataset.frames, model.device.type)
+    report.frames = report.frames_reused = len(work.kept)
+    report.made_with = work.made_with
+    report.outputs = [str(result / column.prefix) for column in work.columns]
+    written = Progress(work.kept)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
         try:
             if config.gen_video:
-                videos = behind.submit(make_videos, result, columns, clip.audio, config.labels, written.wait)
-            with contextlib.closing(generate_frames(model, config, dataset, columns, written)) as frames:
+                videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
+            frames = generate_frames(model, config, dataset, work.columns, report.name, written)
+            with contextlib.closing(frames):
                 for _ in frames:
                     report.frames += 1
             report.seconds = round(time.monotonic() - started, 3)
             report.fps = round((report.frames - report.frames_reused) / report.seconds, 3)
             if videos is not None:
-                report.outputs += [str(path) for path in videos.result()]
+                report.outputs += [str(result / path.name) for path in videos.result()]
         finally:
             written.stop()
+    if work.folder != result:
+        put_in_place(work.folder, result)
     report.seconds = round(time.monotonic() - started, 3)
 
 
