@@ -18,7 +18,9 @@ import av
 import numpy as np
 import pytest
 
+from data import prepare_row
 from data.audio import load_audio, log_mel
+from data.faces.align_clip import AlignResult
 from data.frames import read_image, write_image
 from data.metadata import read_rows
 from scripts import prepare_testing_files as prepare
@@ -215,8 +217,8 @@ def test_cut_beyond_the_end_names_start_and_length(place: Path, capsys: pytest.C
 def test_second_run_makes_nothing_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--src_audio_path", "talk.mp4") == 0
     before, times = tree(), {p: os.stat(p).st_mtime_ns for p in tree() if not p.endswith(".csv")}
-    monkeypatch.setattr("data.media.extract_frames", lambda *_: pytest.fail("frames were extracted again"))
-    monkeypatch.setattr("data.media.extract_sound", lambda *_: pytest.fail("sound was extracted again"))
+    monkeypatch.setattr(prepare_row, "extract_frames", lambda *_: pytest.fail("frames were extracted again"))
+    monkeypatch.setattr(prepare_row, "extract_sound", lambda *_: pytest.fail("sound was extracted again"))
     assert run("--src_audio_path", "talk.mp4") == 0
     assert tree() == before
     assert {p: os.stat(p).st_mtime_ns for p in times} == times
@@ -319,13 +321,13 @@ def test_batch_prepares_each_source_once_and_goes_on_after_a_failure(
         encoding="utf-8",
     )
     made: list[str] = []
-    original = prepare.Preparer._frames
+    original = prepare_row.extract_frames
 
-    def noted(self: prepare.Preparer, role: str, media: Any) -> Any:
-        made.append(f"{role} {media.path.name}")
-        return original(self, role, media)
+    def noted(media: Any, folder: Path, cut: Any) -> int:
+        made.append(f"{folder.parent.name} {media.path.name}")
+        return original(media, folder, cut)
 
-    monkeypatch.setattr(prepare.Preparer, "_frames", noted)
+    monkeypatch.setattr(prepare_row, "extract_frames", noted)
     assert run("--batch", "jobs/all.csv", "--csv_path", "misc/all.csv") == 1
     sound, talk = "misc/Audio_Source/voice.wav", "misc/Audio_Source/talk.wav"
     assert rows("misc/all.csv") == [
@@ -352,7 +354,7 @@ def test_unusable_batch_file_raises_metadata_error(place: Path, content: bytes |
     if content is not None:
         (place / "jobs.csv").write_bytes(content)
     with pytest.raises(MetadataError, match=f"--batch jobs.csv: .*{message}"):
-        prepare.read_jobs(Path("jobs.csv"))
+        prepare_row.read_batch(Path("jobs.csv"))
     assert run("--batch", "jobs.csv") == 1
 
 
@@ -367,19 +369,29 @@ def test_unreadable_csv_to_append_to_is_left_alone(place: Path, capsys: pytest.C
     ("flags", "message"),
     [
         (["--duration", "0"], "--duration must be more than 0 seconds"),
-        (["--start", "-1"], "--start: must be seconds, 0 or more, got -1"),
-        (["--start", "nan"], "--start: must be seconds, 0 or more, got nan"),
         (["--src_audio_path", "None"], "--src_audio_path cannot be None"),
         (["--csv_path", "misc"], "--csv_path misc is a folder; give a file such as misc/demo2.csv"),
         (["--batch", "jobs.csv", "--src_pose_path", "a.mp4"], "--batch and --src_pose_path contradict each other"),
         (["--batch", "jobs.csv", "--csv_path", "jobs.csv"], "the jobs would be overwritten"),
-        (["--align", "maybe"], "--align: invalid choice: 'maybe'"),
         (["--face", "nearest"], "--face 'nearest' is unknown"),
     ],
 )
-def test_flags_that_cannot_be_honoured_exit_2_and_name_themselves(
+def test_options_that_cannot_be_honoured_exit_2_and_name_themselves(
     place: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
+    assert prepare.main(flags) == 2
+    assert f"error: {message}" in capsys.readouterr().err.replace("--batch and --csv_path are both jobs.csv: ", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--start", "-1"], "--start: must be seconds, 0 or more, got -1"),
+        (["--start", "nan"], "--start: must be seconds, 0 or more, got nan"),
+        (["--align", "maybe"], "--align: invalid choice: 'maybe'"),
+    ],
+)
+def test_wrong_flags_exit_2(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as ended:
         prepare.main(flags)
     assert ended.value.code == 2
@@ -503,6 +515,7 @@ def test_stop_in_the_middle_and_a_second_run(place: Path, sign: signal.Signals) 
         while not started.is_file() or not started.read_text().strip():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        time.sleep(0.5)  # the stub may run before the script knows its number
         process.send_signal(sign)
         if sign == signal.SIGKILL:
             os.kill(int(started.read_text()), signal.SIGKILL)  # else its open pipe holds us up
@@ -528,12 +541,10 @@ class _FakeAlignment:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fits: Sequence[str] = (), faceless: Sequence[str] = ()) -> None:
         self.aligned: list[str] = []
         self.fits, self.faceless = fits, faceless
-        monkeypatch.setattr(prepare, "align_source", self.align)
-        monkeypatch.setattr(prepare, "source_score", self.score)
+        monkeypatch.setattr(prepare_row, "align_source", self.align)
+        monkeypatch.setattr(prepare_row, "source_score", self.score)
 
     def align(self, source: Path, output: Path, options: object) -> object:
-        from scripts.align_68 import AlignResult
-
         self.aligned.append(f"{source.parent.name}/{source.name}")
         if source.name in self.faceless:
             raise AlignmentError(f"{source}: no face in any of its frames")
