@@ -11,10 +11,8 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,13 @@ from typing import Any
 from data.frames import count_whole_frames
 from data.video_reader import open_source
 from util.errors import MediaError
-from util.files import make_directory, safe_name, write_json
+from util.files import make_directory, replace_folder, safe_name, temporary_path, write_json
 from util.json_files import read_json
-from util.processes import is_left_over, process_mark
 
 NOTE_NAME = ".source.json"
 NOTE_FORMAT = 1  # raised when the same source would come out differently, so that old work is not used again
 _LONGEST_NAME = 160  # bytes; file systems allow 255, and additions such as `_cropped` follow
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<mark>[\w-]+-\d+)\.(?P<state>part|old)(\..*)?")
 _HASH_CHUNK = 1 << 20
 
 
@@ -114,69 +110,7 @@ def prepared_name(source: Path) -> str:
     return short if short.strip(".") else safe_name(short)
 
 
-# ------------------------------------------------------------------------------------------------- whole or absent
-
-
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yields a new folder that becomes `target` when the block ends well and vanishes when it does not.
-
-    Raises:
-        MediaError: the system refuses; what was there before is there again then.
-    """
-    with _vanishing(_beside(target, "part")) as part:
-        make_directory(part)
-        yield part
-        _replace_folder(target, part)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Takes away what runs on this machine left when they were killed, and puts back what they were replacing."""
-    for path in list(folder.iterdir()):
-        match = _LEFTOVER.fullmatch(path.name)
-        if match and is_left_over(match["mark"]):
-            if match["state"] == "old" and not (folder / match["name"]).exists():
-                os.replace(path, folder / match["name"])
-            _remove(path)
-
-
-def _replace_folder(target: Path, part: Path) -> None:
-    old = _beside(target, "old")
-    try:
-        if target.exists():
-            os.replace(target, old)
-        os.replace(part, target)
-    except OSError as error:
-        raise MediaError(f"{target}: cannot be put in place: {error.strerror or error}") from error
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        _remove(old)
-
-
-def _beside(path: Path, state: str, suffix: str = "") -> Path:
-    """A hidden path for this process alone, so that two runs at a time do not meet."""
-    return path.with_name(f".{path.name}.{process_mark()}.{state}{suffix}")
-
-
-@contextmanager
-def _vanishing(path: Path) -> Iterator[Path]:
-    """Yields a path where nothing is; it is gone at the end, unless it has been given another name."""
-    _remove(path)  # a killed process may have had our number
-    try:
-        yield path
-    finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-# --------------------------------------------------------------------------------------------------------- found again
+# ------------------------------------------------------------------------------------------------ what is made of it
 
 
 @dataclass(frozen=True)
@@ -209,14 +143,11 @@ class Shelf(ABC):
             MediaError: from `make`, or the disk refuses; nothing is left then.
         """
         make_directory(self.parent)
-        remove_leftovers(self.parent)
         finished, replaceable = self._look_up(name, origin)
         if finished is not None:
             return finished
         try:
-            with _vanishing(_beside(self.parent / name, "part", self.suffix)) as part:
-                if not self.suffix:
-                    part.mkdir()
+            with temporary_path(self.path_of(name), folder=not self.suffix) as part:
                 make(part)
                 extent = self.extent(part)
                 # another run may have made the same in the meantime
@@ -287,7 +218,7 @@ class FrameShelf(Shelf):
     def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
         self._write_note(part, note)
         if replaceable is not None:
-            _replace_folder(replaceable, part)
+            replace_folder(part, replaceable)
             return replaceable
         for path in self._free_paths(name):
             try:
@@ -321,7 +252,7 @@ class SoundShelf(Shelf):
             self._write_note(path, note)
         except BaseException:
             if replaceable is None:
-                _remove(path)
+                path.unlink(missing_ok=True)
             raise
         return path
 

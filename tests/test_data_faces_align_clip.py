@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from data.frames import list_frames
 from options.config import AlignOptions
 from tests.face_factory import Square, SquareDetector, detect, draw_faces, square_landmarks
 from util.errors import AlignmentError, MediaError
-from util.processes import process_mark
 
 FACE: Square = (40, 50, 80)
 
@@ -65,12 +63,6 @@ def _faces(count: int) -> list[np.ndarray]:
 
 def _align(source: Path, **options: object) -> AlignResult:
     return align_source(source, default_output(source), AlignOptions(**options))  # type: ignore[arg-type]
-
-
-def _mark_of_a_dead_process() -> str:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return f"{process_mark().rpartition('-')[0]}-{process.pid}"
 
 
 def _left_of(folder: Path) -> list[str]:
@@ -371,15 +363,25 @@ def test_align_source_full_disk_keeps_the_earlier_result(
 
 
 @pytest.mark.usefixtures("squares")
-def test_align_source_after_a_kill_puts_the_earlier_result_back(tmp_path: Path) -> None:
-    source = _folder(tmp_path / "me", _faces(3))
-    output = _align(source).output
-    mark = _mark_of_a_dead_process()
-    output.rename(tmp_path / f".me_cropped.{mark}.old")  # killed between the two renames ...
-    _folder(tmp_path / f".me_cropped.{mark}.part", _faces(1))  # ... of an unfinished run
-    assert _align(source).reused
-    assert len(list_frames(output)) == 3
+def test_align_source_that_cannot_be_put_in_place_keeps_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _folder(tmp_path / "me", _faces(4))
+    assert _align(source).num_frames == 4
+    _folder(source, _faces(6))
+    replace = os.replace
+
+    def refuse(old: Path, new: Path) -> None:
+        if Path(old).suffix == ".part":
+            raise OSError(errno.EACCES, "Permission denied")
+        replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", refuse)
+        with pytest.raises(MediaError, match="cannot be put in place: Permission denied"):
+            _align(source)
     assert _left_of(tmp_path) == ["me", "me_cropped"]
+    assert len(list_frames(tmp_path / "me_cropped")) == 4
 
 
 @pytest.mark.usefixtures("squares")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +21,9 @@ from data.prepared import (
     is_unchanged,
     origin_of,
     prepared_name,
-    remove_leftovers,
-    whole_folder,
 )
 from tests.conftest import write_frames
 from util.errors import MediaError
-from util.processes import process_mark
 
 
 def _source(path: Path, content: str) -> Path:
@@ -202,32 +197,14 @@ def test_refusing_disk_raises_media_error_with_the_reason(
     assert list(shelf.parent.iterdir()) == []
 
 
-def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_running_one_are_not(tmp_path: Path) -> None:
-    shelf = FrameShelf(tmp_path / "misc")
-    host, _, child = _mark_of_a_dead_process().rpartition("-")
-    dead = shelf.parent / f".clip.{host}-{child}.part"
-    alive = shelf.parent / f".clip.{host}-{os.getppid()}.part"
-    elsewhere = shelf.parent / f".clip.not-{host}-{child}.part"
-    users = shelf.parent / ".hidden.part"
-    for folder in (dead, alive, elsewhere, users):
-        write_frames(folder, 1, size=32)
-    made = _Maker(shelf).get(_source(tmp_path / "clip.mp4", "one"))
-    assert made.path == tmp_path / "misc" / "clip"
-    assert sorted(p.name for p in shelf.parent.iterdir()) == sorted([alive.name, elsewhere.name, users.name, "clip"])
-
-
 @pytest.mark.parametrize("same_file", [False, True])
-def test_two_runs_at_a_time_do_not_meet(
-    shelf: Shelf, tmp_path: Path, same_file: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_at_a_time_do_not_meet(shelf: Shelf, tmp_path: Path, same_file: bool) -> None:
     """The second run begins and ends while the first is at work, after that has looked what is there."""
     one, two = _source(tmp_path / "1" / "clip.mp4", "one"), _source(tmp_path / "2" / "clip.mp4", "two")
     results: list[Prepared] = []
 
     def slowly(part: Path) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr("data.prepared.process_mark", lambda: "elsewhere-1")
-            results.append(_Maker(shelf, seed=2).get(one if same_file else two))
+        results.append(_Maker(shelf, seed=2).get(one if same_file else two))
         _Maker(shelf, seed=1)(part)
 
     results.append(shelf.get("clip", origin_of(one, {}), slowly))
@@ -237,64 +214,6 @@ def test_two_runs_at_a_time_do_not_meet(
     assert sorted(p.stem for p in shelf.parent.iterdir() if not p.name.startswith(".")) == sorted(set(names))
     for source, made in ((one, results[1]), (one if same_file else two, results[0])):
         assert _Maker(shelf).get(source).path == made.path
-
-
-def test_leftover_of_our_own_number_is_no_part_of_the_new_thing(shelf: Shelf, tmp_path: Path) -> None:
-    """In a container every run may have the same process number."""
-    part = shelf.parent / f".clip.{process_mark()}.part{shelf.suffix}"
-    write_frames(part, 9, size=32)
-    made = _Maker(shelf).get(_source(tmp_path / "clip.mp4", "one"))
-    assert made.path == shelf.path_of("clip")
-    assert not part.exists()
-
-
-def _folder_of(path: Path, text: str) -> Path:
-    _source(path / "file.txt", text)
-    return path
-
-
-def _mark_of_a_dead_process() -> str:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return f"{process_mark().rpartition('-')[0]}-{process.pid}"
-
-
-def test_whole_folder_replaces_the_earlier_one_only_when_it_is_finished(tmp_path: Path) -> None:
-    target = _folder_of(tmp_path / "out", "old")
-    with pytest.raises(RuntimeError), whole_folder(target) as part:
-        _source(part / "file.txt", "half")
-        raise RuntimeError
-    assert (target / "file.txt").read_text() == "old"
-    with whole_folder(target) as part:
-        _source(part / "file.txt", "new")
-    assert (target / "file.txt").read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_whole_folder_that_cannot_be_put_in_place_gives_the_earlier_one_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target, replace = _folder_of(tmp_path / "out", "old"), os.replace
-
-    def refuse(old: Path, new: Path) -> None:
-        if Path(old).suffix == ".part":
-            raise PermissionError(13, "Permission denied")
-        replace(old, new)
-
-    monkeypatch.setattr("os.replace", refuse)
-    with pytest.raises(MediaError, match="out: cannot be put in place: Permission denied"), whole_folder(target):
-        pass
-    assert (target / "file.txt").read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_leftovers_of_a_run_killed_between_two_renames_are_put_back(tmp_path: Path) -> None:
-    mark = _mark_of_a_dead_process()
-    _folder_of(tmp_path / f".out.{mark}.old", "old")
-    _folder_of(tmp_path / f".out.{mark}.part", "new")
-    remove_leftovers(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out" / "file.txt").read_text() == "old"
 
 
 def test_fingerprint_goes_by_time_or_by_content(tmp_path: Path) -> None:

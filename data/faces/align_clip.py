@@ -39,11 +39,11 @@ from data.faces.contact_sheet import contact_sheet, sheet_column, sheet_frames
 from data.faces.face_tracker import FaceTracker
 from data.faces.landmarks import make_detector
 from data.frames import count_whole_frames, is_whole, write_image
-from data.prepared import Fingerprint, fingerprint, is_unchanged, remove_leftovers, whole_folder
+from data.prepared import Fingerprint, fingerprint, is_unchanged
 from data.video_reader import FrameSource, open_source
 from options.config import AlignOptions
 from util.errors import AlignmentError, MediaError
-from util.files import make_directory, require_utf8_name, write_bytes
+from util.files import atomic_folder, make_directory, remove_leftovers, require_utf8_name, write_bytes
 
 SHEET_NAME = "contact_sheet.png"
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
@@ -110,8 +110,11 @@ def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
     state = fingerprint(source.files)
     found = _given_landmarks(config) or _kept_or_measured(source, output, config, state)
     record = _record(source, found, config, state)
-    with whole_folder(output) as part:
-        _write_crops(source, record, part)
+    try:
+        with atomic_folder(output) as part:
+            _write_crops(source, record, part)
+    except OSError as error:
+        raise MediaError(f"{output}: cannot be put in place: {error.strerror or error}") from error
     return _result(output, record, reused=False)
 
 
