@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import logging
 import os
@@ -19,7 +20,7 @@ from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
 from data.metadata import format_row, split_fields, write_rows
 from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
-from options.config import AlignOptions, PrepareOptions
+from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
 from util.files import write_bytes
@@ -95,9 +96,9 @@ class RowPreparer:
 
     def __init__(self, config: PrepareOptions, say: Callable[[str], None]) -> None:
         self._config, self._say = config, say
-        self._frame_folders: dict[tuple[str, Path], tuple[Path, int]] = {}
-        self._wavs: dict[Path, Path] = {}
-        self._origins: dict[Path, SourceNote] = {}
+        self._frames_of = functools.cache(self._make_frames)
+        self._wav_of = functools.cache(self._make_wav)
+        self._origin_of = functools.cache(lambda path: origin_of(path, {}))
 
     def fields(self, sources: dict[str, Path], labels: Sequence[str]) -> list[object]:
         """Prepares the sources of a row.
@@ -123,12 +124,17 @@ class RowPreparer:
             shown(reference), num_references, shown(pose), num_poses, shown(wav), shown(mouth), num_mouths, spectrogram
         ]  # fmt: skip
 
-    def _frames_of(self, role: str, media: Media) -> tuple[Path, int]:
+    def _make_frames(self, role: str, media: Media) -> tuple[Path, int]:
         """The folder of frames of a source, aligned if that was asked for, and their number."""
-        key = (role, media.path.resolve())
-        if key not in self._frame_folders:
-            self._frame_folders[key] = self._aligned(media, *self._extracted(role, media))
-        return self._frame_folders[key]
+        folder, count = self._extracted(role, media)
+        made_by_align_68 = (media.path / RECORD_NAME).is_file()
+        if self._config.align == "off" or made_by_align_68:
+            return folder, count
+        if self._config.align == "auto" and self._is_template_like(folder):
+            return folder, count
+        result = align_source(folder, default_output(folder), self._config.faces)
+        self._say(str(result))
+        return result.output, result.record.num_frames
 
     def _mouth_frames(self, media: dict[str, Media]) -> tuple[Path | None, int]:
         if MOUTH_SOURCE in media:
@@ -143,10 +149,7 @@ class RowPreparer:
             _log.warning("%s; its frames are used unaligned", error)
             return self._extracted(MOUTH_SOURCE, audio)
 
-    def _wav_of(self, media: Media) -> Path:
-        key = media.path.resolve()
-        if key in self._wavs:
-            return self._wavs[key]
+    def _make_wav(self, media: Media) -> Path:
         shelf, name = SoundShelf(self._config.dir_path / AUDIO_SOURCE), prepared_name(media.path)
         cut = self._cut(AUDIO_SOURCE)
         if media.is_plain_wav and cut.is_everything and _is_same(media.path, shelf.path_of(name)):
@@ -155,7 +158,6 @@ class RowPreparer:
             made = shelf.get(name, self._origin(media, cut), lambda part: extract_sound(media, part, cut))
             path, how = made.path, _how(made.reused)
         self._say(f"{shown(path)}: {probe(path).audio_duration_s:.2f} s of sound, {how}")
-        self._wavs[key] = path
         return path
 
     def _extracted(self, role: str, media: Media) -> tuple[Path, int]:
@@ -170,19 +172,9 @@ class RowPreparer:
         self._say(f"{shown(path)}: {count} frame{'' if count == 1 else 's'}, {how}")
         return path, count
 
-    def _aligned(self, media: Media, folder: Path, count: int) -> tuple[Path, int]:
-        made_by_align_68 = (media.path / RECORD_NAME).is_file()
-        if self._config.align == "off" or made_by_align_68:
-            return folder, count
-        if self._config.align == "auto" and self._is_template_like(folder, self._config.faces):
-            return folder, count
-        result = align_source(folder, default_output(folder), self._config.faces)
-        self._say(str(result))
-        return result.output, result.num_frames
-
-    def _is_template_like(self, folder: Path, faces: AlignOptions) -> bool:
+    def _is_template_like(self, folder: Path) -> bool:
         try:
-            score, fits = source_score(folder, faces)
+            score, fits = source_score(folder, self._config.faces)
         except AlignmentError:
             return False  # the alignment looks at every frame, and says best what is wrong
         verdict = "not aligned again" if fits else "needs alignment"
@@ -194,12 +186,9 @@ class RowPreparer:
         return Cut() if role == REFERENCE else Cut(self._config.start_s, self._config.duration_s)
 
     def _origin(self, media: Media, cut: Cut) -> SourceNote:
-        key = media.path.resolve()
-        if key not in self._origins:
-            self._origins[key] = origin_of(media.path, {})
         timed = media.kind != "picture"
         options = {"start_s": cut.start_s, "duration_s": cut.duration_s} if timed else {}
-        return dataclasses.replace(self._origins[key], options=options)
+        return dataclasses.replace(self._origin_of(media.path), options=options)
 
 
 def _inspect_sources(sources: dict[str, Path], labels: Sequence[str]) -> dict[str, Media]:

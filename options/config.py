@@ -253,10 +253,6 @@ class AlignOptions:
         if self.face not in FACE_CHOICES and not self.face.isdecimal():
             choices = ", ".join((*FACE_CHOICES, "a number from 0 (the leftmost face)"))
             raise OptionError(f"--face {self.face!r} is unknown; choose from {choices}")
-        if self.max_gap < 0:
-            raise OptionError(f"--max_gap must be 0 or more frames, got {self.max_gap}")
-        if self.detect_every < 1:
-            raise OptionError(f"--detect_every must be 1 or more frames, got {self.detect_every}")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise OptionError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device}")
 

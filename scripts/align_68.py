@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions
-from util.cli import DONE, FAILED, Formatter, print_error, run_command
+from util.cli import DONE, FAILED, Formatter, natural_int, positive_int, print_error, run_command
 from util.errors import AlignmentError, MediaError, OptionError
 
 
@@ -35,11 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
         "offline")  # fmt: skip
     add("--landmarks_file", type=Path, help=".npy, .npz or alignment.json with (frames, 68, 2) points")
     add("--face", default=defaults.face, help="largest, centre, track (follow the first choice), or N")
-    add("--max_gap", type=int, default=defaults.max_gap, help="frames without a face to interpolate")
+    add("--max_gap", type=natural_int, default=defaults.max_gap, help="frames without a face to interpolate")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--per_frame", action="store_true", help="every frame its own rotation and scale")
     mode.add_argument("--smooth", action="store_true", help="the same, smoothed over time")
-    add("--detect_every", type=int, default=defaults.detect_every, help="look for the face in every N-th frame")
+    add("--detect_every", type=positive_int, default=defaults.detect_every, help="look for the face every N frames")
     add("--device", default=defaults.device, help="auto, cpu, cuda or cuda:N; for face_alignment")
     add("--verbose", action="store_true", help="more messages")
     return parser

@@ -78,8 +78,8 @@ def test_align_source_writes_frames_record_and_sheet(tmp_path: Path) -> None:
     source = _folder(tmp_path / "me", _faces(12), first=1)
     result = _align(source)
     output = tmp_path / "me_cropped"
-    assert (result.output, result.num_frames, result.reused) == (output, 12, False)
-    assert result.statuses == {"detected": 2, "tracked": 10}
+    assert (result.output, result.record.num_frames, result.reused) == (output, 12, False)
+    assert str(result).endswith("me_cropped: 12 frames (2 detected, 10 tracked), score 0.7 px, by squares")
     assert [p.name for p in list_frames(output)] == [f"{n:06d}.jpg" for n in range(12)]
     assert cv2.imread(str(output / "000000.jpg")).shape == (224, 224, 3)
     assert cv2.imread(str(output / "contact_sheet.png")).shape == (470, 8 * 226 - 2, 3)
@@ -93,7 +93,7 @@ def test_align_source_writes_frames_record_and_sheet(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("squares")
 def test_align_source_puts_the_face_on_the_template(tmp_path: Path) -> None:
     result = _align(_folder(tmp_path / "me", _faces(6)), mode="per_frame")
-    assert result.score < 0.01
+    assert result.record.score < 0.01
     # the drawn face is a square of the template's size: its crop is the square and nothing else
     crop = cv2.imread(str(result.output / "000004.jpg"))
     assert crop[3:-3, 3:-3].min() > 60
@@ -149,7 +149,7 @@ def test_align_source_video(tmp_path: Path) -> None:
     result = _align(video)
     assert result.output == tmp_path / "my clip (1) ü_cropped"
     assert len(list_frames(result.output)) == 15
-    assert result.score < 8  # colour subsampling blurs the square's border
+    assert result.record.score < 8  # colour subsampling blurs the square's border
     assert read_record(result.output / "alignment.json").info.source_kind == "video"
 
 
@@ -173,9 +173,8 @@ def test_align_source_interpolates_short_gaps_and_holds_long_ones(tmp_path: Path
     record = read_record(result.output / "alignment.json")
     assert [n for n, status in enumerate(record.status) if status == "interpolated"] == [3, 4]
     assert [n for n, status in enumerate(record.status) if status == "held"] == [0, 7, 8, 9, 13]
-    assert result.held == "0, 7-9, 13"
     assert "no face in frames 0, 7-9, 13" in str(result)
-    assert result.num_frames == len(list_frames(result.output)) == 14
+    assert result.record.num_frames == len(list_frames(result.output)) == 14
     assert np.abs(record.landmarks[3] - square_landmarks((43, 50, 80))).max() < 0.001
     assert np.abs(record.landmarks[8] - square_landmarks((46, 50, 80))).max() < 0.001
 
@@ -191,7 +190,7 @@ def test_align_source_mean_leaves_held_frames_out(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("squares")
 def test_align_source_score_leaves_held_frames_out(tmp_path: Path) -> None:
     frames = [*_faces(1) * 3, *[draw_faces()] * 3]
-    assert _align(_folder(tmp_path / "me", frames)).score < 0.01
+    assert _align(_folder(tmp_path / "me", frames)).record.score < 0.01
 
 
 @pytest.mark.usefixtures("squares")
@@ -248,8 +247,8 @@ def test_align_source_second_run_uses_the_finished_result(tmp_path: Path, square
     second = _align(source)
     assert second.reused
     assert "used again" in str(second)
-    assert (second.num_frames, second.statuses, second.held) == (first.num_frames, first.statuses, first.held)
-    assert abs(second.score - first.score) < 0.001
+    assert second.record.status == first.record.status
+    assert abs(second.record.score - first.record.score) < 0.001
     assert {p.name: p.stat().st_mtime_ns for p in first.output.iterdir()} == before
     assert len(squares.searches) == searches
 
@@ -271,7 +270,7 @@ def test_align_source_changed_source_is_done_again(tmp_path: Path, squares: Squa
     _align(source)
     _folder(source, [draw_faces((60, 60, 90))] * 5)
     result = _align(source)
-    assert (result.reused, result.num_frames, len(list_frames(result.output))) == (False, 5, 5)
+    assert (result.reused, result.record.num_frames, len(list_frames(result.output))) == (False, 5, 5)
     assert np.abs(read_record(result.output / "alignment.json").landmarks[4] - square_landmarks((60, 60, 90))).max() < 1
 
 
@@ -294,7 +293,7 @@ def test_align_source_damaged_cache_is_measured_again(tmp_path: Path, caplog: py
     source = _folder(tmp_path / "me", _faces(2))
     _align(source)
     (tmp_path / ".me_cropped.landmarks.npz").write_bytes(b"PK\x03\x04 half a file")
-    assert _align(source, mode="smooth").num_frames == 2
+    assert _align(source, mode="smooth").record.num_frames == 2
     assert "not readable" in caplog.text
 
 
@@ -303,7 +302,7 @@ def test_align_source_replaces_the_published_scripts_result_but_nobodys_photogra
 ) -> None:
     source = _folder(tmp_path / "me", _faces(2))
     old = _folder(tmp_path / "me_cropped", [draw_faces()] * 9, suffix=".jpg")
-    assert _align(source).num_frames == 2
+    assert _align(source).record.num_frames == 2
     assert len(list_frames(old)) == 2
     other = _folder(tmp_path / "you", _faces(2))
     assert cv2.imwrite(str(tmp_path / "you_cropped.png"), draw_faces())
@@ -359,7 +358,7 @@ def test_align_source_full_disk_keeps_the_earlier_result(
             _align(source)
     assert _left_of(tmp_path) == ["me", "me_cropped"]
     assert len(list_frames(tmp_path / "me_cropped")) == 4
-    assert _align(source).num_frames == 6
+    assert _align(source).record.num_frames == 6
 
 
 @pytest.mark.usefixtures("squares")
@@ -367,7 +366,7 @@ def test_align_source_that_cannot_be_put_in_place_keeps_the_earlier_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = _folder(tmp_path / "me", _faces(4))
-    assert _align(source).num_frames == 4
+    assert _align(source).record.num_frames == 4
     _folder(source, _faces(6))
     replace = os.replace
 
@@ -421,8 +420,8 @@ def test_landmarks_file_replaces_the_detector(
     else:
         np.savez(path, landmarks=_points(3))
     result = _align(source, landmarks_file=path)
-    assert result.statuses == {"given": 3}
-    assert result.detector == path.name
+    assert result.record.status == ["given"] * 3
+    assert result.record.info.detector == path.name
     assert squares.searches == []
     assert np.abs(read_record(result.output / "alignment.json").landmarks - _points(3)).max() < 0.001
     assert _align(source, landmarks_file=path).reused
@@ -433,13 +432,13 @@ def test_landmarks_file_with_a_missing_frame_is_interpolated(tmp_path: Path) -> 
     points[1] = np.nan
     np.save(tmp_path / "p.npy", points)
     result = _align(_folder(tmp_path / "me", _faces(3)), landmarks_file=tmp_path / "p.npy")
-    assert result.statuses == {"given": 2, "interpolated": 1}
+    assert result.record.status == ["given", "interpolated", "given"]
 
 
 def test_landmarks_file_of_one_frame_fits_a_photo(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "me.png"), _faces(1)[0])
     np.save(tmp_path / "p.npy", _points(1)[0])
-    assert _align(tmp_path / "me.png", landmarks_file=tmp_path / "p.npy").score < 0.01
+    assert _align(tmp_path / "me.png", landmarks_file=tmp_path / "p.npy").record.score < 0.01
 
 
 @pytest.mark.parametrize(
@@ -487,7 +486,7 @@ def test_source_score_tells_a_crop_from_a_photograph(tmp_path: Path, astronaut: 
     aligned = _align(photo)
     score, fits = source_score(aligned.output, AlignOptions())
     assert fits
-    assert abs(score - aligned.score) < 1
+    assert abs(score - aligned.record.score) < 1
 
 
 def test_source_score_looks_at_a_few_frames_only(tmp_path: Path, squares: SquareDetector) -> None:

@@ -21,6 +21,7 @@ import pytest
 from data import prepare_row
 from data.audio import load_audio, log_mel
 from data.faces.align_clip import AlignResult
+from data.faces.alignment import AlignmentRecord
 from data.frames import read_image, write_image
 from data.metadata import read_rows
 from scripts import prepare_testing_files as prepare
@@ -540,7 +541,9 @@ class _FakeAlignment:
         shutil.rmtree(output, ignore_errors=True)
         write_frames(output, count, size=224)
         (output / "alignment.json").write_text(json.dumps(str(options)))
-        return AlignResult(output, count, {"detected": count}, 1.0)
+        matrices, points = np.zeros((count, 2, 3)), np.zeros((count, 68, 2))
+        status = ["detected"] * count
+        return AlignResult(output, AlignmentRecord("x", 9, 9, "mean", 1.0, matrices[0], matrices, points, status))
 
     def score(self, source: Path, options: object) -> tuple[float, bool]:
         if source.name in self.faceless:

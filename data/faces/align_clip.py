@@ -57,18 +57,16 @@ class AlignResult:
     """What `align_source` did."""
 
     output: Path
-    num_frames: int
-    statuses: dict[str, int]  # frames per status: detected, tracked, given, interpolated, held
-    score: float  # pixels, see data.faces.alignment.template_score
-    held: str = ""  # the frames where no face was found, e.g. "0-3, 57"
-    detector: str = ""
+    record: AlignmentRecord
     reused: bool = False
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count} {status}" for status, count in self.statuses.items())
-        held = f"; no face in frames {self.held}" if self.held else ""
-        how = "unchanged, used again" if self.reused else f"by {self.detector}"
-        return f"{self.output}: {self.num_frames} frames ({counts}), score {self.score:.1f} px, {how}{held}"
+        status = self.record.status
+        counts = ", ".join(f"{status.count(word)} {word}" for word in sorted(set(status)))
+        held = _ranges([number for number, word in enumerate(status) if word == "held"])
+        how = "unchanged, used again" if self.reused else f"by {self.record.info.detector}"
+        end = f"; no face in frames {held}" if held else ""
+        return f"{self.output}: {len(status)} frames ({counts}), score {self.record.score:.1f} px, {how}{end}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
     remove_leftovers(make_directory(output.parent))
     finished = _finished(output, source, config)
     if finished is not None:
-        return _result(output, finished, reused=True)
+        return AlignResult(output, finished, reused=True)
     _check_replaceable(output)
     state = fingerprint(source.files)
     found = _given_landmarks(config) or _kept_or_measured(source, output, config, state)
@@ -115,7 +113,7 @@ def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
             _write_crops(source, record, part)
     except OSError as error:
         raise MediaError(f"{output}: cannot be put in place: {error.strerror or error}") from error
-    return _result(output, record, reused=False)
+    return AlignResult(output, record)
 
 
 def source_score(path: Path, config: AlignOptions) -> tuple[float, bool]:
@@ -162,12 +160,6 @@ def _finished(output: Path, source: FrameSource, config: AlignOptions) -> Alignm
         return None
     same = record.info.options == _settings(config) and is_unchanged(source.files, record.info.state)
     return record if whole and same else None
-
-
-def _result(output: Path, record: AlignmentRecord, reused: bool) -> AlignResult:
-    counts = {status: record.status.count(status) for status in sorted(set(record.status))}
-    held = _ranges([number for number, status in enumerate(record.status) if status == "held"])
-    return AlignResult(output, record.num_frames, counts, record.score, held, record.info.detector, reused)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
