@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,13 @@ class ClipReader:
         """`numbers` ascend and do not repeat."""
         size = self._data.crop_size
         frames = np.empty((len(numbers), 3, size, size), dtype=np.uint8)
-        images = _folder_images(path, numbers) if path.is_dir() else frames_by_number(path, numbers, self._data.fps)
+        if path.is_dir():
+            paths = list_frames(path)
+            if numbers[-1] >= len(paths):
+                raise _no_such_frame(path, numbers[-1], len(paths))
+            images: Iterable[np.ndarray] = (read_image(paths[number]) for number in numbers)
+        else:
+            images = frames_by_number(path, numbers)
         for frame, image in zip(frames, images, strict=True):
             frame[:] = crop_template(image, self._data).transpose(2, 0, 1)
         return frames
@@ -145,14 +151,6 @@ def _sound_candidates(path: Path) -> list[Path]:
         parts[len(parts) - 1 - parts[::-1].index("mp4")] = "aac"
         folders.append(Path(*parts))
     return inside + [folder / f"{name}{suffix}" for folder in folders for suffix in _SOUND_SUFFIXES]
-
-
-def _folder_images(folder: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-    paths = list_frames(folder)
-    for number in numbers:
-        if number >= len(paths):
-            raise _no_such_frame(folder, number, len(paths))
-        yield read_image(paths[number])
 
 
 def _no_such_frame(path: Path, number: int, count: int) -> MediaError:

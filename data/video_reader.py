@@ -278,8 +278,8 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
 # ----------------------------------------------------------------------------------------------------------- by number
 
 
-def frames_by_number(path: Path, numbers: Sequence[int], fps: int = FPS) -> Iterator[np.ndarray]:
-    """For ascending numbers, each the picture nearest to number / fps; jumps over what is not needed.
+def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    """For ascending numbers, each the picture nearest to number / 25 s; jumps over what is not needed.
 
     How a phone was held is not looked at: this is for training clips, which are crops of faces.
 
@@ -288,7 +288,7 @@ def frames_by_number(path: Path, numbers: Sequence[int], fps: int = FPS) -> Iter
     """
     convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
     with open_container(path) as container:
-        for picture in _nearest(container, path, [number / fps for number in numbers]):
+        for picture in _nearest(container, path, [number / FPS for number in numbers]):
             yield convert.reformat(picture, format="bgr24").to_ndarray()
 
 
