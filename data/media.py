@@ -11,7 +11,7 @@ import dataclasses
 import io
 import logging
 import wave
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,6 @@ from util.ffmpeg import protocol_free, run_ffmpeg_long
 from util.files import require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
-PICTURES = ("folder", "picture", "animation", "clip")  # kinds that have frames
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
 _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
@@ -67,7 +66,7 @@ class Media:
     """What a file or folder is."""
 
     path: Path
-    kind: str  # one of PICTURES, or sound
+    kind: str  # folder, picture, animation, clip, or sound
     has_sound: bool = False
     is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
     origin_s: float = 0.0  # the file's own time at our instant 0
@@ -76,7 +75,7 @@ class Media:
     @property
     def has_frames(self) -> bool:
         """Whether there are pictures in it."""
-        return self.kind in PICTURES
+        return self.kind != "sound"
 
 
 def inspect(path: str | Path) -> Media:
@@ -122,15 +121,16 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     Raises:
         MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
-    extract: dict[str, Callable[[Media, Path, Cut], None]] = {
-        "folder": _copy_folder,
-        "picture": _copy_picture,
-        "animation": _unroll_animation,
-        "clip": _extract_clip,
-    }
-    if media.kind not in extract:
+    if media.kind == "folder":
+        _copy_folder(media, folder, cut)
+    elif media.kind == "picture":
+        write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
+    elif media.kind == "animation":
+        _unroll_animation(media, folder, cut)
+    elif media.kind == "clip":
+        _extract_clip(media, folder, cut)
+    else:
         raise MediaError(f"{media.path}: holds sound but no pictures")
-    extract[media.kind](media, folder, cut)
     try:
         count = len(list_frames(folder))
     except MediaError as error:
@@ -298,10 +298,6 @@ def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
         for number, (path, (_, image)) in enumerate(zip(files, pictures, strict=True)):
             write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
             bar.update()
-
-
-def _copy_picture(media: Media, folder: Path, cut: Cut) -> None:  # noqa: ARG001
-    write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
 
 
 def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
