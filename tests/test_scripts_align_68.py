@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -115,16 +113,3 @@ def test_main_options_that_cannot_be_honoured_exit_two(
     monkeypatch.chdir(tmp_path)
     assert main(["--folder_path", *arguments]) == 2
     assert f"error: {message}" in capsys.readouterr().err.replace("--folder_path a.mp4", "a.mp4")
-
-
-def test_help_answers_without_heavy_imports() -> None:
-    code = (
-        "import sys, runpy; sys.argv = ['align_68.py', '--help']\n"
-        "try: runpy.run_path('scripts/align_68.py', run_name='__main__')\n"
-        "except SystemExit as e: assert e.code == 0\n"
-        "heavy = {'torch', 'cv2', 'numpy', 'dlib', 'face_alignment'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--folder_path" in done.stdout
