@@ -19,7 +19,8 @@ import numpy as np
 
 from data.synthetic.head import FRAME_SIZE, Head
 from data.synthetic.motion import STATE_NAMES, Performance, combine, make_performance
-from data.synthetic.person import FaceState, Identity, Scene, make_identity, make_scene
+from data.synthetic.person import FaceState, Identity, make_identity
+from data.synthetic.scene import Scene, make_scene
 from data.synthetic.voice import Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError

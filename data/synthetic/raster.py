@@ -20,12 +20,12 @@ class Fragments:
     """The visible pixels of a frame.
 
     pixel: (K,) int32 index row * size + column.  depth: (K,) float32, larger is nearer.
-    uv: (K, 2) float32 texel coordinates.
+    values: (A, K) float32, what was given for the vertices.
     """
 
     pixel: np.ndarray
     depth: np.ndarray
-    uv: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,21 @@ class Lights:
     key_colour: np.ndarray
     fill_direction: np.ndarray
     fill_colour: np.ndarray
+    rim_direction: np.ndarray
+    rim_colour: np.ndarray
     sky_colour: np.ndarray
     ground_colour: np.ndarray
 
 
 def rasterise(
-    points: np.ndarray, depth: np.ndarray, uv: np.ndarray, triangles: np.ndarray, two_sided: np.ndarray, size: int
+    points: np.ndarray, depth: np.ndarray, values: np.ndarray, triangles: np.ndarray, two_sided: np.ndarray, size: int
 ) -> Fragments:
     """Finds the nearest surface at every pixel centre of a size x size frame.
 
     Args:
         points: (N, 2) float32 vertices on the frame, (x, y) in pixels; pixel centres are at whole numbers.
         depth: (N,) float32, larger is nearer.
-        uv: (N, 2) float32 texel coordinates.
+        values: (N, A) float32, interpolated between the vertices.
         triangles: (M, 3) indices; counter-clockwise on the screen (y down) is the back and is left out,
             except where `two_sided` (M,) is set.
     """
@@ -70,23 +72,25 @@ def rasterise(
 
     corner = triangles[seen]
     z_corner, z_per_x, z_per_y = _planes(x, y, area, depth[corner])  # (M,) each
-    z_slope = z_per_x[owner]
-    z_start = z_corner[owner] + z_slope * (start.astype(np.float32) - x[0][owner])
-    z_start += z_per_y[owner] * (row.astype(np.float32) - y[0][owner])
-    ramp = _ramp(length)
-    pixel = ramp + np.repeat(row * size + start, length)
-    z = np.repeat(z_start, length) + np.repeat(z_slope, length) * ramp.astype(np.float32)
-
-    nearest = _nearest(pixel, z, size * size)
-    chosen = np.repeat(owner, length)[nearest]
-    pixel = pixel[nearest]
+    z = z_corner[owner] + z_per_y[owner] * (row.astype(np.float32) - y[0][owner])
+    z += z_per_x[owner] * (start.astype(np.float32) + np.float32(0.5) * (length - 1) - x[0][owner])
+    order = _by_depth(z)  # of whole spans: they are a few pixels long, and there are ten times fewer than pixels
+    owner, length = owner[order], length[order]
+    first = (row * size + start)[order]
+    ends = np.cumsum(length, dtype=np.int32)
+    covered = np.arange(ends[-1] if len(ends) else 0, dtype=np.int32) + np.repeat(first - ends + length, length)
+    winner = np.full(size * size, -1, dtype=np.int32)
+    winner[covered] = np.repeat(owner, length)  # the last one written is the nearest
+    pixel = np.nonzero(winner >= 0)[0].astype(np.int32)
+    chosen = winner[pixel]
     from_x = (pixel % size).astype(np.float32) - x[0][chosen]
     from_y = (pixel // size).astype(np.float32) - y[0][chosen]
-    chosen_uv = np.empty((len(pixel), 2), dtype=np.float32)
-    for axis in (0, 1):
-        at_corner, per_x, per_y = _planes(x, y, area, uv[:, axis][corner])
-        chosen_uv[:, axis] = at_corner[chosen] + per_x[chosen] * from_x + per_y[chosen] * from_y
-    return Fragments(pixel, z[nearest], chosen_uv)
+    shown = np.empty((values.shape[1], len(pixel)), dtype=np.float32)
+    for row, value in enumerate(values.T):
+        at_corner, per_x, per_y = _planes(x, y, area, value[corner])
+        shown[row] = at_corner[chosen] + per_x[chosen] * from_x + per_y[chosen] * from_y
+    at = z_corner[chosen] + z_per_x[chosen] * from_x + z_per_y[chosen] * from_y
+    return Fragments(pixel, at, shown)
 
 
 def _ramp(counts: np.ndarray) -> np.ndarray:
@@ -123,74 +127,85 @@ def _planes(
     return value[:, 0], per_x, per_y
 
 
-def _nearest(pixel: np.ndarray, z: np.ndarray, num_pixels: int) -> np.ndarray:
-    """Index of the nearest fragment of every pixel that has one, in pixel order.
-
-    Depths are compared in 65536 steps, because numpy sorts 16-bit integers in linear time.
-    """
+def _by_depth(z: np.ndarray) -> np.ndarray:
+    """Order from far to near, in 65536 steps, because numpy sorts 16-bit integers in linear time."""
     if not len(z):
-        return np.zeros(0, dtype=np.int32)
+        return np.zeros(0, dtype=np.int64)
     low, high = float(z.min()), float(z.max())
     step = ((z - np.float32(low)) * np.float32(65535.0 / max(high - low, 1e-6))).astype(np.uint16)
-    order = np.argsort(step, kind="stable")
-    winner = np.full(num_pixels, -1, dtype=np.int32)
-    winner[pixel[order]] = order
-    return winner[winner >= 0]
+    return np.argsort(step, kind="stable")
 
 
 def sample(atlas: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Bilinear look-up of (H, W, C) float32 at (K, 2) texel coordinates: (C, K) float32."""
-    count = len(uv)
+    """Bilinear look-up of (H, W, C) float32 at (2, K) texel coordinates: (C, K) float32."""
+    count = uv.shape[1]
     if not count:
         return np.zeros((atlas.shape[2], 0), dtype=np.float32)
     rows = -(-count // _SHADE_COLUMNS)
-    padded = np.zeros((rows * _SHADE_COLUMNS, 2), dtype=np.float32)
-    padded[:count] = uv
-    grid = padded.reshape(rows, _SHADE_COLUMNS, 2)
-    picked = cv2.remap(  # type: ignore[call-overload]  # the stubs know no absent second map
-        atlas, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    grid = np.zeros((2, rows * _SHADE_COLUMNS), dtype=np.float32)
+    grid[:, :count] = uv
+    grid = grid.reshape(2, rows, _SHADE_COLUMNS)
+    picked = cv2.remap(atlas, grid[0], grid[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.stack([plane.ravel()[:count] for plane in cv2.split(picked)])
 
 
-def shade(colour: np.ndarray, normal: np.ndarray, rotation: np.ndarray, lights: Lights) -> np.ndarray:
+def shade(
+    colour: np.ndarray, normal: np.ndarray, lit: np.ndarray, rotation: np.ndarray, lights: Lights, steps: int = 0
+) -> np.ndarray:
     """Lights one rigid part.
 
     Args:
         colour: (4, K) float32: linear BGR albedo and how much it is hair (0..1).
-        normal: (4, K) float32: outward normal in the part's own frame and gloss (0..1).
+        normal: (4, K) float32: outward normal in the part's own frame, as long as the ambient light that gets there
+            (0..1), and gloss (0..1).
+        lit: (K,) float32: how much of the key light gets there (0..1).
         rotation: (3, 3), part to world.
+        steps: so many steps of light, as in a drawn cartoon; 0: smooth.
 
     Returns:
         (3, K) float32 linear BGR. Skin lets light creep past the terminator, red furthest; hair shines in a band.
     """
     half = lights.key_direction + np.array([0, 0, 1.0])
     half /= np.linalg.norm(half)
-    directions = np.stack([lights.key_direction, lights.fill_direction, half, np.array([0, 1.0, 0])])
-    length = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2] + np.float32(1e-9))
+    directions = np.stack(
+        [lights.key_direction, lights.fill_direction, half, lights.rim_direction, [0, 1.0, 0], [0, 0, 1.0]]
+    )
+    ambient = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2] + np.float32(1e-9))
     toward = (directions @ rotation).astype(np.float32) @ normal[:3]
-    key, fill, shine, down = toward / length
-    fill = np.maximum(fill * np.float32(0.7) + np.float32(0.3), 0)
-    down = down * np.float32(0.5) + np.float32(0.5)
+    toward /= ambient
+    key, fill, shine, rim, down, facing = toward
+    fill = np.maximum(fill * np.float32(0.7) + np.float32(0.3), 0) * ambient
+    rim = np.maximum(rim, 0) * ambient
+    down = (down * np.float32(0.5) + np.float32(0.5)) * ambient
+    edge = np.maximum(1 - facing, 0)
+    edge = edge * edge
+    edge = edge * edge * ambient * np.float32(0.30)  # at grazing angles everything shines
     shine = np.maximum(shine, 0)
     shine = shine * shine
     shine = shine * shine
     shine = shine * shine  # to the 8th
-    gloss = normal[3] * shine * (colour[3] + (1 - colour[3]) * shine * shine)
+    wide = shine * shine
+    gloss = normal[3] * lit * (colour[3] * shine + (1 - colour[3]) * (np.float32(0.35) * wide + wide * wide))
+    if steps:
+        key = np.floor(np.maximum(key * lit, 0) * steps + np.float32(0.5)) / np.float32(steps)
     out = np.empty((3, len(key)), dtype=np.float32)
-    for channel, wrap in enumerate((0.10, 0.16, 0.30)):
+    for channel, wrap in enumerate((0.08, 0.14, 0.28)):
         bright = np.float32(lights.key_colour[channel])
-        light = np.maximum(key + np.float32(wrap), 0) * (bright / np.float32(1 + wrap))
+        light = np.maximum(key + np.float32(wrap), 0) * (bright / np.float32(1 + wrap)) * lit
         light += fill * np.float32(lights.fill_colour[channel])
+        light += rim * np.float32(lights.rim_colour[channel])
         light += down * np.float32(lights.ground_colour[channel] - lights.sky_colour[channel])
-        light += np.float32(lights.sky_colour[channel])
+        light += ambient * np.float32(lights.sky_colour[channel])
         out[channel] = colour[channel] * light + gloss * bright
+        out[channel] += edge * np.float32(lights.sky_colour[channel] + 0.4 * lights.fill_colour[channel])
     return out
 
 
 def tone(linear: np.ndarray) -> np.ndarray:
-    """Linear (3, K) float32 to 8 bit (K, 3), with a square root as the tone curve (gamma 2)."""
-    eight_bit = (np.sqrt(np.clip(linear, 0, 1)) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    """Linear (3, K) float32 to 8 bit (K, 3): a square root (gamma 2) with a soft shoulder."""
+    compressed = np.maximum(linear, 0)
+    compressed = compressed / (np.float32(0.80) + np.float32(0.35) * compressed)
+    eight_bit = (np.sqrt(np.minimum(compressed, 1)) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     return np.ascontiguousarray(eight_bit.T)
 
 
@@ -204,3 +219,44 @@ def smooth_outlines(frame: np.ndarray, fragments: Fragments) -> np.ndarray:
     outline = (cv2.subtract(cv2.dilate(depth, box), cv2.erode(depth, box)) > EDGE_DEPTH).view(np.uint8)
     cv2.copyTo(cv2.GaussianBlur(frame, (3, 3), 0.8), outline, frame)
     return frame
+
+
+def visibility(
+    points: np.ndarray, normals: np.ndarray, triangles: np.ndarray, directions: np.ndarray, cells: int = 96
+) -> np.ndarray:
+    """How much of the light from each direction reaches each vertex past everything else.
+
+    Args:
+        points, normals: (N, 3) float32, pixels; light is looked for a little above the surface.
+        directions: (D, 3) unit vectors towards the light.
+        cells: of the square shadow map.
+
+    Returns:
+        (N, D) float32, 0..1.
+    """
+    both = np.ones(len(triangles), dtype=bool)
+    nothing = np.zeros((len(points), 0), dtype=np.float32)
+    reach = np.abs(points).max(axis=0)
+    seen = np.empty((len(points), len(directions)), dtype=np.float32)
+    for number, direction in enumerate(directions):
+        side = np.cross([0.0, 1.0, 0.0], direction)
+        side /= np.linalg.norm(side) + 1e-9
+        basis = np.stack([side, np.cross(direction, side), direction]).astype(np.float32)
+        across, along, depth = basis @ points.T
+        scale = np.float32((cells / 2 - 2) / min(float(np.linalg.norm(reach)), 150.0))
+        place = np.stack([across, along + 10], axis=1) * scale + np.float32(cells / 2)
+        fragments = rasterise(place, depth, nothing, triangles, both, cells)
+        nearest = np.full(cells * cells, -1e3, dtype=np.float32)
+        nearest[fragments.pixel] = fragments.depth
+        nearest = nearest.reshape(cells, cells)
+        above = normals @ basis.T * np.float32(2.5)  # (N, 3)
+        column, row = (place + above[:, :2] * scale).T
+        depth = depth + above[:, 2]
+        total = np.zeros(len(points), dtype=np.float32)
+        for dx, dy in ((-0.8, -0.4), (0.4, -0.8), (0.8, 0.4), (-0.4, 0.8)):
+            x = np.clip(np.rint(column + dx), 0, cells - 1).astype(np.int32)
+            y = np.clip(np.rint(row + dy), 0, cells - 1).astype(np.int32)
+            behind = nearest[y, x] - depth
+            total += 1 - np.clip((behind - np.float32(3.0)) * np.float32(0.4), 0, 1)
+        seen[:, number] = total / 4
+    return seen

@@ -1,0 +1,39 @@
+"""Small mathematics of the synthetic people: steps, hills, noise, colours (BGR in [0, 1])."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between; `low` may be the larger one."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def bump(value: np.ndarray, centre: float | np.ndarray, width: float | np.ndarray) -> np.ndarray:
+    """A Gaussian hill of height 1."""
+    return np.exp(-(((value - centre) / width) ** 2))
+
+
+def smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int], octaves: int = 3
+) -> np.ndarray:
+    """Noise of about unit deviation whose largest blobs fill a `cells` grid: `shape` float32."""
+    total = np.zeros(shape, dtype=np.float32)
+    for octave in range(octaves):
+        grid = rng.standard_normal((cells[0] * 2**octave + 3, cells[1] * 2**octave + 3)).astype(np.float32)
+        total += cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC) * 0.6**octave
+    return total / (total.std() + 1e-6)
+
+
+def palette(table: np.ndarray, position: float) -> np.ndarray:
+    """A colour between the rows of a table, `position` in [0, 1]."""
+    place = np.clip(position, 0, 1) * (len(table) - 1)
+    return np.array([np.interp(place, np.arange(len(table)), table[:, c]) for c in range(3)])
+
+
+def mix(base: np.ndarray, colour: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
+    """Lays `colour` (3,) or (..., 3) over `base` (..., 3) with opacity `amount` (...)."""
+    return base + (colour - base) * np.asarray(amount)[..., None]
