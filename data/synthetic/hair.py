@@ -11,6 +11,7 @@ from data.synthetic.mesh import Part
 from data.synthetic.paint import Canvas, Paint, hair_colour, strand_noise, surface_noise
 from data.synthetic.person import Identity
 from data.synthetic.surface import head_surface, outward
+from data.synthetic.wear import CLOSED_HEADWEAR, rim_line
 from util.seed import generator_for
 
 _STEPS = 10  # vertices along a lock
@@ -151,7 +152,7 @@ def paint_curtain(who: Identity, canvas: Canvas) -> Paint:
     rng = generator_for(who.seed, 112)
     hair, relief = _texture(who, canvas, rng)
     inner = smoothstep(0.9, 0.3, np.abs(canvas.across))
-    shade = (0.85 - 0.35 * inner) * (1 - 0.15 * smoothstep(0.5, 1, canvas.along))
+    shade = (0.95 - 0.20 * inner) * (1 - 0.15 * smoothstep(0.5, 1, canvas.along))
     return Paint(hair * shade[..., None], np.ones(canvas.shape), 0.05 * (0.5 + who.hair_tone) + 0 * inner, relief)
 
 
@@ -167,6 +168,12 @@ def make_locks(who: Identity) -> Part | None:
 def _lay_out(who: Identity, rng: np.random.Generator, locks: _Locks) -> Part:
     """Positions, normals and paint of ribbons."""
     count = len(locks.width)
+    if who.headwear in CLOSED_HEADWEAR:  # pressed down below the rim
+        under = smoothstep(6, -4, locks.row - rim_line(who, locks.angle))
+        locks.height = locks.height * (1 - under) + np.minimum(locks.height, 1.0) * under
+    if who.headwear == "headband":
+        above = rim_line(who, locks.angle) - locks.row
+        locks.height = locks.height * (1 - 0.9 * smoothstep(-4, 2, above) * smoothstep(18, 12, above))
     middle = _on_head(who, locks.angle, locks.row, locks.height)  # (L, S, 3)
     t = np.linspace(0, 1, _STEPS)
     along = np.gradient(middle, axis=1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from data.synthetic.clothes import paint_neck
+from data.synthetic.backdrop import BACKDROP_SIZE, paint_backdrop
+from data.synthetic.clothes import make_clothes
 from data.synthetic.eyes import EyePainter
 from data.synthetic.hair import cap_relief, curtain_surface, make_locks, paint_cap, paint_curtain
 from data.synthetic.landmarks import landmark_grids, sample_grid
@@ -17,7 +18,7 @@ from data.synthetic.mesh import Mesh, Part, grid_normals, make_part
 from data.synthetic.mouth import GAP_PIXELS, JAW_SHARE, SHAPES, mouth_shapes
 from data.synthetic.paint import SkinPainter, beard_relief, paint_ear, paint_teeth, paint_throat, paint_tongue
 from data.synthetic.person import LONG_STYLES, FaceState, Identity
-from data.synthetic.raster import Lights, rasterise, sample, shade, smooth_outlines, tone, visibility
+from data.synthetic.raster import Fragments, Lights, rasterise, sample, shade, smooth_outlines, tone, visibility
 from data.synthetic.scene import Scene, scene_lights
 from data.synthetic.surface import (
     COLUMN_ANGLES,
@@ -30,11 +31,11 @@ from data.synthetic.surface import (
     asymmetry,
     ear_surface,
     head_surface,
-    neck_surface,
     outward,
     teeth_surface,
     tongue_surface,
 )
+from data.synthetic.wear import headwear_relief, make_earrings, make_glasses, make_headwear, paint_headwear
 
 FRAME_SIZE = 224
 TEMPLATE_EYES = np.array([[87.0, 59.0], [137.0, 59.0]])
@@ -42,6 +43,7 @@ TEMPLATE_MOUTH = np.array([112.0, 120.0])
 _OVERSIZE = 1.5  # of the drawn picture
 _DRAWN = int(FRAME_SIZE * _OVERSIZE)
 _HEAD_TEXELS = (350, 330)
+_FAR = 0.7  # how far the background moves when the shoulders move by 1
 _THROAT = 2  # place in the list of parts
 _NUM_LIGHTS = 40  # directions for which shadows are known
 
@@ -93,7 +95,7 @@ class Head:
         self._rest[: self._head_count] += self.scene.mood * self._shapes[SHAPES.index("smile")].reshape(-1, 3)
         self._rest = asymmetry(identity, self._rest).astype(np.float32)
         self._bare = (rest.reshape(-1, 3) - head.vertices.reshape(-1, 3)).astype(np.float32)  # skin under hair and hat
-        self._background = np.full((_DRAWN, _DRAWN, 3), 120, np.uint8)
+        self._backdrop = paint_backdrop(scene)
         self._lights = scene_lights(scene)
         self._cast_shadows()
         self._prepare_eyes(head)
@@ -107,20 +109,13 @@ class Head:
         def covered(u: np.ndarray, v: np.ndarray) -> np.ndarray:
             skin = head_surface(who, u, v)
             thickness = beard_relief(who, np.abs(skin[..., 0]), skin[..., 1], v - MOUTH_LINE, skin[..., 2])
-            thickness = thickness + cap_relief(who, u, v)
+            thickness = thickness + headwear_relief(who, u, v, cap_relief(who, u, v))
             return skin + outward(skin) * thickness[..., None]
 
+        collars = make_clothes(who, self.scene)
         parts = [
-            make_part(covered, COLUMN_ANGLES, ROW_KNOTS, _HEAD_TEXELS, lambda c: paint_cap(who, c, SkinPainter(who, c).paint())),
-            make_part(
-                lambda u, v: neck_surface(who, u, v),
-                line(-1.9, 1.9, 27),
-                np.concatenate([line(0, 0.36, 6), line(0.39, 0.7, 10), line(0.76, 1, 4)]),
-                (190, 220),
-                lambda c: paint_neck(who, self.scene, c),
-                body=lambda p: smoothstep(64, 126, p[..., 1]),
-                clothing=True,
-            ),
+            make_part(covered, COLUMN_ANGLES, ROW_KNOTS, _HEAD_TEXELS, lambda c: paint_headwear(who, c, paint_cap(who, c, SkinPainter(who, c).paint()))),
+            collars[0],
             make_part(
                 lambda u, v: np.stack([u, v, 0 * u], axis=-1),
                 line(-1, 1, len(self._slit)),
@@ -144,7 +139,7 @@ class Head:
                     jaw=0.0 if upper else 0.80,
                 )
             )
-        for side in (-1, 1):
+        for side in (-1, 1) if who.headwear not in ("scarf", "headphones") else ():
             parts.append(
                 make_part(
                     lambda u, v, s=side: ear_surface(who, s, u, v),
@@ -155,7 +150,9 @@ class Head:
                     two_sided=True,
                 )
             )
-        if who.hair_style in LONG_STYLES:
+        frame, self._lenses = make_glasses(who)
+        parts += [*collars[1:], *frame, *make_headwear(who), *make_earrings(who)]
+        if who.hair_style in LONG_STYLES and who.headwear not in ("scarf", "turban"):
             parts.append(
                 make_part(
                     lambda u, v: curtain_surface(who, u, v),
@@ -231,23 +228,34 @@ class Head:
         vertices[self._throat] = np.concatenate([upper, deep_upper, deep_lower, lower])
         return vertices
 
+    def _offset(self, state: FaceState) -> np.ndarray:
+        """Where the joint of head and neck comes to lie on the frame, (2,) pixels: the crop keeps to the face."""
+        distance = self.scene.camera_distance
+        anchor = rotation_matrix(state.yaw, state.pitch, state.roll) @ (self._anchor - PIVOT) + PIVOT
+        anchor_xy = anchor[:2] * (self._scale * state.zoom * distance / (distance - anchor[2]))
+        return self._centre - anchor_xy + np.array([state.shift_x, state.shift_y])
+
     def _project(
         self, state: FaceState, vertices: np.ndarray, body: np.ndarray | float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Head coordinates to the frame: (N, 2) pixels and (N,) depth."""
         distance = self.scene.camera_distance
-        rotation = rotation_matrix(state.yaw, state.pitch, state.roll)
-        world = (vertices - PIVOT) @ rotation.T + PIVOT
+        world = (vertices - PIVOT) @ rotation_matrix(state.yaw, state.pitch, state.roll).T + PIVOT
         if not np.isscalar(body):
             shoulders = (vertices - PIVOT) @ rotation_matrix(self.scene.body_yaw_deg, 0, 0.25 * state.roll).T + PIVOT
             world = world + (shoulders - world) * body
-        anchor = rotation @ (self._anchor - PIVOT) + PIVOT
-        focus = self._scale * state.zoom
-        anchor_xy = anchor[:2] * (focus * distance / (distance - anchor[2]))
-        offset = self._centre - anchor_xy + np.array([state.shift_x, state.shift_y])
-        scale = focus * distance / (distance - world[:, 2:])
-        points = world[:, :2] * scale + offset
+        scale = self._scale * state.zoom * distance / (distance - world[:, 2:])
+        points = world[:, :2] * scale + self._offset(state)
         return points.astype(np.float32), world[:, 2].astype(np.float32)
+
+    def _behind(self, state: FaceState) -> np.ndarray:
+        """The background as the camera's pan and zoom show it: (_DRAWN, _DRAWN, 3) uint8."""
+        moved = _FAR * (self._offset(state) - self._offset(FaceState()))
+        scale = _OVERSIZE * (1 + _FAR * (state.zoom - 1))
+        shift = _DRAWN / 2 + _OVERSIZE * moved - scale * BACKDROP_SIZE / 2
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        size = (_DRAWN, _DRAWN)
+        return cv2.warpAffine(self._backdrop, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
     # -- results
 
@@ -264,10 +272,10 @@ class Head:
         lit = self._seen @ (weight / weight.sum())
         points, depth = self._project(state, self._deform(state), mesh.body)
         points = points * np.float32(_OVERSIZE) + np.float32((_OVERSIZE - 1) / 2)
-        depth[self._throat] -= 2  # where it touches the lips, the lips are seen
+        depth[self._throat] -= 6  # where it touches the lips, the lips are seen
         values = np.concatenate([mesh.uv, lit[:, None]], axis=1)
         fragments = rasterise(points, depth, values, mesh.triangles, mesh.two_sided, _DRAWN)
-        frame = self._background.copy()
+        frame = self._behind(state)
         pixels = frame.reshape(-1, 3)
         shoulders = fragments.values[1] > mesh.first_body_row
         for group, turned in ((np.nonzero(shoulders)[0], np.eye(3)), (np.nonzero(~shoulders)[0], rotation)):
@@ -276,7 +284,39 @@ class Head:
             linear = shade(sample(mesh.albedo, uv), sample(mesh.normals, uv), lit_there, turned, lights)
             pixels[fragments.pixel[group]] = tone(linear)
         frame = smooth_outlines(frame, fragments)
+        if self._lenses:
+            self._glaze(frame, fragments, state, lights)
         return cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)
+
+    def _glaze(self, frame: np.ndarray, fragments: Fragments, state: FaceState, lights: Lights) -> None:
+        """Lays tinted and reflecting glass over the frame where nothing is before it."""
+        near = np.full(_DRAWN * _DRAWN, -1e3, dtype=np.float32)
+        near[fragments.pixel] = fragments.depth
+        near = near.reshape(_DRAWN, _DRAWN)
+        bright = float(np.mean(lights.key_colour + lights.sky_colour))
+        for lens in self._lenses:
+            points, depth = self._project(state, lens.outline.astype(np.float32))
+            points = points * np.float32(_OVERSIZE) + np.float32((_OVERSIZE - 1) / 2)
+            low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, _DRAWN)
+            high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, _DRAWN)
+            if (high <= low).any():
+                continue
+            (x0, y0), (x1, y1) = low, high
+            mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
+            cv2.fillPoly(mask, [np.round((points - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+            y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+            plane = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), depth, rcond=None)[0].astype(np.float32)
+            before = near[y0:y1, x0:x1] > plane[0] * x + plane[1] * y + plane[2] + 1.5
+            part = mask.astype(np.float32) / 255 * ~before
+            down = (y - y0) / max(y1 - y0, 1)
+            opacity = (lens.opacity[0] + (lens.opacity[1] - lens.opacity[0]) * down) * part
+            slant = (x - x0) / max(x1 - x0, 1) + 0.6 * down + 0.05 * state.yaw - 0.04 * state.pitch
+            band = np.maximum(np.cos(slant * 3.0 - 1.2), 0) ** 6 * np.clip(1.2 - down, 0, 1)
+            shine = (lens.reflection * bright * 160) * band * part
+            there = frame[y0:y1, x0:x1].astype(np.float32)
+            tint = (np.sqrt(lens.tint * min(bright, 1.0)) * 255).astype(np.float32)
+            there += (tint - there) * opacity[..., None] + shine[..., None]
+            frame[y0:y1, x0:x1] = np.clip(there, 0, 255).astype(np.uint8)
 
     def landmarks(self, state: FaceState) -> np.ndarray:
         """68 points of the surface in iBUG order: (68, 2) float32, (x, y) in pixels, hidden ones included."""

@@ -201,9 +201,9 @@ class SkinPainter:
         shape, ax, y, row = self.shape, self._ax, self._y, self._row
         base, wing = shape.nose_base_y, shape.nose_half_width
         under = smoothstep(base - 4.0, base - 1.0, y)
-        nostril = bump((ax - 0.46 * wing) + 0.25 * (y - base + 1), 0, 2.9) * bump(y, base - 0.4, 1.9) * under
+        nostril = bump((ax - 0.48 * wing) + 0.3 * (y - base + 1), 0, 2.5) * bump(y, base - 0.8, 1.6) * under
         self._tint([0.10, 0.10, 0.16], 1.35 * nostril * self._front)
-        dark = 0.22 * bump(ax, 0, 0.8 * wing) * bump(y, base + 2.0, 3.2)
+        dark = 0.16 * bump(ax, 0, 0.8 * wing) * bump(y, base + 2.0, 3.0)
         crease = bump(np.hypot(ax - 0.62 * wing, (y - base + 5) * 0.75), 0.60 * wing, 1.6)
         dark += 0.30 * crease * smoothstep(0.55 * wing, 0.9 * wing, ax) * bump(y, base - 4, 7)
         dark += 0.28 * bump(ax, shape.mouth_half_width + 1.2, 2.2) * bump(row, MOUTH_LINE + 0.4, 2.6)

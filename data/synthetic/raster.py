@@ -173,11 +173,12 @@ def shade(
     ambient = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2] + np.float32(1e-9))
     toward = (directions @ rotation).astype(np.float32) @ normal[:3]
     toward /= ambient
+    toward *= np.where(toward[5] < -0.25, np.float32(-1), np.float32(1))  # the back of something thin
     key, fill, shine, rim, down, facing = toward
     fill = np.maximum(fill * np.float32(0.7) + np.float32(0.3), 0) * ambient
     rim = np.maximum(rim, 0) * ambient
     down = (down * np.float32(0.5) + np.float32(0.5)) * ambient
-    edge = np.maximum(1 - facing, 0)
+    edge = 1 - np.clip(facing, 0, 1)
     edge = edge * edge
     edge = edge * edge * ambient * np.float32(0.30)  # at grazing angles everything shines
     shine = np.maximum(shine, 0)

@@ -10,6 +10,7 @@ from data.synthetic.raster import Lights
 from util.seed import generator_for
 
 COLLARS = ("crew", "vee", "shirt", "turtleneck", "suit", "tie", "jacket", "hoodie", "scoop", "blouse")
+PATTERNS = ("plain", "stripes", "checks", "print", "knit")
 BACKGROUNDS = ("studio", "room", "outdoors", "stage", "plain", "curtain", "wall", "screen")
 # cloth, BGR: what people wear in front of cameras is mostly dark, grey, blue or white
 _CLOTHES = np.array(
@@ -42,6 +43,7 @@ class Scene:
     clothes_bgr: tuple[float, float, float]
     shirt_bgr: tuple[float, float, float]
     collar: str  # one of COLLARS
+    pattern: str  # of the cloth, one of PATTERNS
     body_yaw_deg: float
     camera_distance: float  # pixels of the template; 900 are about 1.1 m
     mood: float  # -1 corners of the mouth down .. 1 smiling
@@ -80,6 +82,7 @@ def make_scene(seed: int) -> Scene:
         clothes_bgr=cloth(),
         shirt_bgr=cloth() if rng.random() < 0.3 else colour(0.75, 0.97, 0.08),
         collar=str(rng.choice(COLLARS, p=[0.15, 0.09, 0.14, 0.04, 0.12, 0.16, 0.10, 0.06, 0.08, 0.06])),
+        pattern=str(rng.choice(PATTERNS, p=[0.62, 0.10, 0.08, 0.10, 0.10])),
         body_yaw_deg=float(np.clip(14 * rng.standard_normal(), -32, 32)),
         camera_distance=float(900 * np.exp(rng.uniform(-0.35, 0.7))),
         mood=float(np.clip(0.12 + 0.4 * rng.standard_normal(), -0.5, 1)),

@@ -131,6 +131,7 @@ def head_surface(who: Identity, angle: np.ndarray, row: np.ndarray) -> np.ndarra
     cosine, sine = np.cos(angle), np.sin(angle)
     half_width = half_width * (1 + 0.035 * who.face_width - 0.03 * fem + 0.02 * who.fullness)
     jaw = smoothstep(28, 84, row)
+    half_width = half_width * (1 - 0.06 * smoothstep(72, 100, row) * (1 - np.clip(cosine, 0, 1)))
     half_width = half_width * (1 + jaw * (0.07 * who.jaw_width - 0.08 * fem + 0.07 * max(who.fullness, 0.0)))
     half_width = half_width + bump(row, 52, 20) * (1.6 * who.cheek_fullness + 1.6 * who.fullness)
     lift = lift * (1 - 0.12 * who.jaw_width + 0.10 * fem - 0.14 * max(who.fullness, 0.0))
@@ -173,7 +174,7 @@ def _face_relief(who: Identity, shape: FaceShape, x: np.ndarray, y: np.ndarray, 
 
 _NOSE = np.array(  # y, height of the ridge, half width
     [
-        [-16, 0.0, 10.0], [-8, 1.0, 9.0], [-3, 3.2, 8.2], [1, 5.6, 7.9], [7, 9.6, 8.3], [12, 13.2, 8.8], [18, 17.0, 9.6],
+        [-16, 0.0, 11.0], [-8, 1.2, 10.2], [-3, 3.2, 9.4], [1, 5.4, 9.0], [7, 9.2, 9.0], [12, 12.9, 9.2], [18, 16.9, 9.7],
         [24, 20.2, 10.2], [28.5, 19.9, 10.2], [32, 16.4, 8.8], [35, 11.0, 6.8], [37.5, 6.8, 6.2], [41, 4.0, 6.0],
         [47, 1.6, 6.0], [60, 0.0, 6.0],
     ]
@@ -230,8 +231,8 @@ def asymmetry(who: Identity, points: np.ndarray) -> np.ndarray:
 # Rows from inside the head to below the frame: y, half width, depth in front, depth behind.
 _NECK = np.array(
     [
-        [60.0, 35, 30, 40],
-        [88, 40, 35, 42],
+        [34.0, 34, 26, 42],
+        [84, 40, 34, 43],
         [108, 41, 38, 44],
         [117, 44, 41, 46],
         [124, 55, 44, 48],
@@ -263,14 +264,17 @@ def neck_surface(who: Identity, across: np.ndarray, along: np.ndarray) -> np.nda
 
 def ear_surface(who: Identity, side: int, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """One ear, `across` 0 (at the head) .. 1 (rim), `along` 0 top .. 1 lobe; side -1 left of the picture."""
-    size = 1 + 0.10 * who.ear_size + 0.05 * who.age
+    size = 0.92 + 0.09 * who.ear_size + 0.05 * who.age
     angle = np.pi * (along - 0.5)
-    reach = 14.5 * size * np.cos(angle) ** 0.55 * across * (1 - 0.35 * smoothstep(0.45, 1, along))
-    y = 12.5 + 24 * size * np.sin(angle) + 1.5 * across
-    rim = 3.0 * bump(across, 0.88, 0.14) - 2.8 * bump(across, 0.5, 0.24) * bump(along, 0.5, 0.3)
-    rim += 1.6 * bump(across, 0.68, 0.09) * smoothstep(0.85, 0.6, along)
-    x = 58.0 + 2.0 * who.face_width + reach * 0.50 + rim * 0.6
-    z = -1 - reach * 0.86 + rim * 0.8 + 0.10 * (14 - y)
+    outline = np.clip(np.cos(angle), 0, 1) ** 0.5 * (1.06 - 0.42 * smoothstep(0.45, 0.95, along))
+    reach = 24 * size * outline * across
+    y = 13 + 24 * size * np.sin(angle) * (0.80 + 0.20 * across) + 2 * across
+    rim = 2.6 * bump(across, 0.92, 0.12) * smoothstep(1.0, 0.7, along)
+    shell = -4.5 * bump(across, 0.42, 0.22) * bump(along, 0.55, 0.24)
+    fold = 2.2 * bump(across, 0.68, 0.09) * smoothstep(0.85, 0.6, along) * smoothstep(0.05, 0.3, along)
+    away = (0.50 + 0.10 * who.ear_size) * reach + rim + shell + fold  # from the side of the head
+    x = 59.0 + 2.0 * who.face_width + away
+    z = 3 - 0.80 * reach + 0.10 * (14 - y)
     return np.stack([side * x, y, z], axis=-1)
 
 
