@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from data.synthetic.camera import Camera, film, make_camera
 from data.synthetic.head import FRAME_SIZE, Head
+from data.synthetic.maths import smooth_drift
 from data.synthetic.motion import STATE_NAMES, Performance, combine, make_performance
 from data.synthetic.person import FaceState, Identity, make_identity
-from data.synthetic.scene import Scene, make_scene
+from data.synthetic.scene import Scene, make_scene, scene_lights
 from data.synthetic.voice import Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
@@ -54,6 +56,7 @@ __all__ = [
 # goes up by one with every change of what is drawn, moved or said, so that no older clip is taken for today's
 RENDERER_VERSION = "3"
 FIRST_HELD_OUT = 50000  # people from this seed on are for measuring, never for training
+CLEAN_CRF = 18  # of H.264, nearly what was drawn
 _LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
 
 
@@ -80,11 +83,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Clip:
-    """frames: (T, 224, 224, 3) uint8 BGR.  wave: (T * 640,) float32 at 16 kHz."""
+    """frames: (T, 224, 224, 3) uint8 BGR.  wave: (T * 640,) float32 at 16 kHz.  crf: of H.264, how it is to be stored."""
 
     frames: np.ndarray
     wave: np.ndarray
     truth: Truth
+    crf: int = CLEAN_CRF
 
 
 # -------------------------------------------------------------------------------------------------------- pictures
@@ -115,28 +119,50 @@ def render_states(identity: Identity, states: np.ndarray, scene: Scene | None = 
     return frames
 
 
-def landmarks(identity: Identity, state: FaceState) -> np.ndarray:
-    """The 68 points of a state: (68, 2) float32, (x, y) in pixels of the frame, iBUG order."""
-    return _head(identity, make_scene(identity.seed)).landmarks(state)
+def landmarks(identity: Identity, state: FaceState, scene: Scene | None = None) -> np.ndarray:
+    """The 68 points of a state: (68, 2) float32, (x, y) in pixels of the frame, iBUG order; `scene` as in render_frame."""
+    return _head(identity, scene or make_scene(identity.seed)).landmarks(state)
 
 
 # ---------------------------------------------------------------------------------------------------------- clips
 
 
-def make_clip(speaker_seed: int, clip_seed: int, num_frames: int) -> Clip:
-    """One clip of a speaker; clips of one speaker differ in words, motion, light, clothes and background."""
+def make_clip(speaker_seed: int, clip_seed: int, num_frames: int, clean: bool = False) -> Clip:
+    """One clip of a speaker; clips of one speaker differ in words, motion, light, clothes, background and camera.
+
+    Args:
+        clean: as drawn, in the light of the first moment; else lights may move, and the frames are soft, noisy, tinted
+            or have borders, as a camera of the clip's own gives them. The truth is the same.
+    """
     identity = make_identity(speaker_seed)
     seed = int(generator_for(speaker_seed, 303, clip_seed).integers(2**62))
     scene = make_scene(seed)
     performance = make_performance(seed, identity, num_frames)
-    frames = render_states(identity, performance.states, scene)
     head = _head(identity, scene)
+    crf = CLEAN_CRF
+    if clean:
+        frames = render_states(identity, performance.states, scene)
+    else:
+        camera = make_camera(seed)
+        frames, crf = film(_lit_frames(head, performance), camera), camera.crf
     points = np.stack([head.landmarks(performance.state(frame)) for frame in range(num_frames)])
     points = np.round(points / _LANDMARK_STEP).astype(np.float32) * np.float32(_LANDMARK_STEP)
     truth = Truth(
         speaker_seed, clip_seed, performance.states, points, identity.vector(), performance.phonemes, RENDERER_VERSION
     )
-    return Clip(frames, performance.wave, truth)
+    return Clip(frames, performance.wave, truth, crf)
+
+
+def _lit_frames(head: Head, performance: Performance) -> np.ndarray:
+    """Frames of a performance under lights that may move and flicker."""
+    count = len(performance.states)
+    rng = generator_for(head.scene.seed, 304)
+    swing, flicker = smooth_drift(rng, count, 25), smooth_drift(rng, count, 6)
+    frames = np.empty((count, FRAME_SIZE, FRAME_SIZE, 3), dtype=np.uint8)
+    for number in range(count):
+        lights = scene_lights(head.scene, float(swing[number]), float(flicker[number]))
+        frames[number] = head.render(performance.state(number), lights)
+    return frames
 
 
 def write_clip(clip: Clip, video: str | Path) -> None:
@@ -156,7 +182,7 @@ def write_clip(clip: Clip, video: str | Path) -> None:
             raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(FPS)]
             inputs: list[str | Path] = [*raw, "-i", picture]
             inputs += ["-f", "f32le", "-ar", rate, "-ac", "1", "-i", sound]
-            coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-threads", "1"]
+            coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(clip.crf), "-pix_fmt", "yuv420p", "-threads", "1"]
             coding += ["-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart"]
             run_ffmpeg([*inputs, *coding, protocol_free(temporary)], f"encoding {video}")
         with atomic_path(video.with_suffix(".npz")) as temporary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import scipy.ndimage
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
@@ -37,3 +38,11 @@ def palette(table: np.ndarray, position: float) -> np.ndarray:
 def mix(base: np.ndarray, colour: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
     """Lays `colour` (3,) or (..., 3) over `base` (..., 3) with opacity `amount` (...)."""
     return base + (colour - base) * np.asarray(amount)[..., None]
+
+
+def smooth_drift(rng: np.random.Generator, num_frames: int, width: float) -> np.ndarray:
+    """Smooth noise of unit deviation that forgets itself after some `width` frames: (num_frames,) float64."""
+    margin = int(4 * width)
+    white = rng.standard_normal(num_frames + 2 * margin)
+    smooth = scipy.ndimage.gaussian_filter1d(white, width)[margin : margin + num_frames]
+    return smooth * np.sqrt(2 * np.sqrt(np.pi) * width)
