@@ -192,7 +192,7 @@ def _wall(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float
 def _screen(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float]:
     """The bright set of a television studio, or a wall of logos."""
     x, y = _grid()
-    hue = np.clip(rng.uniform(0.05, 1.0, 3) ** 1.5, 0.03, 1)
+    hue = np.clip(0.25 * rng.random() + 0.75 * rng.uniform(0.05, 1.0, 3) ** 1.5, 0.03, 1)
     if rng.random() < 0.35:  # logos in rows
         image = _flat(np.clip(hue * 0.4 + 0.5, 0, 1) if rng.random() < 0.6 else hue)
         ink = np.clip(1 - image[0, 0] + 0.2 * rng.uniform(-1, 1, 3), 0, 1)

@@ -21,9 +21,9 @@ def make_clothes(who: Identity, scene: Scene) -> list[Part]:
     parts = [
         make_part(
             lambda u, v: neck_surface(who, u, v),
-            line(-2.7, 2.7, 35),
+            2.7 * np.sign(line(-1, 1, 37)) * np.abs(line(-1, 1, 37)) ** 1.35,  # denser in front
             np.concatenate([line(0, 0.36, 5), line(0.39, 0.7, 11), line(0.76, 1, 4)]),
-            (210, 240),
+            (230, 320),
             lambda c: paint_neck(who, scene, c),
             body=lambda p: smoothstep(60, 122, p[..., 1]),
             clothing=True,
@@ -33,9 +33,9 @@ def make_clothes(who: Identity, scene: Scene) -> list[Part]:
     if scene.collar in ("shirt", "suit", "tie"):
         opening = 0.05 if scene.collar == "tie" else 0.36
         own = cloth if scene.collar == "shirt" else shirt
-        parts.append(_collar(who, scene, own, (0.41, 0.515), (1.5, 4.0), opening, 0.05))
+        parts.append(_collar(who, scene, own, (0.40, 0.50), (1.5, 4.5), opening, 0.05))
     if scene.collar in _OPEN:
-        parts.append(_collar(who, scene, cloth, (0.475, 0.56), (3.5, 6.5), 0.72, 0.02))
+        parts.append(_collar(who, scene, cloth, (0.465, 0.56), (6.0, 8.0), 0.72, 0.02))
     if scene.collar == "hoodie":
         parts.append(_collar(who, scene, cloth, (0.45, 0.58), (7.0, 15.0), 0.26, 0.02))
     if scene.collar == "turtleneck":

@@ -43,7 +43,7 @@ class EyePainter:
         width = np.abs(u / shape.eye_half_width)
         self._across = smoothstep(1.0, 0.94, width).astype(np.float32)
         self._near = smoothstep(1.22, 0.98, width).astype(np.float32)
-        white = np.array([0.66, 0.68, 0.73], dtype=np.float32) * (1 - 0.16 * q[..., None] ** 2)
+        white = np.array([0.72, 0.74, 0.79], dtype=np.float32) * (1 - 0.16 * q[..., None] ** 2)
         veins = 0.10 * np.clip(np.abs(q) - 0.45, 0, 1)
         white = white * (1 - veins[..., None] * np.array([1.0, 1.2, 0.0]))
         caruncle = bump(u, -shape.eye_half_width + 1.3, 1.7)
@@ -76,7 +76,7 @@ class EyePainter:
         centre_v = -_BALL * math.sin(math.radians(state.gaze_y)) - 0.7
         du, dv = u - centre_u, v - centre_v
         ball = self._ball(np.sqrt(du * du + dv * dv), du, dv, light_x * self._side)
-        ball = ball * (1 - 0.55 * smoothstep(3.6, 0.0, v - upper))[..., None]
+        ball = ball * (1 - 0.45 * smoothstep(3.4, 0.0, v - upper))[..., None]
         ball = ball * (1 - 0.15 * smoothstep(1.2, 0.0, lower - v))[..., None]
         patch = self._lids(upper, closed)
         patch = mix(patch, ball, opening)

@@ -14,7 +14,7 @@ from data.synthetic.surface import head_surface, outward
 from data.synthetic.wear import CLOSED_HEADWEAR, rim_line
 from util.seed import generator_for
 
-_STEPS = 10  # vertices along a lock
+_STEPS = 9  # vertices along a lock
 _ACROSS = 3  # vertices across it
 _TEXELS = (5, 40)  # of a lock's vertex row, and along it
 
@@ -334,7 +334,7 @@ def _falling(
 def _long(who: Identity, rng: np.random.Generator) -> _Locks:
     """From the parting over the sides of the face down to the shoulders."""
     bob = who.hair_style == "bob"
-    count = 150
+    count = 100
     part = 0.35 * who.hair_part
     sign = np.where(rng.random(count) < 0.5 - 0.1 * who.hair_part, -1.0, 1.0)
     tucked = 0.0 if bob else 0.3 * (who.hair_redness < 0.1)  # behind the ears
@@ -383,10 +383,10 @@ def _curly(who: Identity, rng: np.random.Generator) -> _Locks:
     row = line - rng.uniform(0, 1, count) ** 1.3 * (line + 88)
     length = (14 + 22 * who.hair_length) * rng.uniform(0.7, 1.3, count)
     t = np.linspace(0, 1, _STEPS)
-    angles = angle[:, None] + 0.25 * rng.standard_normal((count, 1)) * t
+    angles = angle[:, None] + (0.15 * rng.standard_normal(count) + 0.15 * np.sign(angle))[:, None] * t
     rows = row[:, None] + (length * np.where(rng.random(count) < 0.35, -0.5, 0.7))[:, None] * t
     longer = who.femininity > 0.5
-    rows = np.minimum(rows, line[:, None] + (14 + 60 * who.hair_length if longer else 7) * (np.abs(angle[:, None]) > 0.8) + 4)
+    rows = np.minimum(rows, line[:, None] + (14 + 60 * who.hair_length if longer else 7) * (np.abs(angle[:, None]) > 1.15) + 4)
     base = cap_relief(who, angles, np.minimum(row[:, None], line[:, None] - 9))
     height = base * (0.55 + 0.45 * t) + (2 + 6 * who.hair_volume) * t * rng.uniform(0.2, 1.2, (count, 1))
     return _Locks(angles, rows, height, rng.uniform(3.5, 6, count), curl=2.0 + 2.5 * who.hair_curl, turns=1.6, taper=0.6)

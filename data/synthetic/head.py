@@ -28,10 +28,11 @@ from data.synthetic.surface import (
     PIVOT,
     ROW_KNOTS,
     FaceShape,
-    asymmetry,
     ear_surface,
     head_surface,
     outward,
+    settle,
+    tallness,
     teeth_surface,
     tongue_surface,
 )
@@ -45,7 +46,7 @@ _DRAWN = int(FRAME_SIZE * _OVERSIZE)
 _HEAD_TEXELS = (350, 330)
 _FAR = 0.7  # how far the background moves when the shoulders move by 1
 _THROAT = 2  # place in the list of parts
-_NUM_LIGHTS = 40  # directions for which shadows are known
+_NUM_LIGHTS = 28  # directions for which shadows are known
 
 
 def rotation_matrix(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
@@ -93,7 +94,7 @@ class Head:
         self._shapes = shapes.reshape(len(SHAPES), -1).astype(np.float32)
         self._rest = mesh.vertices.copy()
         self._rest[: self._head_count] += self.scene.mood * self._shapes[SHAPES.index("smile")].reshape(-1, 3)
-        self._rest = asymmetry(identity, self._rest).astype(np.float32)
+        self._rest = settle(identity, self._rest).astype(np.float32)
         self._bare = (rest.reshape(-1, 3) - head.vertices.reshape(-1, 3)).astype(np.float32)  # skin under hair and hat
         self._backdrop = paint_backdrop(scene)
         self._lights = scene_lights(scene)
@@ -164,6 +165,7 @@ class Head:
                     body=lambda p: 0.85 * smoothstep(85, 150, p[..., 1]),
                 )
             )
+        self._first_lock = len(parts)
         locks = make_locks(who)
         return parts if locks is None else [*parts, locks]
 
@@ -172,7 +174,9 @@ class Head:
         mesh = self._mesh
         inside = np.zeros(len(self._rest), dtype=bool)
         inside[mesh.starts[_THROAT] : mesh.starts[_THROAT + 4]] = True  # throat, tongue and teeth
-        solid = ~inside[mesh.triangles].any(axis=1)
+        thin = inside.copy()
+        thin[mesh.starts[self._first_lock] :] = True  # locks of hair lie on what casts their shadow
+        solid = ~thin[mesh.triangles].any(axis=1)
         self._seen = visibility(self._rest, mesh.vertex_normals, mesh.triangles[solid], _DIRECTIONS)
         self._seen[inside] = 0.6
         facing = np.maximum(mesh.vertex_normals @ _DIRECTIONS.T, 0) + 0.05
@@ -184,7 +188,6 @@ class Head:
         mesh, shape = self._mesh, self._shape
         self._eyes = []
         position = head.canvas.position
-        skin_points = head_surface(self.identity, head.canvas.across, head.canvas.along)
         for side in (-1, 1):
             near = (
                 (np.abs(position[..., 0] - side * shape.eye_x) < shape.eye_half_width + 4)
@@ -194,13 +197,15 @@ class Head:
             rows, columns = np.nonzero(near.any(axis=1))[0], np.nonzero(near.any(axis=0))[0]
             window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
             skin = np.sqrt(mesh.albedo[window][..., :3])
-            x, y = skin_points[window][..., 0], skin_points[window][..., 1]
+            bare = head_surface(self.identity, head.canvas.across[window], head.canvas.along[window])
+            x, y = bare[..., 0], bare[..., 1]
             self._eyes.append((window, EyePainter(self.identity, x, y, side, skin, mesh.normals[window])))
 
     def _fit_camera(self) -> None:
         """Chooses size and place so that eyes and mouth of the frontal face fall on the template."""
         shape, distance = self._shape, self.scene.camera_distance
-        spots = np.array([[-shape.eye_x, 0, 60.0], [shape.eye_x, 0, 60.0], [0, MOUTH_LINE, 76.0]])
+        mouth = MOUTH_LINE * tallness(self.identity)
+        spots = np.array([[-shape.eye_x, 0, 60.0], [shape.eye_x, 0, 60.0], [0, mouth, 76.0]])
         self._anchor = spots.mean(axis=0)
         target = np.vstack([TEMPLATE_EYES, TEMPLATE_MOUTH])
         seen = spots[:, :2] * (distance / (distance - spots[:, 2:]))
@@ -275,14 +280,13 @@ class Head:
         depth[self._throat] -= 6  # where it touches the lips, the lips are seen
         values = np.concatenate([mesh.uv, lit[:, None]], axis=1)
         fragments = rasterise(points, depth, values, mesh.triangles, mesh.two_sided, _DRAWN)
+        uv = fragments.values[:2]
+        still = np.nonzero(uv[1] > mesh.first_body_row)[0]
+        linear = shade(
+            sample(mesh.albedo, uv), sample(mesh.normals, uv), fragments.values[2], rotation, still, lights
+        )
         frame = self._behind(state)
-        pixels = frame.reshape(-1, 3)
-        shoulders = fragments.values[1] > mesh.first_body_row
-        for group, turned in ((np.nonzero(shoulders)[0], np.eye(3)), (np.nonzero(~shoulders)[0], rotation)):
-            u, v, lit_there = fragments.values[:, group]
-            uv = np.stack([u, v])
-            linear = shade(sample(mesh.albedo, uv), sample(mesh.normals, uv), lit_there, turned, lights)
-            pixels[fragments.pixel[group]] = tone(linear)
+        frame.reshape(-1, 3)[fragments.pixel] = tone(linear)
         frame = smooth_outlines(frame, fragments)
         if self._lenses:
             self._glaze(frame, fragments, state, lights)
@@ -295,7 +299,7 @@ class Head:
         near = near.reshape(_DRAWN, _DRAWN)
         bright = float(np.mean(lights.key_colour + lights.sky_colour))
         for lens in self._lenses:
-            points, depth = self._project(state, lens.outline.astype(np.float32))
+            points, depth = self._project(state, settle(self.identity, lens.outline).astype(np.float32))
             points = points * np.float32(_OVERSIZE) + np.float32((_OVERSIZE - 1) / 2)
             low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, _DRAWN)
             high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, _DRAWN)

@@ -16,7 +16,7 @@ def landmark_grids(shape: FaceShape, canvas: Canvas, vertices: np.ndarray) -> tu
     """
     spots = np.zeros((68, 2))
     ew = shape.eye_half_width
-    brow_x = np.linspace(38, 10, 5)
+    brow_x = np.linspace(41, 8.5, 5)
     brow_y = shape.brow_y + np.array([2.5, -1.5, -3.0, -2.0, 1.0])
     spots[17:22] = np.stack([-brow_x, brow_y], axis=1)
     spots[22:27] = np.stack([brow_x[::-1], brow_y[::-1]], axis=1)
@@ -26,7 +26,7 @@ def landmark_grids(shape: FaceShape, canvas: Canvas, vertices: np.ndarray) -> tu
     spots[31:36] = np.stack([nose_x, base + np.array([-1.5, 0.4, 1.4, 0.4, -1.5])], axis=1)
     closed = spots.copy()
     # eyes: outer corner, two upper, inner corner, two lower on the left of the picture; mirrored on the right
-    u = np.array([ew, 0.42 * ew, -0.42 * ew, -ew, -0.42 * ew, 0.42 * ew])
+    u = np.array([0.9 * ew, 0.34 * ew, -0.38 * ew, -ew, -0.38 * ew, 0.34 * ew])
     up, down = shape.lid_up, shape.lid_down
     v = np.array([0, -0.9 * up, -0.9 * up, 0, 0.88 * down, 0.88 * down])
     shut = np.where(v < 0, 0.86 * 0.88 * down, 0.88 * v)
@@ -59,7 +59,7 @@ def sample_grid(mesh: np.ndarray, grid: np.ndarray) -> np.ndarray:
 def _jaw_grid(vertices: np.ndarray) -> np.ndarray:
     """Grid coordinates (row, column) of points 0-16: along the jaw from ear to ear, evenly spaced from the front."""
     angle = np.linspace(-88, 88, 241)
-    row = np.interp(np.abs(angle), [0, 15, 35, 55, 70, 80, 88], [95, 95, 94.8, 94, 86, 56, 6])
+    row = np.interp(np.abs(angle), [0, 15, 35, 55, 70, 80, 88], [94, 94, 93.5, 92, 83, 52, 2])
     line = np.stack(
         [
             np.interp(row, ROW_KNOTS, np.arange(len(ROW_KNOTS))),
@@ -77,8 +77,8 @@ def _mouth_grid(shape: FaceShape, vertices: np.ndarray) -> np.ndarray:
     """Grid coordinates (row, column) of points 48-67; the inner ones lie on the edges of the slit."""
     outer_q = np.array([-1, -0.62, -0.22, 0, 0.22, 0.62, 1, 0.6, 0.25, 0, -0.25, -0.6])
     height = np.array([0, -0.72, -1.0, -0.82, -1.0, -0.72, 0, 0.76, 0.96, 1.0, 0.96, 0.76])
-    s = np.where(height < 0, height * shape.upper_lip, height * shape.lower_lip)
-    inner_q = np.array([-0.9, -0.4, 0, 0.4, 0.9, 0.4, 0, -0.4])
+    s = np.where(height < 0, height * (shape.upper_lip + 0.5), height * (shape.lower_lip + 0.8))
+    inner_q = np.array([-0.86, -0.30, 0, 0.30, 0.86, 0.30, 0, -0.30])
     rows = np.interp(MOUTH_LINE + s, ROW_KNOTS, np.arange(len(ROW_KNOTS)))
     inner_rows = MOUTH_ROW + np.array([0.5, 0, 0, 0, 0.5, 1, 1, 1])
     row = np.concatenate([rows, inner_rows])
@@ -94,7 +94,13 @@ def _mouth_grid(shape: FaceShape, vertices: np.ndarray) -> np.ndarray:
 def _find(canvas: Canvas, x: float, y: float) -> tuple[float, float]:
     """Grid coordinates (row, column) of the front texel nearest to (x, y)."""
     position = canvas.position
+    coarse = _nearest(position[::8, ::8], x, y) * 8
+    low = np.maximum(coarse - 12, 0)
+    row, column = low + _nearest(position[low[0] : low[0] + 25, low[1] : low[1] + 25], x, y)
+    (rows, columns), (height, width) = MESH_SHAPE, canvas.shape
+    return float(row * (rows - 1) / (height - 1)), float(column * (columns - 1) / (width - 1))
+
+
+def _nearest(position: np.ndarray, x: float, y: float) -> np.ndarray:
     distance = (position[..., 0] - x) ** 2 + (position[..., 1] - y) ** 2 + 1e6 * (position[..., 2] < 0)
-    row, column = np.unravel_index(np.argmin(distance), distance.shape)
-    rows, columns = MESH_SHAPE
-    return float(row * (rows - 1) / (distance.shape[0] - 1)), float(column * (columns - 1) / (distance.shape[1] - 1))
+    return np.array(np.unravel_index(np.argmin(distance), distance.shape))

@@ -36,8 +36,8 @@ def palette(table: np.ndarray, position: float) -> np.ndarray:
 
 
 def mix(base: np.ndarray, colour: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
-    """Lays `colour` (3,) or (..., 3) over `base` (..., 3) with opacity `amount` (...)."""
-    return base + (colour - base) * np.asarray(amount)[..., None]
+    """Lays `colour` (3,) or (..., 3) over `base` (..., 3) with opacity `amount` (...); keeps the type of `base`."""
+    return base + (colour.astype(base.dtype) - base) * np.asarray(amount, dtype=base.dtype)[..., None]
 
 
 def smooth_drift(rng: np.random.Generator, num_frames: int, width: float) -> np.ndarray:

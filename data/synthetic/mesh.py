@@ -42,8 +42,8 @@ def make_canvas(surface: Surface, across: np.ndarray, along: np.ndarray, texels:
     height, width = texels
     columns = np.interp(np.linspace(0, len(across) - 1, width), np.arange(len(across)), across)
     rows = np.interp(np.linspace(0, len(along) - 1, height), np.arange(len(along)), along)
-    u, v = np.meshgrid(columns, rows)
-    return Canvas(u, v, surface(u, v))
+    u, v = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    return Canvas(u, v, surface(u, v).astype(np.float32))
 
 
 def make_part(

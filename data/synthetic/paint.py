@@ -60,7 +60,7 @@ class Paint:
 
 def plain(colour: np.ndarray, gloss: float | np.ndarray = 0.0, relief: float | np.ndarray = 0.0) -> Paint:
     """Paint without hair."""
-    zero = np.zeros(colour.shape[:2])
+    zero = np.zeros(colour.shape[:2], dtype=np.float32)
     return Paint(colour, zero, zero + gloss, zero + relief)
 
 
@@ -76,14 +76,15 @@ def surface_noise(rng: np.random.Generator, canvas: Canvas, blob: float, octaves
 def skin_colour(who: Identity) -> np.ndarray:
     """Average skin, (3,) BGR."""
     skin = palette(SKIN_PALETTE, who.skin_tone)
-    return np.clip(skin * (1 + (who.skin_redness - 0.5) * np.array([-0.06, -0.09, 0.03])), 0, 1)
+    return np.clip(skin * (1 + (who.skin_redness - 0.5) * np.array([-0.06, -0.09, 0.03])), 0, 1).astype(np.float32)
 
 
 def hair_colour(who: Identity) -> np.ndarray:
     """Average hair, (3,) BGR."""
     hair = palette(HAIR_PALETTE, who.hair_tone)
     hair = hair * (1 + who.hair_redness * np.array([-0.40, -0.25, 0.20]))
-    return np.clip(mix(hair, np.array([0.66, 0.66, 0.65]), 0.85 * min(who.hair_grey, 1.0)), 0.02, 0.95)
+    grey = mix(hair, np.array([0.66, 0.66, 0.65]), 0.85 * min(who.hair_grey, 1.0))
+    return np.clip(grey, 0.02, 0.95).astype(np.float32)
 
 
 class SkinPainter:
@@ -101,10 +102,8 @@ class SkinPainter:
         self._s = self._row - MOUTH_LINE
         self._front = smoothstep(-5, 15, canvas.position[..., 2])
         self._skin = skin_colour(who)
-        self._colour = np.broadcast_to(self._skin, (*canvas.shape, 3)).copy()
-        self._gloss = np.zeros(canvas.shape)
-        self._relief = np.zeros(canvas.shape)
-        self._hair = np.zeros(canvas.shape)
+        self._colour = np.broadcast_to(self._skin, (*canvas.shape, 3)).astype(np.float32)
+        self._gloss, self._relief, self._hair = np.zeros((3, *canvas.shape), dtype=np.float32)
 
     def paint(self) -> Paint:
         """Everything but eyes and the hair of the head."""
@@ -121,7 +120,7 @@ class SkinPainter:
 
     def _tint(self, factor: list[float], amount: np.ndarray) -> None:
         """Multiplies the colour where `amount` is 1 by `factor` (BGR)."""
-        self._colour *= 1 + (np.array(factor) - 1) * np.clip(amount, 0, 1)[..., None]
+        self._colour *= 1 + (np.array(factor, np.float32) - 1) * np.clip(amount, 0, 1)[..., None]
 
     def _complexion(self) -> None:
         who, ax, y, shape = self.who, self._ax, self._y, self.shape
@@ -255,7 +254,7 @@ class SkinPainter:
         low = shape.lower_lip * arch**0.62
         inside = np.where(s < 0, smoothstep(-0.9, 1.1, top + s), smoothstep(-1.2, 1.6, low - s)) * (arch > 0)
         skin = self._skin
-        natural = skin * np.array([0.78, 0.70, 0.92]) * (1 - 0.12 * who.skin_tone)
+        natural = skin * np.array([0.78, 0.70, 0.92], np.float32) * (1 - 0.12 * who.skin_tone)
         natural = mix(natural, np.array([0.45, 0.42, 0.74]) * (0.35 + 0.65 * skin[2]), 0.15 + 0.35 * who.lip_colour)
         stick = LIPSTICKS[int(generator_for(who.seed, 117).integers(len(LIPSTICKS)))] * (0.55 + 0.45 * skin[2])
         painted = smoothstep(0.15, 0.7, np.array(who.makeup))
@@ -264,7 +263,7 @@ class SkinPainter:
         shade = np.where(s < 0, 0.88, 1.0) * lines * (1 - 0.35 * bump(s, 0, 1.3))
         self._colour = mix(self._colour, lip * shade[..., None], (0.80 + 0.15 * painted) * inside)
         line = bump(s, 0, 0.8) * smoothstep(1.08, 0.96, np.abs(x) / shape.mouth_half_width)
-        self._colour = mix(self._colour, skin * np.array([0.34, 0.32, 0.46]), 0.6 * line)
+        self._colour = mix(self._colour, skin * np.array([0.34, 0.32, 0.46], np.float32), 0.6 * line)
         self._hair *= 1 - inside
         wet = bump(s, 0.45 * shape.lower_lip, 3.2) + 0.4 * bump(s, -0.5 * shape.upper_lip, 2)
         self._gloss += inside * (0.10 + 0.30 * painted) * wet
@@ -273,7 +272,7 @@ class SkinPainter:
     def _brows(self) -> None:
         who, shape, ax, y, rng = self.who, self.shape, self._ax, self._y, self._rng
         fem = who.femininity
-        t = (ax - 9.0) / 29  # 0 at the inner end, 1 at the tail
+        t = (ax - 8.5) / 32  # 0 at the inner end, 1 at the tail
         arch = shape.brow_y + 1.2 + 3.0 * t**2 - (2.8 + 1.6 * fem + 1.8 * who.brow_tilt) * np.sin(np.pi * np.clip(t * 0.8, 0, 1))
         body = np.interp(t, [-0.1, 0.15, 0.6, 1.05], [0.8, 1.0, 0.8, 0.15])
         thick = (3.0 + 1.1 * who.brow_thickness - 0.9 * fem) * body

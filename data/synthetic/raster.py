@@ -62,8 +62,9 @@ def rasterise(
     last_row = np.floor(np.minimum(np.maximum(np.maximum(y[0], y[1]), y[2]), size - 1)).astype(np.int32)
     rows = np.maximum(last_row - first_row + 1, 0)
 
-    owner = np.repeat(np.arange(len(rows), dtype=np.int32), rows)  # (spans,) triangle of each span
-    row = _ramp(rows) + first_row[owner]
+    met = np.nonzero(rows)[0].astype(np.int32)
+    owner = np.repeat(met, rows[met])  # (spans,) triangle of each span
+    row = _runs(first_row[met], rows[met])
     left, right = _span_ends(x, y, area, owner, row.astype(np.float32))
     start = np.ceil(np.maximum(left, 0)).astype(np.int32)
     length = np.maximum(np.floor(np.minimum(right, size - 1)).astype(np.int32) - start + 1, 0)
@@ -77,10 +78,8 @@ def rasterise(
     order = _by_depth(z)  # of whole spans: they are a few pixels long, and there are ten times fewer than pixels
     owner, length = owner[order], length[order]
     first = (row * size + start)[order]
-    ends = np.cumsum(length, dtype=np.int32)
-    covered = np.arange(ends[-1] if len(ends) else 0, dtype=np.int32) + np.repeat(first - ends + length, length)
     winner = np.full(size * size, -1, dtype=np.int32)
-    winner[covered] = np.repeat(owner, length)  # the last one written is the nearest
+    winner[_runs(first, length)] = np.repeat(owner, length)  # the last one written is the nearest
     pixel = np.nonzero(winner >= 0)[0].astype(np.int32)
     chosen = winner[pixel]
     from_x = (pixel % size).astype(np.float32) - x[0][chosen]
@@ -93,11 +92,15 @@ def rasterise(
     return Fragments(pixel, at, shown)
 
 
-def _ramp(counts: np.ndarray) -> np.ndarray:
-    """0..c-1 for every c of `counts`, one after the other: (sum,) int32."""
-    ends = np.cumsum(counts, dtype=np.int32)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int32) - np.repeat(ends - counts, counts)
+def _runs(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """first, first + 1, ... for each of `counts` (all at least 1), one after the other: (sum,) int32."""
+    ends = np.cumsum(counts)
+    if not len(ends):
+        return np.zeros(0, dtype=np.int32)
+    steps = np.ones(ends[-1], dtype=np.int32)
+    steps[0] = first[0]
+    steps[ends[:-1]] = first[1:] - first[:-1] - counts[:-1] + 1
+    return np.cumsum(steps, dtype=np.int32)
 
 
 def _span_ends(
@@ -150,16 +153,23 @@ def sample(atlas: np.ndarray, uv: np.ndarray) -> np.ndarray:
 
 
 def shade(
-    colour: np.ndarray, normal: np.ndarray, lit: np.ndarray, rotation: np.ndarray, lights: Lights, steps: int = 0
+    colour: np.ndarray,
+    normal: np.ndarray,
+    lit: np.ndarray,
+    rotation: np.ndarray,
+    still: np.ndarray,
+    lights: Lights,
+    steps: int = 0,
 ) -> np.ndarray:
-    """Lights one rigid part.
+    """Lights the visible pixels.
 
     Args:
         colour: (4, K) float32: linear BGR albedo and how much it is hair (0..1).
         normal: (4, K) float32: outward normal in the part's own frame, as long as the ambient light that gets there
             (0..1), and gloss (0..1).
         lit: (K,) float32: how much of the key light gets there (0..1).
-        rotation: (3, 3), part to world.
+        rotation: (3, 3), head to world.
+        still: indices of pixels that do not turn with the head.
         steps: so many steps of light, as in a drawn cartoon; 0: smooth.
 
     Returns:
@@ -172,6 +182,7 @@ def shade(
     )
     ambient = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2] + np.float32(1e-9))
     toward = (directions @ rotation).astype(np.float32) @ normal[:3]
+    toward[:, still] = directions.astype(np.float32) @ normal[:3, still]
     toward /= ambient
     toward *= np.where(toward[5] < -0.25, np.float32(-1), np.float32(1))  # the back of something thin
     key, fill, shine, rim, down, facing = toward

@@ -18,7 +18,8 @@ _CLOTHES = np.array(
         [0.08, 0.08, 0.08], [0.14, 0.12, 0.11], [0.22, 0.15, 0.11], [0.35, 0.22, 0.15], [0.45, 0.45, 0.45],
         [0.25, 0.25, 0.26], [0.85, 0.86, 0.86], [0.70, 0.72, 0.74], [0.20, 0.20, 0.55], [0.16, 0.12, 0.38],
         [0.55, 0.38, 0.25], [0.30, 0.38, 0.22], [0.45, 0.60, 0.70], [0.25, 0.35, 0.50], [0.75, 0.60, 0.45],
-        [0.35, 0.55, 0.80], [0.60, 0.45, 0.75], [0.15, 0.18, 0.12],
+        [0.35, 0.55, 0.80], [0.60, 0.45, 0.75], [0.15, 0.18, 0.12], [0.05, 0.05, 0.06], [0.12, 0.10, 0.09], [0.28, 0.18, 0.10],
+        [0.60, 0.58, 0.55], [0.92, 0.92, 0.92],
     ]
 )  # fmt: skip
 
@@ -59,7 +60,7 @@ def make_scene(seed: int) -> Scene:
         return float(blue), float(green), float(red)
 
     def cloth() -> tuple[float, float, float]:
-        blue, green, red = np.clip(_CLOTHES[rng.integers(len(_CLOTHES))] * rng.uniform(0.8, 1.25, 3), 0.03, 0.95)
+        blue, green, red = np.clip(_CLOTHES[rng.integers(len(_CLOTHES))] * rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3), 0.03, 0.95)
         return float(blue), float(green), float(red)
 
     coloured = rng.random() < 0.22  # stage lights

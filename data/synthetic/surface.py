@@ -98,15 +98,15 @@ class FaceShape:
         toon = 1.0 if who.style == "toon" else 0.0
         return cls(
             eye_x=EYE_X + 1.1 * who.eye_spacing + 0.5 * toon,
-            eye_half_width=(11.4 + 0.8 * who.eye_size + 0.3 * fem) * (1 + 0.3 * toon),
-            lid_up=(4.7 + 0.8 * who.eye_size + 0.7 * fem - 0.7 * who.age) * (1 + 0.9 * toon),
+            eye_half_width=(10.5 + 0.8 * who.eye_size + 0.3 * fem) * (1 + 0.3 * toon),
+            lid_up=(4.5 + 0.8 * who.eye_size + 0.7 * fem - 0.7 * who.age) * (1 + 0.9 * toon),
             lid_down=(2.9 + 0.4 * who.eye_size) * (1 + 0.7 * toon),
             eye_tilt=0.03 + 0.07 * who.eye_tilt,
             iris_radius=4.8 * (1 + 0.45 * toon),
             brow_y=-15.0 - 1.8 * who.brow_height - 1.6 * fem + 1.0 * who.age - 4 * toon,
             nose_base_y=36.5 + 2.6 * who.nose_length,
             nose_half_width=12.3 + 2.2 * who.nose_width - 1.6 * fem,
-            mouth_half_width=21.5 + 2.4 * who.mouth_width - 0.8 * fem,
+            mouth_half_width=20.6 + 2.2 * who.mouth_width - 0.8 * fem,
             upper_lip=6.0 + 1.9 * who.upper_lip + 0.8 * fem - 1.4 * who.age,
             lower_lip=8.0 + 2.1 * who.lower_lip + 0.8 * fem - 1.0 * who.age,
         )
@@ -114,7 +114,7 @@ class FaceShape:
 
 def loft(row: np.ndarray) -> list[np.ndarray]:
     """y in front, half width, depth in front and behind, lift of the sides, exponent: each shaped like `row`."""
-    return list(np.moveaxis(_loft_curve(row), -1, 0))
+    return list(np.moveaxis(_loft_curve(row).astype(row.dtype), -1, 0))
 
 
 def head_surface(who: Identity, angle: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def head_surface(who: Identity, angle: np.ndarray, row: np.ndarray) -> np.ndarra
 
 def outward(points: np.ndarray) -> np.ndarray:
     """Directions away from the skull at (..., 3) points, of unit length."""
-    away = points * np.array([1.0, 0.6, 1.0]) + np.array([0, 12.0, 0])
+    away = points * np.array([1, 0.6, 1], points.dtype) + np.array([0, 12, 0], points.dtype)
     return away / (np.linalg.norm(away, axis=-1, keepdims=True) + 1e-9)
 
 
@@ -155,7 +155,7 @@ def _face_relief(who: Identity, shape: FaceShape, x: np.ndarray, y: np.ndarray, 
     full = 0.6 * who.fullness + 0.6 * who.cheek_fullness
     relief = (2.4 - 2.8 * fem + 0.8 * who.eye_depth) * bump(ax, 29, 17) * bump(y, shape.brow_y, 7)
     relief += (1.2 - 1.6 * fem) * bump(ax, 5, 9) * bump(y, shape.brow_y - 2, 6)
-    relief -= (7.0 + 1.4 * who.eye_depth) * bump(ax, shape.eye_x - 8.8, 9) * bump(eye, 0, 9.5)
+    relief -= (7.0 + 1.4 * who.eye_depth) * bump(ax, shape.eye_x - 8.0, 8.5) * bump(eye, 0.5, 9)
     relief -= (3.6 + 1.2 * who.eye_depth) * bump(ax, shape.eye_x + 2, 10) * bump(eye, -2, 9)
     relief += 3.0 * bump(ax, shape.eye_x, 9) * bump(eye, 0.3, 6)
     relief -= (1.2 + 1.2 * age) * bump(ax, shape.eye_x - 4, 9) * bump(y, 12, 5)
@@ -174,7 +174,7 @@ def _face_relief(who: Identity, shape: FaceShape, x: np.ndarray, y: np.ndarray, 
 
 _NOSE = np.array(  # y, height of the ridge, half width
     [
-        [-16, 0.0, 11.0], [-8, 1.2, 10.2], [-3, 3.2, 9.4], [1, 5.4, 9.0], [7, 9.2, 9.0], [12, 12.9, 9.2], [18, 16.9, 9.7],
+        [-16, 0.3, 15.0], [-8, 1.3, 12.5], [-3, 3.2, 10.6], [1, 5.4, 9.6], [7, 9.2, 9.2], [12, 12.9, 9.2], [18, 16.9, 9.7],
         [24, 20.2, 10.2], [28.5, 19.9, 10.2], [32, 16.4, 8.8], [35, 11.0, 6.8], [37.5, 6.8, 6.2], [41, 4.0, 6.0],
         [47, 1.6, 6.0], [60, 0.0, 6.0],
     ]
@@ -187,12 +187,12 @@ def _nose_relief(who: Identity, shape: FaceShape, ax: np.ndarray, y: np.ndarray)
     """Ridge, tip and wings."""
     t = np.clip(np.where(y < 1, y, 1 + (y - 1) * 35.5 / (shape.nose_base_y - 1)), -16, 60)  # nose of average length
     bridge, reach = 1 + 0.35 * who.nose_bridge, 1 + 0.12 * who.nose_projection - 0.08 * (who.femininity - 0.5)
-    height = _ridge_curve(t) * reach
+    height = _ridge_curve(t).astype(t.dtype) * reach
     height = height * (1 + (bridge - 1) * smoothstep(26, 8, t))
     wide = shape.nose_half_width / 12.3
     tip = 1 + 0.16 * who.nose_tip * smoothstep(10, 24, t)
-    half = _half_curve(t) * tip * (0.5 + 0.5 * wide)
-    power = np.interp(t, [0, 15, 26, 34], [2.0, 2.0, 2.3, 2.2])
+    half = _half_curve(t).astype(t.dtype) * tip * (0.5 + 0.5 * wide)
+    power = 2.0 + 0.25 * smoothstep(14, 27, t)
     ridge = height * np.exp(-((ax / half) ** power))
     wing = np.exp(-(((ax - 10.3 * wide) / 3.9) ** 2) - ((t - 30.8) / 5.6) ** 2)
     return ridge + 7.4 * wing * (1 - 0.15 * bump(t, 37, 3))
@@ -206,19 +206,24 @@ def _mouth_relief(who: Identity, shape: FaceShape, ax: np.ndarray, row: np.ndarr
     upper = np.clip(-s / shape.upper_lip, 0, 1.7)
     lower = np.clip(s / shape.lower_lip, 0, 1.7)
     bow = 1 - (0.22 + 0.12 * who.lip_bow) * bump(ax, 0, 3.2)
-    above = 2.6 * np.sin(np.pi * np.clip(upper / 1.5, 0, 1)) ** 1.1 * (1 + 0.35 * who.upper_lip) * bow
-    below = 3.4 * np.sin(np.pi * np.clip(lower / 1.35, 0, 1)) ** 1.1 * (1 + 0.35 * who.lower_lip)
+    above = 2.6 * np.maximum(np.sin(np.pi * np.clip(upper / 1.5, 0, 1)), 0) ** 1.1 * (1 + 0.35 * who.upper_lip) * bow
+    below = 3.4 * np.maximum(np.sin(np.pi * np.clip(lower / 1.35, 0, 1)), 0) ** 1.1 * (1 + 0.35 * who.lower_lip)
     relief += across * np.where(s < 0, above, below)
     relief -= 1.9 * bump(s, 0, 1.4) * np.clip(1.2 - (ax / mw) ** 4, 0, 1)
     relief -= 1.0 * bump(ax, mw + 2.5, 4) * bump(s, 0.5, 5)  # corners
     return relief - 1.1 * bump(ax, 0, 2.8) * bump(y, 0.5 * (shape.nose_base_y + MOUTH_LINE - shape.upper_lip), 5)
 
 
-def asymmetry(who: Identity, points: np.ndarray) -> np.ndarray:
-    """Moves (..., 3) head coordinates so that left and right differ a little, as in every face: (..., 3)."""
+def tallness(who: Identity) -> float:
+    """How much taller than wide a head is than what the other functions here give."""
+    return 0.95 + 0.03 * who.face_length
+
+
+def settle(who: Identity, points: np.ndarray) -> np.ndarray:
+    """Brings (..., 3) head coordinates to their final place: how tall the head is, and left and right differ a little."""
     x, y = points[..., 0], points[..., 1]
     amount = 2.2 * who.asymmetry
-    moved = points.copy()
+    moved = points * np.array([1, tallness(who), 1])
     moved[..., 0] += amount * 0.9 * bump(x, 0, 26) * smoothstep(-5, 80, y)
     moved[..., 1] += amount * 0.5 * np.tanh(x / 22) * bump(y, 48, 30)
     moved[..., 1] -= amount * 0.35 * np.tanh(x / 22) * bump(y, -12, 14)
@@ -249,7 +254,7 @@ _neck_curve = PchipInterpolator(_NECK_KNOTS, _NECK, axis=0)
 def neck_surface(who: Identity, across: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Neck and shoulders as one skin: `across` angle, `along` 0 (inside the head) .. 1 (below the frame)."""
     build = 1 - 0.16 * (who.femininity - 0.5) + 0.05 * who.jaw_width + 0.10 * who.fullness
-    y, width, front, back = np.moveaxis(_neck_curve(along), -1, 0)
+    y, width, front, back = np.moveaxis(_neck_curve(along).astype(along.dtype), -1, 0)
     width = width * (build + (1 - 0.08 * (who.femininity - 0.5) - build) * smoothstep(0.5, 0.8, along))
     sine, cosine = np.sin(across), np.cos(across)
     # seen from the front, the base of the neck lies lower in the middle
@@ -273,7 +278,8 @@ def ear_surface(who: Identity, side: int, across: np.ndarray, along: np.ndarray)
     shell = -4.5 * bump(across, 0.42, 0.22) * bump(along, 0.55, 0.24)
     fold = 2.2 * bump(across, 0.68, 0.09) * smoothstep(0.85, 0.6, along) * smoothstep(0.05, 0.3, along)
     away = (0.50 + 0.10 * who.ear_size) * reach + rim + shell + fold  # from the side of the head
-    x = 59.0 + 2.0 * who.face_width + away
+    side_of_head = head_surface(who, np.array(np.radians(93)), np.array(13.0))[0]
+    x = side_of_head - 2.0 + away
     z = 3 - 0.80 * reach + 0.10 * (14 - y)
     return np.stack([side * x, y, z], axis=-1)
 

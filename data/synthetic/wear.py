@@ -10,7 +10,7 @@ from data.synthetic.maths import bump, mix, smoothstep
 from data.synthetic.mesh import Part, make_part
 from data.synthetic.paint import Canvas, Paint, plain, surface_noise
 from data.synthetic.person import Identity
-from data.synthetic.surface import FaceShape, head_surface, outward
+from data.synthetic.surface import FaceShape, ear_surface, head_surface, outward
 from util.seed import generator_for
 
 CLOSED_HEADWEAR = ("cap", "beanie", "hat", "scarf", "turban")  # no hair is seen above their rim
@@ -98,7 +98,7 @@ def make_glasses(who: Identity) -> tuple[list[Part], list[Lens]]:
 
 def _temple(who: Identity, side: int, width: float, painter: object) -> Part:
     hinge = _lens_outline(who, side, width, 1.0, np.array([-0.35]))[0]
-    ear = np.array([side * (61.5 + 2 * who.face_width), -3.0, 2.0])
+    ear = (head_surface(who, np.array(np.radians(85)), np.array(-4.0)) + [1.0, 0, 0]) * [side, 1, 1]
     tall = max(width, 2.0)
 
     def surface(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -328,7 +328,8 @@ def make_earrings(who: Identity) -> list[Part]:
     rng = generator_for(who.seed, 130)
     colour = np.array([[0.30, 0.62, 0.82], [0.80, 0.80, 0.80], [0.85, 0.88, 0.90], [0.55, 0.30, 0.20]])[rng.integers(4)]
     size = rng.uniform(1.6, 2.6)
-    lobe = np.array([64.5 + 2 * who.face_width, 35 + 2.4 * who.ear_size, 1.5])
+    ear = ear_surface(who, 1, np.array(0.75), np.array(0.97))
+    lobe = ear + np.array([0.5, 0.0, 1.5])
 
     def painter(canvas: Canvas) -> Paint:
         return plain(np.broadcast_to(colour, (*canvas.shape, 3)) * 1.0, 0.8)
