@@ -29,6 +29,7 @@ _THICKNESS = {
     "fringe": (3.0, 7.0),
     "bob": (4.0, 9.0),
     "long": (3.0, 8.0),
+    "bangs": (3.0, 7.0),
     "tied": (1.5, 3.5),
     "curly": (6.0, 14.0),
     "afro": (14.0, 34.0),
@@ -102,6 +103,8 @@ def paint_cap(who: Identity, canvas: Canvas, skin: Paint) -> Paint:
 
 def _texture(who: Identity, canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hair all over a canvas: (h, w, 3) BGR and (h, w) relief in pixels."""
+    if who.style == "toon":
+        return np.broadcast_to(hair_colour(who), (*canvas.shape, 3)), np.zeros(canvas.shape, dtype=np.float32)
     if who.hair_style in ("buzz", "receding"):
         grain = surface_noise(rng, canvas, 1.4, 1)
         return hair_colour(who) * np.clip(0.95 + 0.22 * grain, 0.4, 1.6)[..., None], 0.18 * grain
@@ -129,6 +132,10 @@ class _Locks:
     row: np.ndarray
     height: np.ndarray
     width: np.ndarray  # (L,) pixels
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Angles, rows, heights and widths."""
+        return self.angle, self.row, self.height, self.width
+
     curl: float = 0.0  # pixels that a lock winds about its line
     turns: float = 2.0
     taper: float = 1.0  # 0 blunt .. 1 pointed
@@ -229,6 +236,8 @@ def _paint_locks(who: Identity, rng: np.random.Generator, canvas: Canvas) -> Pai
     if who.hair_tone > 0.35:  # tips are lighter, roots darker
         colour = colour * (0.85 + 0.25 * canvas.along)[..., None]
     gloss = np.full(canvas.shape, 0.10 * (0.5 + who.hair_tone) * (1 - 0.6 * who.hair_curl))
+    if who.style == "toon":
+        colour, gloss = np.broadcast_to(hair_colour(who), colour.shape), 0 * gloss
     return Paint(np.clip(colour, 0, 1), np.ones(canvas.shape), gloss, np.zeros(canvas.shape))
 
 
@@ -357,6 +366,16 @@ def _long(who: Identity, rng: np.random.Generator) -> _Locks:
     return _Locks(angles, rows, height, rng.uniform(7, 14, count), curl=wave, turns=2.2 + 2 * who.hair_curl, taper=0.35)
 
 
+def _bangs(who: Identity, rng: np.random.Generator) -> _Locks:
+    """Long, and cut straight above the brows."""
+    count = 56
+    sides, angle = _long(who, rng), rng.uniform(-0.85, 0.85, count)
+    tips = -20 + 5 * who.forehead + 9 * np.abs(angle) + 1.2 * rng.standard_normal(count)
+    front = _falling(who, rng, angle, rng.uniform(-80, -52, count), tips, sweep=0.06)
+    joined = (np.concatenate([a, b]) for a, b in zip(sides.arrays(), front.arrays(), strict=True))
+    return _Locks(*joined, curl=min(sides.curl, 2.0), turns=sides.turns, taper=0.4)
+
+
 def _tied(who: Identity, rng: np.random.Generator) -> _Locks:
     """Pulled back to a knot; some strands have come loose at the temples."""
     count = 130
@@ -426,6 +445,7 @@ _STYLES = {
     "fringe": _fringe,
     "bob": _long,
     "long": _long,
+    "bangs": _bangs,
     "tied": _tied,
     "curly": _curly,
     "afro": _afro,

@@ -98,6 +98,7 @@ class Head:
         self._bare = (rest.reshape(-1, 3) - head.vertices.reshape(-1, 3)).astype(np.float32)  # skin under hair and hat
         self._backdrop = paint_backdrop(scene)
         self._lights = scene_lights(scene)
+        self._steps = 2 if identity.style == "toon" else 0
         self._cast_shadows()
         self._prepare_eyes(head)
         self._fit_camera()
@@ -283,11 +284,11 @@ class Head:
         uv = fragments.values[:2]
         still = np.nonzero(uv[1] > mesh.first_body_row)[0]
         linear = shade(
-            sample(mesh.albedo, uv), sample(mesh.normals, uv), fragments.values[2], rotation, still, lights
+            sample(mesh.albedo, uv), sample(mesh.normals, uv), fragments.values[2], rotation, still, lights, self._steps
         )
         frame = self._behind(state)
         frame.reshape(-1, 3)[fragments.pixel] = tone(linear)
-        frame = smooth_outlines(frame, fragments)
+        frame = smooth_outlines(frame, fragments, 0.25 if self._steps else 1.0)
         if self._lenses:
             self._glaze(frame, fragments, state, lights)
         return cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)

@@ -107,11 +107,14 @@ class SkinPainter:
 
     def paint(self) -> Paint:
         """Everything but eyes and the hair of the head."""
-        self._complexion()
-        self._spots()
-        self._wrinkles()
-        self._shine()
-        self._hollows()
+        if self.who.style == "toon":
+            self._tint([0.55, 0.50, 0.60], self._nostrils())
+        else:
+            self._complexion()
+            self._spots()
+            self._wrinkles()
+            self._shine()
+            self._hollows()
         self._make_up()
         self._beard()
         self._lips()
@@ -199,9 +202,7 @@ class SkinPainter:
         """Darkens what little light reaches: nostrils, folds, under lip and chin."""
         shape, ax, y, row = self.shape, self._ax, self._y, self._row
         base, wing = shape.nose_base_y, shape.nose_half_width
-        under = smoothstep(base - 4.0, base - 1.0, y)
-        nostril = bump((ax - 0.48 * wing) + 0.3 * (y - base + 1), 0, 2.5) * bump(y, base - 0.8, 1.6) * under
-        self._tint([0.10, 0.10, 0.16], 1.35 * nostril * self._front)
+        self._tint([0.10, 0.10, 0.16], self._nostrils())
         dark = 0.16 * bump(ax, 0, 0.8 * wing) * bump(y, base + 2.0, 3.0)
         crease = bump(np.hypot(ax - 0.62 * wing, (y - base + 5) * 0.75), 0.60 * wing, 1.6)
         dark += 0.30 * crease * smoothstep(0.55 * wing, 0.9 * wing, ax) * bump(y, base - 4, 7)
@@ -210,6 +211,11 @@ class SkinPainter:
         dark += 0.10 * bump(ax, 9.5, 4) * bump(y, -2, 7)
         dark += 0.30 * smoothstep(98, 112, row)
         self._tint([0.45, 0.42, 0.52], dark * self._front)
+
+    def _nostrils(self) -> np.ndarray:
+        base, wing = self.shape.nose_base_y, self.shape.nose_half_width
+        oval = bump((self._ax - 0.48 * wing) + 0.3 * (self._y - base + 1), 0, 2.5) * bump(self._y, base - 0.8, 1.6)
+        return 1.35 * oval * smoothstep(base - 4.0, base - 1.0, self._y) * self._front
 
     def _make_up(self) -> None:
         who, ax, y, shape = self.who, self._ax, self._y, self.shape

@@ -9,10 +9,10 @@ import numpy as np
 from util.seed import generator_for
 
 HAIR_STYLES = (
-    "bald", "receding", "buzz", "short", "side_part", "swept", "fringe", "bob", "long", "tied", "curly", "afro",
+    "bald", "receding", "buzz", "short", "side_part", "swept", "fringe", "bob", "long", "bangs", "tied", "curly", "afro",
     "braids",
 )  # fmt: skip
-LONG_STYLES = ("bob", "long", "braids")
+LONG_STYLES = ("bob", "long", "bangs", "braids")
 BEARD_STYLES = ("none", "stubble", "moustache", "goatee", "circle", "full", "long")
 GLASSES = ("none", "round", "square", "half_rim", "cat_eye", "thick", "aviator", "dark")
 HEADWEAR = ("none", "cap", "beanie", "hat", "scarf", "turban", "headband", "headphones")
@@ -90,7 +90,7 @@ class Identity:
     style: str = "real"  # of drawing; "toon" is kept out of all training
 
     def vector(self) -> np.ndarray:
-        """Identity as numbers, kinds one-hot at the end: (86,) float32."""
+        """Identity as numbers, kinds one-hot at the end: (87,) float32."""
         numbers = [getattr(self, name) for name in _NUMBERS]
         for name, kinds in _CHOICES.items():
             numbers += [float(getattr(self, name) == kind) for kind in kinds]
@@ -177,12 +177,12 @@ def smooth_part(femininity: float) -> float:
 
 def _hair_style(rng: np.random.Generator, femininity: float, age: float, curl: float) -> str:
     if femininity < 0.5:
-        odds = [0.06 + 0.05 * age, 0.02 + 0.12 * age, 0.10, 0.24, 0.16, 0.15, 0.05, 0.01, 0.05, 0.02, 0.08, 0.0, 0.01]
+        odds = [0.06 + 0.05 * age, 0.02 + 0.12 * age, 0.10, 0.24, 0.16, 0.15, 0.05, 0.01, 0.05, 0.0, 0.02, 0.08, 0.0, 0.01]
     else:
-        odds = [0.0, 0.0, 0.01, 0.05, 0.06, 0.03, 0.02, 0.17, 0.34, 0.16, 0.10, 0.0, 0.02]
+        odds = [0.0, 0.0, 0.01, 0.05, 0.06, 0.03, 0.02, 0.16, 0.28, 0.09, 0.15, 0.10, 0.0, 0.02]
     weights = np.array(odds)
     if curl > 0.6:  # tight curls: other cuts
-        weights = weights * [1, 1, 3, 1, 0.1, 0.1, 0.1, 0.3, 0.3, 1, 2, 0, 1]
+        weights = weights * [1, 1, 3, 1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.2, 1, 2, 0, 1]
         weights[HAIR_STYLES.index("afro")] = 0.12
         weights[HAIR_STYLES.index("braids")] = 0.03 + 0.14 * femininity
     return str(rng.choice(HAIR_STYLES, p=weights / weights.sum()))

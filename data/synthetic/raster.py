@@ -221,15 +221,15 @@ def tone(linear: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(eight_bit.T)
 
 
-def smooth_outlines(frame: np.ndarray, fragments: Fragments) -> np.ndarray:
-    """Softens the stairs where depth jumps; (size, size, 3) uint8 in and out."""
+def smooth_outlines(frame: np.ndarray, fragments: Fragments, ink: float = 1.0) -> np.ndarray:
+    """Softens the stairs where depth jumps; (size, size, 3) uint8 in and out. `ink` below 1 draws the outline dark."""
     size = frame.shape[0]
     depth = np.zeros(size * size, dtype=np.uint8)
     depth[fragments.pixel] = np.clip(fragments.depth + 160, 1, 255).astype(np.uint8)
     depth = depth.reshape(size, size)
     box = np.ones((3, 3), dtype=np.uint8)
     outline = (cv2.subtract(cv2.dilate(depth, box), cv2.erode(depth, box)) > EDGE_DEPTH).view(np.uint8)
-    cv2.copyTo(cv2.GaussianBlur(frame, (3, 3), 0.8), outline, frame)
+    cv2.copyTo(cv2.convertScaleAbs(cv2.GaussianBlur(frame, (3, 3), 0.8), alpha=ink), outline, frame)
     return frame
 
 

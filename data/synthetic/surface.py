@@ -98,11 +98,11 @@ class FaceShape:
         toon = 1.0 if who.style == "toon" else 0.0
         return cls(
             eye_x=EYE_X + 1.1 * who.eye_spacing + 0.5 * toon,
-            eye_half_width=(10.5 + 0.8 * who.eye_size + 0.3 * fem) * (1 + 0.3 * toon),
+            eye_half_width=(10.5 + 0.8 * who.eye_size + 0.3 * fem) * (1 + 0.42 * toon),
             lid_up=(4.5 + 0.8 * who.eye_size + 0.7 * fem - 0.7 * who.age) * (1 + 0.9 * toon),
             lid_down=(2.9 + 0.4 * who.eye_size) * (1 + 0.7 * toon),
             eye_tilt=0.03 + 0.07 * who.eye_tilt,
-            iris_radius=4.8 * (1 + 0.45 * toon),
+            iris_radius=4.8 * (1 + 0.6 * toon),
             brow_y=-15.0 - 1.8 * who.brow_height - 1.6 * fem + 1.0 * who.age - 4 * toon,
             nose_base_y=36.5 + 2.6 * who.nose_length,
             nose_half_width=12.3 + 2.2 * who.nose_width - 1.6 * fem,
