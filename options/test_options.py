@@ -66,6 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument("--labels", action="store_true", help="write column titles into the side-by-side video")
     output.add_argument("--resume", action="store_true", help="keep the frames an interrupted run has finished")
+    output.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an index.html or report.json of other origin in --results_dir",
+    )
 
     add_ignored_flags(
         parser,

@@ -127,7 +127,8 @@ def test_independence_of_the_pose_code_is_a_loss_of_its_changes_within_a_piece()
         "speech": stage.network("A_sync")(batch["mel"].flatten(0, 2)),
     }
     changes = [code.unflatten(0, (CLIPS * PIECES, FRAMES)).diff(dim=1).flatten(0, 1) for code in codes.values()]
-    assert float(stage(batch).losses["E/independence"]) == pytest.approx(float(independence_loss(*changes)), rel=1e-5)
+    by_hand = independence_loss(*changes).item()
+    assert stage(batch).losses["E/independence"].item() == pytest.approx(by_hand, rel=1e-5)
     assert stage.weights["E/independence"] == 2.0
 
 
@@ -216,12 +217,8 @@ def test_generated_frames_follow_every_other_frame_of_the_first_piece():
     stage.eval()
     batch = to_device(make_batch(), torch.device("cpu"))
     before = stage(batch).extras["fake"].unflatten(0, (CLIPS, TARGETS))
-    for place, moved in (
-        ((0, 0), [True, False]),
-        ((0, 1), [False, False]),
-        ((0, 2), [False, True]),
-        ((1, 0), [False, False]),
-    ):
+    changes = {(0, 0): [True, False], (0, 1): [False, False], (0, 2): [False, True], (1, 0): [False, False]}
+    for place, moved in changes.items():  # (piece, frame) whose sound is another -> which generated frames change
         mel = batch["mel"].clone()
         mel[:, place[0], place[1]] = 1 - mel[:, place[0], place[1]]
         after = stage({**batch, "mel": mel}).extras["fake"].unflatten(0, (CLIPS, TARGETS))

@@ -38,7 +38,8 @@ from scripts.evaluation.clip import (
     run_job,
 )
 from scripts.evaluation.report import frechet_cells, summarise, worst_numbers, write_reports
-from scripts.measure_synthetic import Speaker, sync_features
+from scripts.synthetic.figures import sync_features
+from scripts.synthetic.speakers import Speaker
 from tests.conftest import TINY, Workspace, voice, write_frames, write_wav
 from tests.face_factory import SquareDetector, draw_faces, square_landmarks
 from tests.numbered_clips import write_tree
