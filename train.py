@@ -92,9 +92,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
     if ranks.is_main:
         logger.info("%s at step %d; weights in %s", reason, trainer.step, config.directory)
     code = 128 + trainer.stop_signal if trainer.stop_signal else DONE
-    # In this order: DistributedDataParallel, if it is the last to hold the process group, waits for threads of the
-    # group that wait for Python. Not after an error: it may wait for ranks that wait for this one.
-    del trainer
+    del trainer  # shutdown would hang if it was still there
     shutdown()
     return code
 

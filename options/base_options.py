@@ -21,13 +21,8 @@ logger = logging.getLogger(__name__)
 Settings = TypeVar("Settings")
 # what --net<letter> may say: the published names
 _NETWORK_NAMES = {
-    "G": "modulate",
-    "D": "multiscale",
-    "V": "resnext",
-    "E": "fan",
-    "A": "resseaudio",
-    "A_sync": "ressesync",
-}
+    "G": "modulate", "D": "multiscale", "V": "resnext", "E": "fan", "A": "resseaudio", "A_sync": "ressesync",
+}  # fmt: skip
 # published flags without meaning here: those with a value, and switches
 _IGNORED_WITH_VALUE = (
     "phase", "norm_G", "norm_D", "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim",

@@ -14,7 +14,6 @@ from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
 from models.trainers.build import TRAINERS
 from models.trainers.loop import Trainer
 from models.trainers.optimiser import Player, make_optimiser
-from models.trainers.plan import describe_plan
 from options.config import DataConfig, LossConfig, OptimConfig, TrainConfig
 from tests.conftest import TINY
 from util.distributed import Ranks
@@ -108,12 +107,6 @@ def test_joint_without_noise_leaves_the_noise_weights_at_zero_and_repeats_itself
     assert noise <= same
     assert parameters(config, "G.") - noise - parameters(config, "G.style.", "G.input.") <= changed
     assert not noise & {name for name, _ in make_trainer(config).stage.parameters_to_train()}
-
-
-@pytest.mark.parametrize("wanted", [True, False])
-def test_amsgrad_is_of_the_stage_alone_and_can_be_left_out(wanted: bool):
-    optimisers = make_trainer(make_config("joint", optim=OptimConfig(amsgrad=wanted))).state()["optimisers"]
-    assert [optimiser["param_groups"][0]["amsgrad"] for optimiser in optimisers] == [wanted, False]
 
 
 def test_independence_of_the_pose_code_is_a_loss_of_its_changes_within_a_piece():
@@ -362,13 +355,6 @@ def test_bf16_losses_are_close_to_those_in_single_precision(stage: str):
         values.append(trainer.training_step([to_device(make_batch(), trainer.device)]))
     for name, value in values[0].items():
         assert values[1][name] == pytest.approx(value, rel=0.1, abs=0.05)
-
-
-def test_plan_names_networks_steps_and_memory():
-    text = describe_plan(make_config("joint", optim=OptimConfig(niter=1, niter_decay=1)), num_clips=30)
-    assert "20 steps" in text
-    assert "G/feature_matching x 10" in text
-    assert "GiB" in text
 
 
 def test_generator_of_a_smaller_size_is_compared_with_smaller_targets():

@@ -187,7 +187,7 @@ def test_stages_in_a_row_start_from_one_another(run, tmp_path: Path):
     assert (
         run("--name", "g", *JOINT, "--load_pretrain", *folders, *tiny_step, "--max_steps", "2", "--continue_train") == 0
     )
-    assert read_state(tmp_path / "g")["config"]["pretrain_dirs"] == tuple(folders)
+    assert read_state(tmp_path / "g")["config"]["pretrain_dirs"] == folders
     for letter, folder in (("V", "v"), ("A_sync", "s"), ("E", "s")):
         before = torch.load(tmp_path / folder / f"latest_net_{letter}.pth", weights_only=True)
         after = torch.load(tmp_path / "g" / f"latest_net_{letter}.pth", weights_only=True)
@@ -273,7 +273,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(run, tmp_path: Path, capsys:
     assert run("--name", "plan", *JOINT, "--dry_run", "--niter", "2", "--niter_decay", "1") == 0
     text = capsys.readouterr().out
     assert "6 clips, 3 steps an epoch, 3 epochs, 9 steps" in text
-    assert re.search(r"G +\d+\.\d+ M parameters", text)
+    assert re.search(r"G +0\.13 M parameters, +0\.05 M trained", text)
+    assert "G/feature_matching x 10" in text
+    assert re.search(r"memory of one device, estimated: \d+\.\d GiB", text)
     assert not (tmp_path / "plan").exists()
 
 

@@ -87,7 +87,11 @@ def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 60
 
 
 def shutdown() -> None:
-    """Leaves the other processes."""
+    """Leaves the other processes.
+
+    Every DistributedDataParallel must be gone by then: the last to hold the process group, it would wait for threads
+    of the group that wait for Python. And not after an error: that may wait for ranks that wait for this one.
+    """
     if _is_joined():
         distributed.destroy_process_group()
 

@@ -19,13 +19,12 @@ from models.trainers.base import Batch, Stage, to_device
 from models.trainers.meter import Meter
 from models.trainers.optimiser import MovingAverage, Player, autocast
 from models.trainers.state import drop_old_epochs, read_state, save_state
-from options.config import NETWORK_FILE, TrainConfig
+from options.config import NETWORK_FILE, TrainConfig, to_plain
 from util.checkpoint import network_path, save_state_dict
 from util.distributed import Ranks, any_rank, mean_over_ranks
 from util.errors import CheckpointError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 from util.images import tensor_to_uint8
-from util.json_files import to_builtins
 from util.seed import generator_for
 from util.visualizer import Visualizer
 
@@ -265,7 +264,7 @@ class Trainer:
         if not self.ranks.is_main:
             return
         directory = make_directory(self.config.directory)
-        write_json(directory / NETWORK_FILE, to_builtins(self.config.network))
+        write_json(directory / NETWORK_FILE, to_plain(self.config.network))
         for letter, network in self.networks.items():
             averaged = self.average.weights if letter == "G" else {}
             save_state_dict({**network.state_dict(), **averaged}, network_path(directory, epoch, letter))
@@ -286,7 +285,7 @@ class Trainer:
             "optimisers": [player.optimiser.state_dict() for player in self._players],
             "scaler": self._scaler.state_dict(),
             "averages": self.average.weights,
-            "config": to_builtins(self.config),
+            "config": to_plain(self.config),
         }
 
     def resume(self) -> None:
