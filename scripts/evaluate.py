@@ -234,7 +234,7 @@ def _prepare_clip(record: ClipRecord, name: str, folder: Path, max_seconds: floa
     from util.files import make_directory, write_bytes
 
     cut, options = Cut(0.0, max_seconds), {"duration_s": max_seconds}
-    sound_path = find_sound(record)
+    sound_path = find_sound(record.path, record.audio)
     pictures, sound = inspect(record.path), inspect(sound_path)
     frames = FrameShelf(folder / "frames").get(
         name, origin_of(record.path, options), lambda part: extract_frames(pictures, part, cut)

@@ -154,11 +154,9 @@ def read_clip(path: Path, count: int, crop: bool = False) -> Clip:
 
     import numpy as np
 
-    from data.clip_list import ClipRecord
     from data.clip_reader import load_sound
     from data.frames import crop_template
-    from data.video_pairs import open_video
-    from options.config import AudioConfig
+    from data.video_reader import open_video
     from util.metrics.sync_score import to_int16
 
     whole = itertools.islice(open_video(path).frames(), count + max(SHIFTS))
@@ -166,7 +164,7 @@ def read_clip(path: Path, count: int, crop: bool = False) -> Clip:
     count = min(count, len(frames) - max(SHIFTS))
     if count < _NEEDED_FRAMES:
         raise MediaError(f"{path}: has only {len(frames)} frames, at least {_NEEDED_FRAMES + max(SHIFTS)} are needed")
-    return Clip(path.stem, frames, to_int16(load_sound(ClipRecord(path, None, 0, "", 0), AudioConfig())), count)
+    return Clip(path.stem, frames, to_int16(load_sound(path)), count)
 
 
 def measure_copy(clip: Clip, copy: Copy, sound: np.ndarray, setup: Setup, tools: Tools) -> dict[str, float]:

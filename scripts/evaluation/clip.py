@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from data.faces.face_tracker import FaceTracker
 from data.faces.landmarks import LandmarkDetector, make_detector
-from data.frames import IMAGE_SUFFIXES, read_image
+from data.frames import pictures_in, read_image
 from data.metadata import unique_names
 from data.video_pairs import FPS, OpenPair, VideoPair, open_pair, pair_name, state_of
 from util.errors import CheckpointError, MediaError, PcavsError
@@ -118,7 +118,6 @@ def load_tools(setup: Setup) -> Tools:
     if set(setup.metrics) & set(NEED_FACES):
         try:
             tools.detector = make_detector(chosen.landmarks, chosen.device)
-            tools.detector.load()
             tools.names["lmd"] = f"landmarks by {tools.detector.name}"
         except PcavsError as error:
             tools.missing |= {metric: str(error) for metric in NEED_FACES if metric in setup.metrics}
@@ -384,7 +383,7 @@ def _picture_file(path: Path) -> Path:
     """The picture itself, or the first of a folder."""
     if not path.is_dir():
         return path
-    pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    pictures = pictures_in(path)
     if not pictures:
         raise MediaError(f"{path}: the reference holds no picture")
     return pictures[0]
