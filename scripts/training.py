@@ -17,7 +17,6 @@ from data.batches import EpochBatches
 from data.clip_list import ClipRecord, num_speakers, read_list, scan_tree
 from data.lrw_dataset import scan_lrw
 from data.voxtrain_dataset import VoxTrainDataset, collate, worker_init
-from models.av_model import select_device
 from models.networks.probe import Probe
 from models.registry import OPTIONAL_HEADS, build_network
 from models.trainers.base import Stage
@@ -27,6 +26,7 @@ from models.trainers.plan import describe_plan, letters_of, make_stage
 from models.trainers.state import STATE_FILE
 from options.config import TrainConfig
 from util.checkpoint import load_network, network_path, read_state_dict
+from util.device import select_device
 from util.distributed import Ranks, gather_with_gradient, init_process_group, ranks_from_environment, shutdown
 from util.errors import CheckpointError, MediaError, MetadataError, OptionError
 from util.files import make_directory
