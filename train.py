@@ -59,9 +59,9 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
 
     # torch is imported here, after --help and wrong options
     from data.loaders import HeldOutBatches, find_clips, training_batches
-    from models.av_model import select_device
     from models.trainers.build import build_trainer
     from models.trainers.plan import describe_plan
+    from util.device import select_device
     from util.distributed import init_process_group, ranks_from_environment, shutdown
     from util.visualizer import Visualizer
 

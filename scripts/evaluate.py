@@ -163,7 +163,7 @@ def to_setup(args: argparse.Namespace) -> Setup:
     metrics = tuple(metric for metric in METRICS if metric in wanted)
     device = "cpu"
     if args.gpu_ids[0] >= 0:
-        from models.av_model import select_device
+        from util.device import select_device
 
         device = str(select_device(args.gpu_ids))
     return Setup(
