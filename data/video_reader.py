@@ -108,6 +108,53 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
     return times
 
 
+def check_stream(path: Path, kind: str, decode_all: bool) -> float:
+    """Reads the first stream of a kind and returns its length in seconds.
+
+    Decodes all of it, or the first picture or sound and the last one that can be decoded alone. The packets behind that
+    one are read all the same, so that a file that was cut off or has a hole at its end is found.
+
+    Args:
+        kind: `video` or `audio`.
+
+    Raises:
+        MediaError: not a recording, no such stream, or damage.
+    """
+    with open_container(path, "video" if kind == "video" else "recording") as container:
+        stream = next((s for s in container.streams if s.type == kind), None)
+        if stream is None:
+            raise MediaError(f"{path}: has no {kind} stream")
+        stream.thread_type = "NONE"  # many clips are checked at a time
+        try:
+            end_s = _read_packets(path, kind, container.demux(stream), decode_all, to_end=decode_all)
+            if not decode_all:
+                container.seek((stream.start_time or 0) + (stream.duration or 1) - 1, stream=stream)
+                end_s = max(end_s, _read_packets(path, kind, container.demux(stream), decode_all, to_end=True))
+            return end_s - _start_s(stream)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(f"{path}: its {kind} stream is damaged: {_reason(error)}") from error
+
+
+def _read_packets(path: Path, kind: str, packets: Iterable[Any], decode_all: bool, to_end: bool) -> float:
+    """Decodes packets until something comes out, or all; returns the time at which the last one that was read ends."""
+    end_s, has_decoded = 0.0, False
+    for packet in packets:
+        if packet.pts is not None:
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if kind == "video" and not bytes(packet).strip(b"\0"):
+                raise MediaError(f"{path}: damaged: nothing but zeros at {end_s:.2f} s")
+        if decode_all or not has_decoded:
+            frames = packet.decode()
+            has_decoded = has_decoded or bool(frames)
+            if any(frame.is_corrupt for frame in frames):
+                raise MediaError(f"{path}: damaged near {end_s:.2f} s")
+        if has_decoded and not to_end:
+            break
+    if not has_decoded:
+        raise MediaError(f"{path}: nothing at the {'end' if to_end else 'start'} of its {kind} stream can be decoded")
+    return end_s
+
+
 # -------------------------------------------------------------------------------------------------- one after the other
 
 
