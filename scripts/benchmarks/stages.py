@@ -26,12 +26,12 @@ from data.frames import crop_template, encode_image, ping_pong, read_image, writ
 from data.metadata import write_rows
 from data.result_videos import concat
 from data.synthetic.clips import make_clip
+from data.synthetic.voice import as_wav
 from models.av_model import AvModel
 from models.networks.generator import default_channels, resolutions
 from models.registry import build_network
 from options.config import DRIVEN, FPS, INFERENCE_LETTERS, INPUT, POSE, AudioConfig, DataConfig, NetworkConfig, to_plain
 from scripts.benchmarks.textbook import TextbookProcess
-from scripts.make_demo_inputs import as_wav
 from util.checkpoint import network_path, save_state_dict
 from util.errors import PcavsError
 from util.files import make_directory, write_bytes, write_json
