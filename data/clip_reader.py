@@ -80,7 +80,7 @@ class ClipReader:
         if key in self._recent_mels:
             self._recent_mels.move_to_end(key)
             return self._recent_mels[key]
-        mel = log_mel(load_sound(record, self._audio), self._audio)
+        mel = log_mel(load_sound(record.path, record.audio, self._audio), self._audio)
         mel.setflags(write=False)
         if mel.nbytes <= self._free_bytes:
             self._free_bytes -= mel.nbytes
@@ -104,38 +104,46 @@ class ClipReader:
         return frames
 
 
-def find_sound(record: ClipRecord) -> Path:
-    """The file that holds a clip's sound.
+def find_sound(clip: Path, named: Path | None = None) -> Path:
+    """The file that holds the sound of a clip.
 
-    In this order: the one the record names; for a folder of frames `audio.m4a` or `audio.wav` in it; the mp4 itself;
-    a file of the same name with the suffix .m4a or .wav beside the clip, or under `aac` instead of `mp4`.
+    In this order: `named`; for a folder of frames `audio.m4a` or `audio.wav` in it; the video itself; a file of the
+    same name with the suffix .m4a or .wav beside the clip, or under `aac` instead of `mp4`.
+
+    Args:
+        clip: a video, or a folder of frames.
+        named: where a list or a csv says that the sound is.
 
     Raises:
         MediaError: there is none; the message says where it was looked for.
     """
-    if record.audio is not None:
-        return record.audio
-    path, tried = record.path, []
-    if not path.is_dir():
-        if _has_sound(path):
-            return path
+    if named is not None:
+        return named
+    tried = []
+    if not clip.is_dir():
+        if _has_sound(clip):
+            return clip
         tried.append("in the file itself")
-    for candidate in _sound_candidates(path):
+    for candidate in _sound_candidates(clip):
         if candidate.is_file():
             return candidate
         tried.append(str(candidate))
-    raise MediaError(f"{path}: no sound found; looked for it {', '.join(tried)}")
+    raise MediaError(f"{clip}: no sound found; looked for it {', '.join(tried)}")
 
 
-def load_sound(record: ClipRecord, audio: AudioConfig) -> np.ndarray:
+def load_sound(clip: Path, named: Path | None, audio: AudioConfig) -> np.ndarray:
     """The sound of a clip from the start of frame 0 on: (samples,) float32.
+
+    Args:
+        clip, named: see `find_sound`.
+        audio: the sample rate.
 
     Raises:
         MediaError: see `find_sound` and `data.audio.load_audio`.
     """
-    path = find_sound(record)
+    path = find_sound(clip, named)
     wave = load_audio(path, audio)
-    if path != record.path:
+    if path != clip:
         return wave
     # inside one file sound and picture have clocks; the sound may start later or earlier than the picture
     late = round(_sound_delay_s(path) * audio.sample_rate_hz)

@@ -216,7 +216,7 @@ def _entries(folder: Path, folders: bool) -> list[Path]:
 
 def check_clip(task: CheckTask) -> Checked:
     """Opens a clip and finds out whether a training can use it. Never raises for a broken one."""
-    from data.clip_list import ClipRecord, count_frames
+    from data.clip_list import count_frames
     from data.clip_reader import find_sound
 
     path, full = task.path, task.check == "full"
@@ -231,7 +231,7 @@ def check_clip(task: CheckTask) -> Checked:
         picture_s = _check_folder(path, full) if path.is_dir() else _check_stream(path, "video", full)
         if picture_s < frames / FPS - _LATEST_END_S:
             raise MediaError(f"{path}: its pictures end at {picture_s:.2f} s of {frames / FPS:.2f} s; is it cut off?")
-        sound = find_sound(ClipRecord(path, None, frames, "", 0))
+        sound = find_sound(path)
         sound_s = _check_stream(sound, "audio", full)
         if sound_s < frames / FPS - _SILENT_TAIL_S:
             raise MediaError(f"{sound}: its sound ends at {sound_s:.2f} s, the pictures at {frames / FPS:.2f} s")

@@ -172,7 +172,7 @@ def read_members(record: ClipRecord, number: int) -> dict[str, bytes]:
     from data.webdataset_shards import SOUND_SUFFIXES, describe_clip
 
     key = f"{number:08d}"
-    sound = find_sound(record)
+    sound = find_sound(record.path, record.audio)
     files = {f"{key}{VIDEO_SUFFIX}": record.path}
     if sound != record.path:
         if sound.suffix.lower() not in SOUND_SUFFIXES:

@@ -67,7 +67,7 @@ def write_result(
 
 
 def write_report(results: Path, *rows: dict[str, Any]) -> None:
-    (results / "report.json").write_text(json.dumps({"config": {}, "rows": rows}))
+    (results / "report.json").write_text(json.dumps({"rows": rows}))
 
 
 def row(name: str, status: str = "done", **inputs: str) -> dict[str, Any]:
@@ -152,8 +152,19 @@ def test_results_without_any_raise(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"holds no finished results: x .* is failed"):
         pairs_from_results(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(MediaError, match=r"report\.json: not a readable report of test\.py"):
+    with pytest.raises(MediaError, match=r"report\.json: .*missing required field `rows`; not a readable report of"):
         pairs_from_results(tmp_path)
+
+
+def test_result_whose_note_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_result(results, "id_a_pose_a_audio_a", range(3), range(3))
+    broken = write_result(results, "id_b_pose_b_audio_b", range(3), range(3))
+    (broken / "clip.json").write_text('{"first_frame": "two"}')
+    found = pairs_from_results(results)
+    assert [pair.name for pair in found.pairs] == ["id_a_pose_a_audio_a"]
+    (problem,) = found.problems
+    assert problem.startswith(f"{broken / 'clip.json'}: Expected `int`, got `str` - at `$.first_frame`; run test.py")
 
 
 def test_results_held_mouth_frames_are_not_compared(tmp_path: Path) -> None:
