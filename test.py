@@ -9,45 +9,38 @@ rows done, 1 some failed or the model could not be loaded, 2 wrong options, 130 
 
 from __future__ import annotations
 
+import argparse
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Sequence
 
+from data.results import claim_results
 from options import base_options
 from options.test_options import build_parser, to_config
-from util.errors import OptionError, PcavsError
-from util.log import setup_logging
+from util.cli import run_command
+from util.locks import folder_lock
 from util.processes import exit_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = build_parser()
-    rank = int(os.environ.get("RANK", "0"))
-    prefix = f"[rank {rank}] " if "RANK" in os.environ else ""
-    setup_logging(prefix=prefix)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves what Ctrl-C saves
-    arguments = None
-    try:
-        arguments = base_options.parse(parser, sys.argv[1:] if argv is None else argv)
-        setup_logging(arguments.verbose, prefix)
+    rank = os.environ.get("RANK", "")
+
+    def run(arguments: argparse.Namespace) -> int:
         config = to_config(arguments)
-        if rank == 0:
-            print(base_options.describe(parser, arguments))
-            base_options.save(config.results_dir, parser, arguments)
         from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
 
-        return run_rows(config)
-    except PcavsError as error:
-        if arguments is not None and arguments.verbose:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    except KeyboardInterrupt:
-        print("interrupted before the first row", file=sys.stderr)
-        return 130
+        if rank not in ("", "0"):
+            return run_rows(config)
+        print(base_options.describe(parser, arguments))
+        with folder_lock(config.results_dir, "--results_dir"):
+            claim_results(config.results_dir, config.overwrite)
+            base_options.save(config.results_dir, parser, arguments)
+            return run_rows(config)
+
+    prefix = f"[rank {rank}] " if rank else ""
+    kept = "no row was begun"
+    return run_command(lambda argv: base_options.parse(parser, argv), run, argv, interrupted=kept, prefix=prefix)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from options.config import AudioConfig
+from options.config import FPS, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import decode_audio_pieces
 
@@ -23,7 +23,7 @@ _QUIETEST_RMS = 1e-4
 _LOUDNESS_S = 10.0  # how far back a running estimate of loudness looks
 SILENCE = 0.0  # the value of a mel bin without sound
 # Slaney's mel scale: linear up to 1 kHz = 15 mel, logarithmic above
-_LINEAR_HZ_PER_MEL, _LOG_START_HZ, _LOG_STEP = 200 / 3, 1000.0, math.log(6.4) / 27
+_MEL_BASIS = Path(__file__).with_name("mel_basis.npz")
 
 
 @dataclass(frozen=True)
@@ -110,24 +110,14 @@ def analysis_window(config: AudioConfig | None = None) -> np.ndarray:
 
 
 @functools.cache
-def mel_basis(config: AudioConfig) -> np.ndarray:
-    """Slaney mel filters, triangles of area 1 over frequency: (num_mel_bands, frame_length / 2 + 1) float32."""
-    lowest, highest = _hz_to_mel(np.array([config.min_frequency_hz, config.max_frequency_hz]))
-    edges_hz = _mel_to_hz(np.linspace(lowest, highest, config.num_mel_bands + 2))[:, None]
-    bins_hz = np.fft.rfftfreq(config.frame_length, 1 / config.sample_rate_hz)
-    left, centre, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
-    triangles = np.minimum((bins_hz - left) / (centre - left), (right - bins_hz) / (right - centre))
-    return (np.maximum(0, triangles) * 2 / (right - left)).astype(np.float32)
+def mel_basis() -> np.ndarray:
+    """The mel filters, Slaney's triangles of area 1 from 125 to 7600 Hz: (num_mel_bands, frame_length / 2 + 1) float32.
 
-
-def _hz_to_mel(hz: np.ndarray) -> np.ndarray:
-    log_part = _LOG_START_HZ / _LINEAR_HZ_PER_MEL + np.log(np.maximum(hz, _LOG_START_HZ) / _LOG_START_HZ) / _LOG_STEP
-    return np.where(hz < _LOG_START_HZ, hz / _LINEAR_HZ_PER_MEL, log_part)
-
-
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    start = _LOG_START_HZ / _LINEAR_HZ_PER_MEL
-    return np.where(mel < start, mel * _LINEAR_HZ_PER_MEL, _LOG_START_HZ * np.exp((mel - start) * _LOG_STEP))
+    Stored, because importing librosa, which makes them, takes a second: `librosa.filters.mel(sr=16000, n_fft=1280,
+    n_mels=80, fmin=125, fmax=7600)`.
+    """
+    with np.load(_MEL_BASIS) as stored:
+        return stored["basis"]
 
 
 def num_mel_bins(num_samples: int, config: AudioConfig | None = None) -> int:
@@ -174,7 +164,7 @@ class MelStream:
         self._mean_square = 0.0
         # single precision: twice as fast, and the figures of the published code still agree to 1e-7
         self._window = analysis_window(config).astype(np.float32)
-        self._basis = np.ascontiguousarray(mel_basis(config).T)
+        self._basis = np.ascontiguousarray(mel_basis().T)
         # scaled samples from the first that the next bin needs; bin b starts at sample 160 b - 1120
         self._samples = np.zeros(config.frame_length - config.hop_length, dtype=np.float32)
         self._num_bins = 0
@@ -249,9 +239,8 @@ class WindowStream:
         gain: see `MelStream`.
     """
 
-    def __init__(self, gain: float | None = None, config: AudioConfig | None = None, fps: int = 25) -> None:
+    def __init__(self, gain: float | None = None, config: AudioConfig | None = None) -> None:
         self._config = config = config or AudioConfig()
-        self._fps = fps
         self._mel = MelStream(gain, config)
         self._frame = 0
         # bins from the first that the next window needs; that of frame 0 starts before the sound
@@ -269,7 +258,7 @@ class WindowStream:
     def finish(self) -> list[tuple[int, np.ndarray]]:
         """The windows of the last frames, which reach beyond the sound; `full_frames` says which is the last."""
         bins = self._mel.finish()
-        missing = len(full_frames(self._mel.num_samples, self._config, self._fps)) - self._frame
+        missing = len(full_frames(self._mel.num_samples, self._config)) - self._frame
         wanted = self._config.bins_per_frame * (missing - 1) + self._config.bins_per_window
         silence = max(0, wanted - len(self._bins) - len(bins))
         padded = np.pad(bins, ((0, silence), (0, 0)), constant_values=SILENCE)
@@ -285,11 +274,9 @@ class WindowStream:
         return windows
 
 
-def file_windows(
-    path: str | Path, gain: float, config: AudioConfig | None = None, fps: int = 25
-) -> Iterator[tuple[int, np.ndarray]]:
+def file_windows(path: str | Path, gain: float, config: AudioConfig | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Frame numbers and windows of a file, read while they are asked for. Raises the errors of `audio_pieces`."""
-    stream = WindowStream(gain, config, fps)
+    stream = WindowStream(gain, config)
     for piece in audio_pieces(path, config):
         yield from stream.feed(piece)
     yield from stream.finish()
@@ -301,7 +288,7 @@ def published_frames(num_bins: int, config: AudioConfig | None = None) -> range:
     return range(config.window_offset_frames, num_bins // config.bins_per_frame - config.window_offset_frames)
 
 
-def full_frames(num_samples: int, config: AudioConfig | None = None, fps: int = 25) -> range:
-    """Frame numbers that cover the sound from its first to its last sample: 0 ... ceil(seconds * fps) - 1."""
+def full_frames(num_samples: int, config: AudioConfig | None = None) -> range:
+    """Frame numbers that cover the sound from its first to its last sample: 0 ... ceil(seconds * 25) - 1."""
     config = config or AudioConfig()
-    return range(-(-num_samples * fps // config.sample_rate_hz))
+    return range(-(-num_samples * FPS // config.sample_rate_hz))

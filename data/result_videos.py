@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column
-from options.config import DRIVEN, FIXED, FPS, INPUT, MOUTH, POSE
+from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column, read_note, video_comment
+from options.config import DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
 from util.files import atomic_path
@@ -47,6 +47,10 @@ def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
     """
     columns = find_columns(folder)
     generated = generated_column(folder, columns)
+    note = read_note(folder)
+    for name in note.columns if note else ():
+        if name not in {column.prefix for column in columns}:
+            _log.warning("%s: column %s is missing, the videos are made without it", folder, name)
     for column in columns:
         if column.count != generated.count:
             what = "its last frame is held" if column.count < generated.count else "the rest is left out"
@@ -77,6 +81,7 @@ def make_videos(
     generated = generated_column(folder, columns)
     _check_sound(audio)
     silent = folder / CONCAT
+    comment = video_comment(folder)
     outputs = {folder / f"{column.prefix}.mp4": column.count for column in columns} | {silent: generated.count}
     with tempfile.TemporaryDirectory() as scratch:
         sound = Path(scratch) / "sound.m4a"
@@ -84,24 +89,27 @@ def make_videos(
         run_ffmpeg_to(
             sound, ["-i", protocol_free(audio), "-map", "0:a:0", *_AAC, *length], f"{audio}: coding the sound"
         )
-        _encode(folder, columns, outputs, labels, wait)
+        _encode(folder, columns, outputs, labels, wait, comment)
         for video, name in ((silent, WITH_SOUND), (folder / f"{generated.prefix}.mp4", SPEAKING)):
-            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"])
+            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"], comment)
     return [*outputs, folder / WITH_SOUND, folder / SPEAKING]
 
 
-def mux(video: Path, audio: Path, output: Path, num_frames: int) -> None:
+def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str) -> None:
     """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
+
+    Args:
+        comment: for the metadata, see `data.results.video_comment`.
 
     Raises:
         MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
-    _join(video, audio, output, num_frames, _AAC)
+    _join(video, audio, output, num_frames, _AAC, comment)
 
 
-def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str]) -> None:
+def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str], comment: str) -> None:
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
-    length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart"]
+    length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
     run_ffmpeg_to(
         output,
         [*inputs, "-c:v", "copy", *sound, *length],
@@ -135,6 +143,7 @@ def _encode(
     outputs: Mapping[Path, int],
     labels: bool,
     wait: Callable[[int], bool] | None,
+    comment: str,
 ) -> None:
     """Encodes each column, and all side by side as the last output; the files appear when all are finished.
 
@@ -156,7 +165,9 @@ def _encode(
         with contextlib.ExitStack() as stack:
             parts = [stack.enter_context(atomic_path(path)) for path in outputs]
             for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
-                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, protocol_free(part)]
+                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
+                is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
+                arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
             run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
             for part, (path, count) in zip(parts, outputs.items(), strict=True):
                 _check(part, path, count)

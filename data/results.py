@@ -7,6 +7,8 @@ of every row.
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,11 +17,19 @@ from typing import Any
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import write_json
+from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
+OPTIONS, OPTIONS_TEXT = "options.json", "options.txt"
 CONCAT, WITH_SOUND, SPEAKING, PASTED = "concat.mp4", "avconcat.mp4", "generated.mp4", "pasted.mp4"
+# what tells the files of older versions, which carry no mark
+_TEXT_IN = {
+    REPORT: b'"meta_path_vox"',
+    GALLERY: b"<title>PC-AVS: ",
+    OPTIONS: b'"meta_path_vox"',
+    OPTIONS_TEXT: b"meta_path_vox: ",
+}
 PUBLISHED_FIRST_FRAME = 2  # number of the published code's frame 0
 FIXED_POSE = "of the reference"  # what a report says in place of a pose source
 
@@ -44,7 +54,7 @@ class ClipNote:
 
     audio: the sound; frame i goes with i / 25 s of it.  reference: the folder of reference frames.  first_frame: number
     of frame 0, 2 in the published timing.  crop_len: see `DataConfig`.  columns: frame folders.  settings: a hash of
-    all that decides how frames look.
+    all that decides how frames look.  made_with: the settings in words.
     """
 
     audio: str | None = None
@@ -53,6 +63,7 @@ class ClipNote:
     crop_len: int = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""
+    made_with: str = ""
 
     def __post_init__(self) -> None:
         for name in ("first_frame", "crop_len"):
@@ -74,14 +85,16 @@ class RowReport:
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     error: str | None = None
+    made_with: str = ""  # as in ClipNote
 
 
 @dataclass(frozen=True)
 class Report:
-    """`report.json`: the settings of a run, and its rows."""
+    """`report.json`: what became of every row, and the settings of the last run."""
 
     rows: list[RowReport]
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # fields of TestConfig
+    made_by: str = MARK
 
 
 def read_note(result: Path) -> ClipNote | None:
@@ -100,6 +113,13 @@ def write_note(result: Path, note: ClipNote) -> None:
     write_json(result / CLIP_NOTE, to_builtins(note))
 
 
+def video_comment(result: Path) -> str:
+    """What the metadata of a result's videos says of them: that they are synthetic, and by which settings."""
+    note = read_note(result)
+    made_with = f": {note.made_with}; settings {note.settings[:16]}" if note and note.made_with else ""
+    return f"synthetic video, {MARK}{made_with}"
+
+
 def noted_audio(result: Path) -> Path:
     """The sound that `clip.json` names. Raises MediaError where it names none."""
     note = read_note(result)
@@ -113,6 +133,11 @@ def read_report(folder: Path) -> Report | None:
     path = folder / REPORT
     hint = "delete it to take every result beside it"
     return read_json(path, Report, hint=f"not a readable report of test.py; {hint}") if path.is_file() else None
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes a report."""
+    write_json(path, to_builtins(report))
 
 
 def generated_folder(result: Path) -> Path | None:
@@ -140,16 +165,59 @@ def generated_column(result: Path, columns: Iterable[Column]) -> Column:
     raise MediaError(f"{result}: has no {DRIVEN} or {FIXED} folder, nothing was generated here; run test.py first")
 
 
-def remove_results(result: Path) -> None:
-    """Takes away frames and videos of an earlier run, and nothing else. Raises MediaError when the system refuses."""
+def holds_results(result: Path) -> bool:
+    """Whether frames or videos of an earlier run are there."""
+    return any(_is_ours(path.relative_to(result)) for path in result.rglob("*") if path.is_file())
+
+
+def begin_anew(result: Path) -> Path:
+    """An empty folder beside a result, in which its successor is made; `put_in_place` gives it the result's name."""
+    folder = new_folder_of(result)
     try:
-        for name in COLUMNS:
-            if (result / name).is_dir():
-                shutil.rmtree(result / name)
-        for video in (*(f"{name}.mp4" for name in COLUMNS), CONCAT, WITH_SOUND, SPEAKING, PASTED):
-            (result / video).unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
     except OSError as error:
-        raise MediaError(f"{error.filename}: an old result cannot be removed: {error.strerror or error}") from error
+        raise MediaError(f"{folder}: cannot be made anew: {error.strerror or error}") from error
+    return folder
+
+
+def new_folder_of(result: Path) -> Path:
+    """Where the successor of a result is made."""
+    return result.with_name(f".{result.name}.new")
+
+
+def put_in_place(folder: Path, result: Path) -> None:
+    """Replaces a result by its finished successor; files in it that no run has made come along.
+
+    Raises:
+        MediaError: the system refuses; the old result is still there.
+    """
+    try:
+        for path in sorted(result.rglob("*")):
+            kept = folder / path.relative_to(result)
+            if path.is_file() and not _is_ours(path.relative_to(result)) and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    kept.hardlink_to(path)
+                except OSError:  # a disk without such links
+                    shutil.copy2(path, kept)
+        replace_folder(folder, result)
+    except OSError as error:
+        raise MediaError(
+            f"{result}: cannot be replaced: {error.strerror or error}; its successor is {folder}"
+        ) from error
+
+
+def claim_results(folder: Path, overwrite: bool = False) -> None:
+    """Makes sure that the files of a run in a results folder replace nothing but those of an earlier run.
+
+    Raises:
+        OptionError: names the file that is somebody else's.
+    """
+    for name, text in _TEXT_IN.items():
+        is_ours = functools.partial(_holds, text=text)
+        claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=is_ours)
 
 
 def _read_column(folder: Path) -> Column:
@@ -165,3 +233,19 @@ def _read_column(folder: Path) -> Column:
     if gap is not None:
         raise MediaError(f"{folder}: frame {prefix}{gap}{suffixes[0]} is missing; finish the row with test.py --resume")
     return Column(folder, prefix, suffixes[0], len(numbers))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a path relative to a result is that of a frame, a video or the note that a run writes."""
+    if len(path.parts) == 1:
+        return path.name in {CLIP_NOTE, CONCAT, WITH_SOUND, SPEAKING, *(f"{name}.mp4" for name in COLUMNS)}
+    folder, name = path.parts[0], path.name
+    is_frame = re.fullmatch(rf"{re.escape(folder)}\d+\.(jpg|png)", name) is not None
+    return len(path.parts) == 2 and folder in COLUMNS and is_frame
+
+
+def _holds(path: Path, text: bytes) -> bool:
+    if carries_mark(path):
+        return True
+    with path.open("rb") as file:
+        return text in file.read(1 << 16)

@@ -18,7 +18,6 @@ from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
-from util.images import to_unit_range
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -73,7 +72,7 @@ class VoxTestDataset:
         samples = self._sound.num_samples
         self._mel = load_spectrogram(clip.spectrogram, samples, audio) if clip.spectrogram else None
         bins = num_mel_bins(samples, audio) if self._mel is None else len(self._mel)
-        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio, data.fps)
+        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio)
         self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
 
     def __len__(self) -> int:
@@ -106,7 +105,7 @@ class VoxTestDataset:
     def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
         """Frame numbers and mel windows from the first frame of the sound on."""
         if self._mel is None:
-            yield from file_windows(self._audio_path, self._sound.gain, self._audio, self._data.fps)
+            yield from file_windows(self._audio_path, self._sound.gain, self._audio)
             return
         for frame in self.frames:
             yield frame, mel_window(self._mel, frame, self._audio)
@@ -153,11 +152,6 @@ def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.nd
     if not (np.isfinite(mel).all() and mel.min() >= 0 and mel.max() <= 1):
         raise MediaError(f"{path}: a spectrogram must lie in [0, 1]; put None to compute it")
     return mel.astype(np.float32)
-
-
-def to_batch(images: list[np.ndarray]) -> np.ndarray:
-    """(S, S, 3) uint8 RGB pictures -> (B, 3, S, S) float32 in [-1, 1]."""
-    return to_unit_range(np.stack(images))
 
 
 def _counted(directory: Path, count: int, needed: int | None = None) -> list[Path]:

@@ -30,8 +30,6 @@ class AudioConfig:
     frame_length: int = 1280  # samples of one STFT frame
     hop_length: int = 160  # samples between STFT frames: 100 bins a second
     num_mel_bands: int = 80
-    min_frequency_hz: float = 125.0
-    max_frequency_hz: float = 7600.0
     rms_target: float = 0.1
     min_level_db: float = -100.0
     reference_level_db: float = 20.0
@@ -199,6 +197,7 @@ class TestConfig:
     gen_video: bool = False
     labels: bool = False
     resume: bool = False
+    overwrite: bool = False
     verbose: bool = False
     # parts
     audio: AudioConfig = field(default_factory=AudioConfig)
@@ -212,6 +211,27 @@ class TestConfig:
     def checkpoint_dir(self) -> Path:
         """The folder with the `<epoch>_net_<letter>.pth` files of this run."""
         return self.checkpoints_dir / self.name
+
+
+PASTE_MASKS = ("rounded", "square", "face")
+
+
+@dataclass(frozen=True)
+class PasteOptions:
+    """How to paste. Raises OptionError for values that cannot be honoured."""
+
+    mask: str = "rounded"
+    feather: float = 0.15  # width of the soft edge in parts of the pasted square's side
+    match_colours: bool = True
+    max_size: int = 1920  # pixels of the longer side
+
+    def __post_init__(self) -> None:
+        if self.mask not in PASTE_MASKS:
+            raise OptionError(f"--mask {self.mask!r} is unknown; choose from {', '.join(PASTE_MASKS)}")
+        if not 0 <= self.feather <= 0.5:
+            raise OptionError(f"--feather must be from 0 to 0.5 of the pasted square's side, got {self.feather}")
+        if self.max_size < 64:
+            raise OptionError(f"--max_size must be at least {64} pixels, got {self.max_size}")
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument("--labels", action="store_true", help="write column titles into the side-by-side video")
     output.add_argument("--resume", action="store_true", help="keep the frames an interrupted run has finished")
+    output.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an index.html or report.json of other origin in --results_dir",
+    )
 
     for flag in _IGNORED_WITH_VALUE:
         parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
@@ -121,6 +126,7 @@ def to_config(arguments: argparse.Namespace) -> TestConfig:
         gen_video=arguments.gen_video,
         labels=arguments.labels,
         resume=arguments.resume,
+        overwrite=arguments.overwrite,
         verbose=arguments.verbose,
         data=DataConfig(crop_len=arguments.crop_len, crop_size=network.crop_size, num_inputs=arguments.num_inputs),
         network=network,

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from util.errors import PcavsError
-from util.plot import curves_of, read_log
+from util.visualizer import curves_of, read_log
 
 
 def first_and_last(values: Sequence[float]) -> tuple[float, float]:

@@ -13,320 +13,22 @@ head moves on, so it fits best when it also gave the head pose (second command).
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
-import logging
-import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.result_videos import mux
-from data.results import (
-    Column,
-    find_columns,
-    noted_audio,
-)
-from options.config import FPS, GENERATED, DataConfig
-from util.cli import Formatter
-from util.errors import AlignmentError, MediaError, OptionError, PcavsError
-from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
-from util.files import make_directory
-from util.log import setup_logging
+from options.config import PASTE_MASKS, PasteOptions
+from util.cli import FAILED, Formatter, print_error, run_command
+from util.errors import OptionError, PcavsError
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from data.faces.alignment import AlignmentRecord
-    from data.faces.paste import Canvas
-    from data.frame_source import FrameSource
-
-MASKS = ("rounded", "square", "face")  # data.faces.paste.SHAPES
-OUTPUT_NAME = "pasted.mp4"
+_OUTPUT_NAME = "pasted.mp4"
 _SUFFIXES = (".mp4", ".mov", ".m4v")
-_SMALLEST_SIZE = 64
-_KEPT_QUALITY = 98  # of a video's frames that are shown again; PNG takes ten times as long
-# without a note of the matrix, players take BT.709 for large pictures and BT.601 for small ones
-_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
-_TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv420p"
-_H264 = ("-vf", _TO_YUV, "-c:v", "libx264", "-crf", "18", "-preset", "veryfast", *_BT709)
-_ALIGN_AGAIN = "align it again with scripts/align_68.py"
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PasteOptions:
-    """How to paste. Raises OptionError for values that cannot be honoured."""
-
-    mask: str = "rounded"
-    feather: float = 0.15  # width of the soft edge in parts of the pasted square's side
-    match_colours: bool = True
-    max_size: int = 1920  # pixels of the longer side
-
-    def __post_init__(self) -> None:
-        if self.mask not in MASKS:
-            raise OptionError(f"--mask {self.mask!r} is unknown; choose from {', '.join(MASKS)}")
-        if not 0 <= self.feather <= 0.5:
-            raise OptionError(f"--feather must be from 0 to 0.5 of the pasted square's side, got {self.feather}")
-        if self.max_size < _SMALLEST_SIZE:
-            raise OptionError(f"--max_size must be at least {_SMALLEST_SIZE} pixels, got {self.max_size}")
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where the parts come from; None: what the result's `clip.json` and the alignment name."""
-
-    alignment: Path | None = None  # a folder of align_68.py, or its alignment.json
-    background: Path | None = None  # what was aligned: a photo, a video or a folder of frames
-    audio: Path | None = None
-
-
-@dataclass(frozen=True)
-class Target:
-    """The photo or video that the face goes into."""
-
-    record: AlignmentRecord
-    clip: FrameSource
-    canvas: Canvas
-
-    def frames(self, first: int, count: int, scratch: Path) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields `count` frames, each with its number: forth and back, from the `first` on.
-
-        One frame is in memory at a time. A video can only be read forwards: what comes again is kept in `scratch`.
-
-        Raises:
-            MediaError: a frame cannot be read or has another size, or the video ends too early.
-        """
-        from data.frames import ping_pong
-
-        numbers = [ping_pong(index, self.record.num_frames) for index in range(first, first + count)]
-        if self.record.num_frames == 1:
-            pictures: Iterator[np.ndarray] = itertools.repeat(next(self._forwards()), count)
-        elif self.clip.kind == "folder":
-            pictures = self._picked(numbers)
-        else:
-            pictures = self._video(first, numbers, scratch)
-        yield from zip(numbers, pictures, strict=True)
-
-    def _forwards(self) -> Iterator[np.ndarray]:
-        for name, image in self.clip.frames():
-            yield self._fit(name, image)
-
-    def _picked(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        from data.frames import read_image
-
-        for number in numbers:
-            path = self.clip.files[number]
-            yield self._fit(str(path), read_image(path))
-
-    def _video(self, first: int, numbers: Sequence[int], scratch: Path) -> Iterator[np.ndarray]:
-        from data.frames import read_image, write_image
-
-        length, end = self.record.num_frames, first + len(numbers)
-        played = 0
-        for played, picture in enumerate(itertools.islice(self._forwards(), min(length, end)), start=1):
-            if end > length:
-                write_image(scratch / f"{played - 1:06d}.jpg", picture, _KEPT_QUALITY)
-            if played > first:
-                yield picture
-        if played < min(length, end):
-            raise MediaError(f"{self.clip.path}: has {played} frames, its alignment {length}; {_ALIGN_AGAIN}")
-        for number in numbers[max(0, length - first) :]:
-            yield read_image(scratch / f"{number:06d}.jpg")
-
-    def _fit(self, name: str, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        expected = (self.record.source_width, self.record.source_height)
-        if (width, height) != expected:
-            raise MediaError(
-                f"{name}: is {width}x{height}, but {expected[0]}x{expected[1]} was aligned; give that very photo or "
-                "video as --background, or align this one with scripts/align_68.py"
-            )
-        return self.canvas.fit(image)
-
-
-def paste_result(
-    result: Path,
-    output: Path,
-    options: PasteOptions | None = None,
-    sources: Sources | None = None,
-    frames_dir: Path | None = None,
-) -> str:
-    """Makes the video of one result folder; it appears when it is finished.
-
-    Args:
-        result: folder of test.py.
-        output: an .mp4, .m4v or .mov file.
-        frames_dir: gets every frame as `%06d.png`, too.
-
-    Returns:
-        a line that says what was made.
-
-    Raises:
-        MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
-        AlignmentError: a matrix that cannot be inverted.
-    """
-    options, sources = options or PasteOptions(), sources or Sources()
-    note = _read_note(result)
-    column = _generated(result)
-    target = _target(_alignment_file(result, note, sources.alignment), sources.background, options.max_size)
-    audio = sources.audio or noted_audio(result)
-    _check_sound(audio, column.count)
-    _check_places(output, frames_dir, column.count, (target.clip.path, audio))
-    make_directory(output.parent)
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".paste_") as scratch:
-            silent = Path(scratch) / "silent.mp4"
-            frames = _pasted(column, target, options, note, Path(scratch))
-            _encode(frames, target.canvas, silent, output, column.count, frames_dir)
-            mux(silent, audio, output, column.count)
-    except OSError as error:
-        raise MediaError(f"{output}: cannot be written: {error.strerror or error}") from error
-    size = f"{target.canvas.width}x{target.canvas.height}"
-    return f"{output}: {column.count} frames of {size} on {target.clip.path}"
-
-
-def _read_note(result: Path) -> dict[str, Any]:
-    """What test.py wrote down; {} if there is nothing readable."""
-    try:
-        note = json.loads((result / "clip.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
-
-
-def _noted(note: dict[str, Any], key: str, otherwise: int) -> int:
-    """A whole number of the note; results of an earlier version lack some."""
-    value = note.get(key)
-    return value if isinstance(value, int) and value >= 0 else otherwise
-
-
-def _generated(result: Path) -> Column:
-    column = next((column for column in find_columns(result) if column.prefix in GENERATED), None)
-    if column is None:
-        raise MediaError(f"{result}: no frames in {' or '.join(GENERATED)}, nothing was generated; run test.py first")
-    return column
-
-
-def _alignment_file(result: Path, note: dict[str, Any], given: Path | None) -> Path:
-    """Where the matrices are."""
-    from data.faces.alignment import RECORD_NAME
-
-    if given is None and not isinstance(note.get("reference"), str):
-        raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
-    folder = given or Path(note["reference"])
-    if folder.is_file():
-        return folder
-    if not (folder / RECORD_NAME).is_file():
-        raise MediaError(
-            f"{folder}: holds no {RECORD_NAME}, which says where the face was; scripts/align_68.py makes a folder "
-            "NAME_cropped with one: run test.py with that as reference, or name it by --alignment"
-        )
-    return folder / RECORD_NAME
-
-
-def _target(record_file: Path, background: Path | None, max_size: int) -> Target:
-    from data.faces.alignment import read_record
-    from data.faces.paste import Canvas
-    from data.frame_source import is_unchanged, open_source
-
-    record = read_record(record_file)
-    path = background or record_file.absolute().parent.parent / record.source
-    if background is None and not path.exists():
-        raise MediaError(f"{path}: what was aligned is no longer there; give --background FILE_OR_FOLDER")
-    clip = open_source(path)
-    if clip.kind != "video" and len(clip.files) != record.num_frames:
-        raise MediaError(f"{path}: has {len(clip.files)} frames, its alignment {record.num_frames}; {_ALIGN_AGAIN}")
-    if background is None and not is_unchanged(clip, record.info.get("state")):
-        _log.warning("%s: has changed since it was aligned; if the face sits wrong, %s", path, _ALIGN_AGAIN)
-    return Target(record, clip, Canvas.fitting(record.source_width, record.source_height, max_size))
-
-
-def _check_sound(audio: Path, num_frames: int) -> None:
-    """Before the work, not after it."""
-    info = probe(audio)
-    if info.audio_codec is None:
-        raise MediaError(f"{audio}: holds no sound; give --audio FILE")
-    if info.audio_duration_s < (num_frames - 1.5) / FPS:
-        raise MediaError(f"{audio}: {info.audio_duration_s:.2f} s of sound for {num_frames / FPS:.2f} s of picture")
-
-
-def _check_places(output: Path, frames_dir: Path | None, count: int, inputs: Sequence[Path]) -> None:
-    """Nothing that is read or was not made here may be overwritten."""
-    for path in inputs:
-        if output.resolve() == path.resolve():
-            raise MediaError(f"--output {output}: would overwrite what it is made from; choose another name")
-    if output.is_dir():
-        raise MediaError(f"--output {output}: is a folder; give a file such as {output / OUTPUT_NAME}")
-    if frames_dir is None:
-        return
-    read = {folder.resolve() for path in inputs for folder in (path, path.parent)}
-    if frames_dir.resolve() in read:
-        raise MediaError(f"--frames_dir {frames_dir}: holds what the video is made from; choose another folder")
-    make_directory(frames_dir)
-    names = {f"{number:06d}.png" for number in range(count)}
-    foreign = next((path for path in sorted(frames_dir.iterdir()) if path.name not in names), None)
-    if foreign is not None:
-        raise MediaError(f"--frames_dir {frames_dir}: holds {foreign.name}, which is none of these frames; empty it")
-
-
-def _pasted(
-    column: Column, target: Target, options: PasteOptions, note: dict[str, Any], scratch: Path
-) -> Iterator[np.ndarray]:
-    """Finished frames, (height, width, 3) uint8 BGR, one at a time."""
-    from data.faces.paste import Paster, compose, picture_to_source
-    from data.frames import read_image
-    from data.video_pairs import PUBLISHED_FIRST_FRAME
-
-    paster = Paster(options.mask, options.feather, options.match_colours)
-    config = DataConfig(crop_len=_noted(note, "crop_len", DataConfig.crop_len))
-    size = 0
-    # without a note it is a result of the published code
-    first = _noted(note, "first_frame", 0 if note else PUBLISHED_FIRST_FRAME)
-    backgrounds = target.frames(first, column.count, scratch)
-    for index, (number, canvas) in enumerate(backgrounds):
-        path = column.folder / f"{column.prefix}{index}{column.suffix}"
-        picture = read_image(path)
-        size = size or picture.shape[0]
-        if picture.shape[:2] != (size, size):
-            found = f"{picture.shape[1]}x{picture.shape[0]}"
-            raise MediaError(f"{path}: is {found}, generated frames are square and of one size; run test.py again")
-        try:
-            matrix = compose(target.canvas.matrix, picture_to_source(target.record.matrices[number], size, config))
-        except AlignmentError as error:
-            raise AlignmentError(f"{target.clip.path}: frame {number}: {error}; {_ALIGN_AGAIN}") from error
-        yield paster.paste(canvas, picture, matrix)
-
-
-def _encode(
-    frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
-) -> None:
-    from tqdm import tqdm
-
-    from data.frames import write_image
-
-    def chunks() -> Iterator[bytes]:
-        with tqdm(total=count, desc=output.parent.name[:40], unit="frame") as bar:
-            for number, frame in enumerate(frames):
-                if frames_dir is not None:
-                    write_image(frames_dir / f"{number:06d}.png", frame)
-                yield frame.tobytes()
-                bar.update()
-
-    raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{canvas.width}x{canvas.height}"]
-    arguments = [*raw, "-framerate", str(FPS), "-i", "pipe:0", *_H264, protocol_free(silent)]
-    run_ffmpeg_fed(arguments, chunks(), f"{output}: encoding")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    defaults = PasteOptions()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--result", type=Path, nargs="+", required=True, metavar="FOLDER", help="result folders of test.py")
@@ -334,14 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of align_68.py whose photo or video the face goes into; without it the reference's")  # fmt: skip
     add("--background", type=Path, metavar="FILE_OR_FOLDER",
         help="the photo, video or frames that were aligned, if they have moved")  # fmt: skip
-    add("--output", type=Path, help=f"the video, for one result; without it FOLDER/{OUTPUT_NAME}")
+    add("--output", type=Path, help=f"the video, for one result; without it FOLDER/{_OUTPUT_NAME}")
     add("--audio", type=Path, help="sound; without it what the folder's clip.json names")
-    add("--mask", choices=MASKS, default=defaults.mask,
+    add("--mask", choices=PASTE_MASKS, default=PasteOptions.mask,
         help="outline of what is pasted; face: an ellipse, good when the head keeps its pose")  # fmt: skip
-    add("--feather", type=float, default=defaults.feather, metavar="PART",
+    add("--feather", type=float, default=PasteOptions.feather, metavar="PART",
         help="width of the soft edge, in parts of the pasted square's side")  # fmt: skip
     add("--no_colour_match", action="store_true", help="do not fit the colours to those around")
-    add("--max_size", type=int, default=defaults.max_size, metavar="PIXELS",
+    add("--max_size", type=int, default=PasteOptions.max_size, metavar="PIXELS",
         help="larger photos and videos are reduced to it; the face itself has 224 pixels")  # fmt: skip
     add("--frames_dir", type=Path, metavar="FOLDER", help="also write the frames, as %%06d.png; for one result")
     return parser
@@ -357,39 +59,31 @@ def _check(args: argparse.Namespace) -> PasteOptions:
     return PasteOptions(args.mask, args.feather, not args.no_colour_match, args.max_size)
 
 
-def run(args: argparse.Namespace, options: PasteOptions) -> int:
+def run(args: argparse.Namespace) -> int:
     """Pastes every result; one that fails does not stop the others. Returns the exit code."""
+    options = _check(args)
+    from data.faces.paste_result import Sources, paste_result
+
     sources = Sources(args.alignment, args.background, args.audio)
     failed = 0
     for result in args.result:
         try:
-            output = args.output or result / OUTPUT_NAME
+            output = args.output or result / _OUTPUT_NAME
             print(paste_result(result, output, options, sources, args.frames_dir), flush=True)
         except PcavsError as error:
+            print_error(error)
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
     if len(args.result) > 1:
         done = len(args.result) - failed
         print(f"{done} of {len(args.result)} results done", file=sys.stderr if failed else sys.stdout)
-    return 1 if failed else 0
+    return FAILED if failed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    setup_logging()
-    try:
-        options = _check(args)
-    except OptionError as error:
-        parser.error(str(error))
-    try:
-        return run(args, options)
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written was left, run the same command again", file=sys.stderr)
-        return 130
+    """Runs the command line; returns the exit code."""
+    kept = "nothing half-written was left, run the same command again"
+    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up as Ctrl-C does
     sys.exit(main())

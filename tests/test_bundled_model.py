@@ -10,11 +10,12 @@ import torch
 
 from data.audio import SILENCE
 from data.metadata import read_rows
-from data.voxtest_dataset import VoxTestDataset, to_batch
+from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from models.networks.probe import Probe
 from options.config import INFERENCE_LETTERS, AudioConfig, DataConfig, NetworkConfig
 from util.checkpoint import load_network
+from util.images import to_unit_range
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "checkpoints" / "synthetic"
@@ -47,8 +48,8 @@ def test_demo_rows_speak_turn_nod_and_fall_silent(model: AvModel, probe: Probe) 
         data = VoxTestDataset(row.clip(), DataConfig(), AudioConfig())
         assert len(data) == 100
         items = list(data.items(range(0, 75, 5)))
-        identity = model.encode_identity(torch.from_numpy(to_batch(list(data.references))))
-        pictures = torch.from_numpy(to_batch([item.pose for item in items if item.pose is not None]))
+        identity = model.encode_identity(torch.from_numpy(to_unit_range(data.references)))
+        pictures = torch.from_numpy(to_unit_range(np.stack([item.pose for item in items if item.pose is not None])))
         windows = torch.from_numpy(np.stack([item.mel for item in items]))
         pose = model.encode_pose(pictures)
         images = model.generate(identity, model.encode_speech(windows), pose)

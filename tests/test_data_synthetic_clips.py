@@ -15,6 +15,7 @@ import scipy.signal
 
 from data.faces.alignment import three_points
 from data.synthetic import clips as synthetic
+from data.synthetic import motion
 from data.synthetic.clips import (
     STATE_NAMES,
     FaceState,
@@ -285,7 +286,7 @@ def test_render_states_with_anothers_pose_keeps_the_mouth() -> None:
 
 
 def test_make_performance_head_motion_is_bounded_and_independent_of_speech() -> None:
-    motions = [synthetic._motion(seed, 200) for seed in range(60)]
+    motions = [motion._motion(seed, 200) for seed in range(60)]
     times = (np.arange(200) + 0.5) / 25
     openings = [mouth_track(make_phonemes(seed, 8.0), times)[:, 0] for seed in range(60)]
     for name, limit in (("yaw", 35), ("pitch", 20), ("roll", 12)):
@@ -310,9 +311,9 @@ def test_make_performance_a_nod_moves_the_face_in_the_frame() -> None:
 def test_make_performance_states_are_the_motion_and_the_mouth_of_the_phonemes() -> None:
     run = make_performance(6, PERSON, 60)
     mouth = mouth_track(list(run.phonemes), (np.arange(60) + 0.5) / 25)
-    for column, name in enumerate(synthetic.MOUTH_NAMES):
+    for column, name in enumerate(motion.MOUTH_NAMES):
         np.testing.assert_allclose(run.track(name), mouth[:, column], atol=1e-6)
-    np.testing.assert_allclose(run.track("yaw"), synthetic._motion(6, 60)["yaw"], atol=1e-5)
+    np.testing.assert_allclose(run.track("yaw"), motion._motion(6, 60)["yaw"], atol=1e-5)
     assert run.wave.shape == (60 * 640,)
 
 

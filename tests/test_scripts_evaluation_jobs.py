@@ -47,7 +47,7 @@ def test_resume_measures_only_what_has_changed(tmp_path: Path) -> None:
     before = [file.stat().st_mtime_ns for file in files]
     cv2.imwrite(str(tmp_path / "b" / "000002.png"), np.zeros((16, 16, 3), np.uint8))
     files[2].write_text("{")
-    files[3].write_text(files[3].read_text().replace('"num_frames": 2', '"num_frames": "2"'))
+    files[3].write_text(files[3].read_text().replace('"num_frames": 2', '"frames": 2'))
     again = measure(pairs, config, tmp_path, resume=True)
     after = [file.stat().st_mtime_ns for file in files]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False, False]

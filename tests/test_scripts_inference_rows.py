@@ -11,14 +11,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.audio import load_audio, log_mel
+from data.frames import read_image
 from data.metadata import TestClip
+from scripts.inference.frames import Work
 from tests.conftest import Workspace, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
+from util.files import write_bytes
+from util.images import to_unit_range
+from util.locks import folder_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "id_a_pose_a_audio_a"
@@ -290,14 +296,14 @@ def test_networks_that_give_nan_fail_the_row(workspace: Workspace) -> None:
 def test_mistake_of_ours_costs_one_row_only(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from scripts.inference import rows as inference
 
-    original = inference.columns_of
+    original = inference.begin_result
 
-    def fails_for_a(config: object, clip: TestClip) -> list[str]:
+    def fails_for_a(result: Path, config: Any, clip: TestClip, *more: Any) -> Work:
         if clip.audio.stem == "a":
             raise KeyError("oops")
-        return original(config, clip)  # type: ignore[arg-type]
+        return original(result, config, clip, *more)
 
-    monkeypatch.setattr(inference, "columns_of", fails_for_a)
+    monkeypatch.setattr(inference, "begin_result", fails_for_a)
     workspace.write_csv(workspace.add_inputs("a"), workspace.add_inputs("b"))
     assert workspace.run() == 1
     first, second = workspace.report()
@@ -573,35 +579,34 @@ def test_options_are_saved_beside_the_results_and_can_be_loaded(workspace: Works
 
 def test_work_in_hand_is_bounded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the clip, only so many loaded frames wait for the network, and only so many frames for the disk."""
-    from data.voxtest_dataset import VoxTestDataset
-    from scripts.inference import rows as inference
+    from data import voxtest_dataset
+    from scripts.inference import frames
 
     loaded = written = most = 0
-    original_pictures, original_write = VoxTestDataset._pictures, inference._write_frame
 
-    def load(self: VoxTestDataset, index: int) -> object:
+    def load(path: Path) -> np.ndarray:
         nonlocal loaded, most
         loaded += 1
         most = max(most, loaded - written)
-        return original_pictures(self, index)
+        return read_image(path)
 
-    def write(*arguments: object) -> None:
+    def write(path: Path, payload: bytes) -> None:
         nonlocal written
-        original_write(*arguments)  # type: ignore[arg-type]
-        written += 1
+        write_bytes(path, payload)
+        written += path.parent.name == "G_Pose_Driven_"
 
-    monkeypatch.setattr(VoxTestDataset, "_pictures", load)
-    monkeypatch.setattr(inference, "_write_frame", write)
-    monkeypatch.setattr(inference, "_WAITING_WRITES", 5)
+    monkeypatch.setattr(voxtest_dataset, "read_image", load)
+    monkeypatch.setattr(frames, "write_bytes", write)
+    monkeypatch.setattr(frames, "_WAITING_WRITES", 5)
     workspace.write_csv(workspace.add_inputs(seconds=4.0))
-    assert workspace.run("--batchSize", "4") == 0
-    assert loaded == written == 100
-    assert most <= 16 + 2 * 4 + 5 + 5
+    assert workspace.run("--driving_pose", "--batchSize", "4") == 0
+    assert (loaded, written) == (101, 100)  # the reference is read, too
+    assert most <= 1 + 16 + 2 * 4 + 5 + 5
 
 
 def test_videos_are_those_of_the_finished_frames(workspace: Workspace) -> None:
     """What is encoded while the frames are made, also when some are kept, is what concat_videos.py makes of them."""
-    from scripts.concat_videos import concat
+    from data.result_videos import concat
 
     row = workspace.add_inputs(mouth_frames=4)
     workspace.write_csv(row)
@@ -619,13 +624,13 @@ def test_videos_are_those_of_the_finished_frames(workspace: Workspace) -> None:
 
 
 def test_videos_that_fail_cost_no_frame(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scripts import concat_videos
+    from data import result_videos
     from util.errors import MediaError
 
     def refuse(*arguments: object) -> None:
         raise MediaError("no room for videos")
 
-    monkeypatch.setattr(concat_videos, "run_ffmpeg_fed", refuse)
+    monkeypatch.setattr(result_videos, "run_ffmpeg_fed", refuse)
     workspace.write_csv(workspace.add_inputs())
     assert workspace.run("--driving_pose", "--gen_video") == 1
     (row,) = workspace.report()
@@ -647,8 +652,8 @@ def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
     import torch
 
     from data.audio import WindowStream, scan_audio
-    from data.frames import crop_template, list_frames, ping_pong, read_image
-    from data.voxtest_dataset import TestItem, to_batch
+    from data.frames import crop_template, list_frames, ping_pong
+    from data.voxtest_dataset import TestItem
     from models.av_model import AvModel
     from options.config import DataConfig
     from tests.conftest import TINY
@@ -666,7 +671,7 @@ def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
         ]
 
     model = AvModel.from_checkpoints(workspace.root / "checkpoints" / "tiny", "latest", TINY, torch.device("cpu"))
-    identity = model.encode_identity(torch.from_numpy(to_batch(load(row[0])[:1])))
+    identity = model.encode_identity(torch.from_numpy(to_unit_range(np.stack(load(row[0])[:1]))))
     poses, windows = load(row[2]), WindowStream(scan_audio(sound).gain)
 
     def cues() -> Iterator[TestItem]:
@@ -680,3 +685,83 @@ def test_live_loop_gives_the_frames_of_test_py(workspace: Workspace) -> None:
     for number, picture in enumerate(frames):
         path = workspace.results / NAME / "G_Pose_Driven_" / f"G_Pose_Driven_{number}.png"
         assert np.abs(read_image(path)[..., ::-1].astype(int) - picture).max() <= 1
+
+
+# ---------------------------------------------------------------------------------------- nothing of the user's is lost
+
+
+def test_repeat_with_other_settings_keeps_what_others_put_into_the_result(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.run("--driving_pose", "--gen_video")
+    folder = workspace.results / NAME
+    for name in ("pasted.mp4", "notes.txt", "Input_/mine.jpg", "G_Pose_Driven_/sub/mine.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"my {name}")
+    assert workspace.run("--seed", "4") == 0
+    for name in ("pasted.mp4", "notes.txt", "Input_/mine.jpg", "G_Pose_Driven_/sub/mine.txt"):
+        assert (folder / name).read_text() == f"my {name}"
+    assert not (folder / "G_Pose_Driven_" / "G_Pose_Driven_0.jpg").exists()
+    assert not (folder / "generated.mp4").exists()
+    assert len(workspace.frames(NAME, "G_Fix_Pose_")) == 13
+    assert not [path for path in workspace.results.iterdir() if path.name.startswith(".")]
+
+
+def test_repeat_that_fails_at_once_leaves_the_earlier_result(workspace: Workspace) -> None:
+    row = workspace.add_inputs()
+    workspace.write_csv(row)
+    workspace.run("--driving_pose", "--gen_video")
+    folder = workspace.results / NAME
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (workspace.root / row[4]).write_bytes(b"no sound")
+    assert workspace.run("--driving_pose", "--gen_video") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_repeat_that_is_broken_off_is_resumed_beside_the_earlier_result(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs(pose_frames=5))
+    workspace.run("--driving_pose")
+    before = workspace.frames(NAME)
+    broken = workspace.misc / "Pose_Source" / "a" / "000004.jpg"
+    picture = broken.read_bytes()
+    broken.write_bytes(b"no jpeg")
+    assert workspace.run("--driving_pose", "--seed", "4") == 1
+    assert workspace.frames(NAME) == before
+    broken.write_bytes(picture)
+    assert workspace.run("--driving_pose", "--seed", "4", "--resume") == 0
+    assert len(workspace.frames(NAME)) == 13
+    assert workspace.report()[0]["made_with"].endswith("seed 4")
+    assert json.loads((workspace.results / NAME / "clip.json").read_text())["made_with"].endswith("seed 4")
+    assert not [path for path in workspace.results.iterdir() if path.name.startswith(".")]
+
+
+def test_later_run_keeps_the_rows_of_earlier_ones(workspace: Workspace) -> None:
+    workspace.write_csv(workspace.add_inputs("a"), workspace.add_inputs("b"))
+    workspace.run("--list_end", "1")
+    workspace.run("--list_start", "1", "--seed", "4")
+    rows = workspace.report()
+    assert [(row["name"][3], row["status"]) for row in rows] == [("a", "done"), ("b", "done")]
+    assert [row["made_with"].rsplit(" ", 1)[1] for row in rows] == ["0", "4"]
+    page = (workspace.results / "index.html").read_text()
+    assert page.count("<section") == 2
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.json", "options.json", "options.txt"])
+def test_file_of_the_user_in_the_results_folder_stops_the_run_before_anything_is_written(
+    workspace: Workspace, capsys: pytest.CaptureFixture, name: str
+) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    workspace.results.mkdir()
+    (workspace.results / name).write_text('{"mine": "<html>"}')
+    assert workspace.run() == 2
+    assert f"{workspace.results / name}: is there and was not made by this command" in capsys.readouterr().err
+    assert [path.name for path in workspace.results.iterdir()] == [name]
+    assert workspace.run("--overwrite") == 0
+    assert workspace.run() == 0
+
+
+def test_results_folder_in_use_is_left_to_who_has_it(workspace: Workspace, capsys: pytest.CaptureFixture) -> None:
+    workspace.write_csv(workspace.add_inputs())
+    with folder_lock(workspace.results, "--results_dir"):
+        assert workspace.run() == 1
+        assert f"in use by process {os.getpid()}" in capsys.readouterr().err
+    assert workspace.run() == 0

@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 
 from data import frames
+from data.faces import paste_result as paste_back
 from data.faces.alignment import AlignmentRecord, warp, write_record
 from data.faces.paste import SHAPES
+from data.faces.paste_result import Sources, Target, paste_result
 from data.frame_source import fingerprint, open_source
 from data.frames import crop_template, write_image
-from scripts import paste_back
-from scripts.paste_back import MASKS, PasteOptions, Sources, Target, main, paste_result
+from options.config import PASTE_MASKS as MASKS
+from options.config import PasteOptions
+from scripts.paste_back import main
 from tests.conftest import Workspace, voice, write_wav
 from util.errors import AlignmentError, MediaError, OptionError
 from util.ffmpeg import probe, run_ffmpeg
@@ -376,7 +379,7 @@ def test_missing_result_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 
 def test_result_without_generated_frames_fails(scene: Scene, capsys: pytest.CaptureFixture) -> None:
     scene.photo(_photo()).align().generate([_flat(9, (28, 28))], column="Input_")
-    assert "no frames in G_Pose_Driven_ or G_Fix_Pose_, nothing was generated; run test.py first" in _fails(
+    assert "has no G_Pose_Driven_ or G_Fix_Pose_ folder, nothing was generated here; run test.py first" in _fails(
         scene, capsys
     )
 
@@ -384,7 +387,7 @@ def test_result_without_generated_frames_fails(scene: Scene, capsys: pytest.Capt
 def test_empty_frame_folder_fails(scene: Scene, capsys: pytest.CaptureFixture) -> None:
     _still(scene, count=1)
     (scene.result / "G_Pose_Driven_" / "G_Pose_Driven_0.png").unlink()
-    assert "no frames in G_Pose_Driven_ or G_Fix_Pose_, nothing was generated" in _fails(scene, capsys)
+    assert "has no G_Pose_Driven_ or G_Fix_Pose_ folder, nothing was generated" in _fails(scene, capsys)
 
 
 def test_gap_in_the_generated_frames_names_the_frame(scene: Scene, capsys: pytest.CaptureFixture) -> None:
@@ -432,13 +435,19 @@ def test_singular_matrix_fails_naming_the_frame(scene: Scene) -> None:
         paste_result(scene.result, scene.output)
 
 
-@pytest.mark.parametrize("text", ["rubbish", "[]", '{"audio": "a.wav"}'])
 def test_without_a_note_of_the_reference_the_alignment_must_be_given(
-    scene: Scene, capsys: pytest.CaptureFixture, text: str
+    scene: Scene, capsys: pytest.CaptureFixture
 ) -> None:
     _still(scene)
-    (scene.result / "clip.json").write_text(text)
+    (scene.result / "clip.json").write_text('{"audio": "a.wav"}')
     assert "no clip.json names its reference; give --alignment NAME_cropped" in _fails(scene, capsys)
+
+
+@pytest.mark.parametrize("text", ["rubbish", "[]", '{"first_frame": "2"}', '{"crop_len": -1}', "[" * 100000])
+def test_broken_note_is_named(scene: Scene, capsys: pytest.CaptureFixture, text: str) -> None:
+    _still(scene)
+    (scene.result / "clip.json").write_text(text)
+    assert f"{scene.result / 'clip.json'}: " in _fails(scene, capsys)
 
 
 def test_without_a_note_of_the_sound_it_must_be_given(scene: Scene, capsys: pytest.CaptureFixture) -> None:
@@ -575,16 +584,16 @@ def test_ctrl_c_leaves_nothing_half_written(
 ) -> None:
     _still(scene)
     before = sorted(scene.result.rglob("*"))
-    original, calls = frames.read_image, 0
+    calls = 0
 
     def interrupted(path: Path) -> np.ndarray:
         nonlocal calls
         calls += 1
         if calls > 3:  # in the midst of the encoding
             raise KeyboardInterrupt
-        return original(path)
+        return frames.read_image(path)
 
-    monkeypatch.setattr(frames, "read_image", interrupted)
+    monkeypatch.setattr(paste_back, "read_image", interrupted)
     assert scene.run() == 130
     assert "interrupted" in capsys.readouterr().err
     assert sorted(scene.result.rglob("*")) == before
@@ -614,8 +623,7 @@ def test_one_failing_result_does_not_stop_the_others(scene: Scene, capsys: pytes
     ],
 )
 def test_impossible_flags_exit_with_2(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["--result", "some", *flags])
+    assert main(["--result", "some", *flags]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from data.synthetic.clips import STATE_NAMES, make_identity
+from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES, make_identity
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, Probe
-from scripts import train_probe
-from scripts.measure_synthetic import FIRST_HELD_OUT, PROBE_FILE, PROBE_REPORT, load_probe, read
-from scripts.train_probe import (
-    Job,
+from scripts.synthetic import probe_training
+from scripts.synthetic.figures import load_probe, read
+from scripts.synthetic.probe_training import (
     Pictures,
-    _retrieval,
+    Shots,
     augmented,
     blurred,
     evaluate,
-    held_out_jobs,
+    held_out_shots,
     identity_loss,
     learning_rate,
-    main,
     random_states,
     render,
     render_all,
     states_of,
     train,
-    training_jobs,
+    training_shots,
 )
+from scripts.train_probe import main
 
 
 def _column(states: np.ndarray, name: str) -> np.ndarray:
@@ -58,43 +56,43 @@ def test_random_states_fill_their_ranges_and_keep_lips_possible() -> None:
 
 
 def test_states_of_depend_on_seed_person_and_scene_alone() -> None:
-    job = Job(3, 0, 6, 0, 0.5)
+    job = Shots(3, 0, 6, 0, 0.5)
     who = make_identity(3)
     assert states_of(job, who).shape == (6, len(STATE_NAMES))
     np.testing.assert_array_equal(states_of(job, who), states_of(job, who))
-    assert not np.array_equal(states_of(job, who), states_of(Job(3, 1, 6, 0, 0.5), who))
+    assert not np.array_equal(states_of(job, who), states_of(Shots(3, 1, 6, 0, 0.5), who))
 
 
 def test_states_of_place_the_face_independently_of_the_nod() -> None:
-    states = np.concatenate([states_of(Job(seed, 0, 20, 0, 0.5), make_identity(seed)) for seed in range(40)])
+    states = np.concatenate([states_of(Shots(seed, 0, 20, 0, 0.5), make_identity(seed)) for seed in range(40)])
     assert abs(np.corrcoef(_column(states, "pitch"), _column(states, "shift_y"))[0, 1]) < 0.1
     assert abs(_column(states, "shift_y")).max() > 17
 
 
 def test_render_gives_what_the_networks_see_with_its_truth() -> None:
-    frames, values = render(Job(3, 0, 2, 0, 0.5))
+    _, frames, values = render(Shots(3, 0, 2, 0, 0.5))
     assert frames.shape == (2, 3, IMAGE_SIZE, IMAGE_SIZE)
     assert frames.dtype == np.uint8
-    states = states_of(Job(3, 0, 2, 0, 0.5), make_identity(3))
+    states = states_of(Shots(3, 0, 2, 0, 0.5), make_identity(3))
     np.testing.assert_array_equal(values[:, QUANTITIES.index("yaw")], _column(states, "yaw"))
     np.testing.assert_array_equal(values[:, QUANTITIES.index("blink")], _column(states, "blink"))
 
 
 def test_render_all_in_another_process_keeps_the_order_of_the_jobs() -> None:
-    jobs = [Job(4, 1, 1, 0, 0.0), Job(3, 0, 2, 0, 0.0)]
+    jobs = [Shots(4, 1, 1, 0, 0.0), Shots(3, 0, 2, 0, 0.0)]
     pictures = render_all(jobs, workers=1)
     assert pictures.people.tolist() == [4, 3, 3]
     assert pictures.scenes.tolist() == [1, 0, 0]
-    frames, values = render(jobs[1])
+    _, frames, values = render(jobs[1])
     assert torch.equal(pictures.frames[1:], torch.from_numpy(frames))
     assert torch.equal(pictures.values[1:], torch.from_numpy(values))
 
 
 def test_jobs_training_people_and_held_out_people_never_meet() -> None:
-    training = training_jobs(3, 100, 0)
+    training = training_shots(3, 100, 0)
     assert sum(job.num_frames for job in training) == 102
     assert {job.speaker_seed for job in training} == {0, 1, 2}
-    assert min(job.speaker_seed for job in held_out_jobs(0)) == FIRST_HELD_OUT
+    assert min(job.speaker_seed for job in held_out_shots(0)) == FIRST_HELD_OUT
 
 
 def test_augmented_mirrors_yaw_and_roll_and_nothing_else() -> None:
@@ -148,7 +146,7 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
 
 
 def test_train_one_step_moves_every_weight_and_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_probe, "learning_rate", lambda progress: 1e-3)  # does not look at the clock
+    monkeypatch.setattr(probe_training, "learning_rate", lambda progress: 1e-3)  # does not look at the clock
     first, steps = train(_pictures(), 2, 1e-9, seed=0)
     second, _ = train(_pictures(), 2, 1e-9, seed=0)
     torch.manual_seed(0)
@@ -179,27 +177,33 @@ def test_evaluate_perfect_probe_is_perfect() -> None:
 
 
 def test_retrieval_is_across_scenes_and_a_mean_of_pictures_helps() -> None:
-    people, scenes = np.array([7, 7, 7, 9, 9, 9]), np.array([0, 0, 1, 0, 0, 1])
-    angles = np.radians([50, -20, 5, 40, 60, 55])  # the first picture of 7 looks more like 9
-    codes = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    report = _retrieval(codes, people, scenes)
-    assert report == {"identity_retrieval/one_picture": 0.0, "identity_retrieval/mean_of_pictures": 1.0}
+    people, scenes = torch.tensor([7, 7, 7, 9, 9, 9]), torch.tensor([0, 0, 1, 0, 0, 1])
+    angles = torch.deg2rad(torch.tensor([50.0, -20, 5, 40, 60, 55]))  # the first picture of 7 looks more like 9
+    values = torch.zeros(6, len(QUANTITIES))
+
+    class Probed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            codes = torch.stack([angles.cos(), angles.sin()], dim=1)
+            return dict(zip(QUANTITIES, values.unbind(1), strict=True)) | {"identity": codes}
+
+    report = evaluate(Probed(), Pictures(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), values, people, scenes))  # type: ignore[arg-type]
+    assert report["identity_retrieval/one_picture"] == 0.0
+    assert report["identity_retrieval/mean_of_pictures"] == 1.0
 
 
 def test_main_trains_a_few_steps_and_writes_weights_and_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train_probe, "ProcessPoolExecutor", lambda workers, _: ThreadPoolExecutor(workers))
-    for name, value in {"HELD_OUT_PEOPLE": 2, "HELD_OUT_FRAMES": 2, "_BATCH": 8}.items():
-        monkeypatch.setattr(train_probe, name, value)
+    for name, value in {"HELD_OUT_PEOPLE": 2, "HELD_OUT_FRAMES": 2, "BATCH": 8}.items():
+        monkeypatch.setattr(probe_training, name, value)
     flags = ["--output", str(tmp_path / "probe"), "--num_identities", "2", "--frames", "8", "--minutes", "0.001"]
     assert main(flags) == 0
-    report = json.loads((tmp_path / "probe" / PROBE_REPORT).read_text())
+    report = json.loads((tmp_path / "probe" / "probe.json").read_text())
     assert report["training"]["frames"] == 8
     assert report["held_out"] == {"people": 2, "first": FIRST_HELD_OUT, "frames": 8}
     assert set(report["sharp"]) == set(report["blurred by 1.0 px of 112"])
     assert "correlation/yaw" in capsys.readouterr().out
-    readings = read(load_probe(tmp_path / "probe" / PROBE_FILE), np.zeros((2, 3, 224, 224), np.uint8))
+    readings = read(load_probe(tmp_path / "probe" / "probe.pth"), np.zeros((2, 3, 224, 224), np.uint8))
     assert readings["yaw"].shape == (2,)
 
 
@@ -211,14 +215,14 @@ def test_main_trains_a_few_steps_and_writes_weights_and_accuracy(
         (["--frames", "10"], "--frames must be at least 800"),
         (["--minutes", "0"], "--minutes must be above 0, got 0.0"),
         (["--minutes", "nan"], "--minutes must be above 0"),
-        (["--seed", "-1"], "--seed must not be negative, got -1"),
-        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed: must not be negative, got -1"),
+        (["--threads", "0"], "--threads: must be at least 1, got 0"),
     ],
 )
 def test_main_bad_value_names_the_flag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
-    assert main(["--output", str(tmp_path / "probe"), *flags]) == 1
+    assert main(["--output", str(tmp_path / "probe"), *flags]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -229,7 +233,7 @@ def test_main_interrupt_returns_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_probe, "render_all", interrupt)
+    monkeypatch.setattr(probe_training, "render_all", interrupt)
     assert main(["--output", str(tmp_path)]) == 130
     assert "nothing was written" in capsys.readouterr().err
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
+import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +225,72 @@ def test_require_networks_names_all_missing_files_and_other_epochs(tmp_path: Pat
 def test_save_into_missing_folder_raises_checkpoint_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x.pth: cannot be written"):
         save_state_dict({"w": torch.zeros(1)}, tmp_path / "gone" / "x.pth")
+
+
+# ------------------------------------------------------------------------------------------- files that would mislead
+
+
+def _linear(path: Path) -> nn.Linear:
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    save_state_dict(network.state_dict(), path)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda w: w.long(), "strided int64, the network needs ordinary floating-point"),
+        (lambda w: w > 0, "strided bool"),
+        (lambda w: torch.complex(w, w), "strided complex64"),
+        (lambda w: w.to_sparse(), "sparse_coo float32"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "qint8"),
+        (lambda w: w.to("meta"), "float32 without values"),
+        (lambda w: torch.full_like(w, float("nan")), "holds NaN or infinity"),
+        (lambda w: w.index_fill(1, torch.tensor(1), float("inf")), "holds NaN or infinity"),
+    ],
+)
+def test_numbers_of_a_wrong_kind_are_refused_by_name(
+    tmp_path: Path, spoil: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    network = _linear(tmp_path / "w.pth")
+    torch.save({**network.state_dict(), "weight": spoil(network.weight.detach())}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth: ") as error:
+        load_network(nn.Linear(3, 2), tmp_path / "w.pth")
+    assert said in str(error.value)
+
+
+def test_large_finite_weights_are_no_infinity(tmp_path: Path) -> None:
+    state = {"weight": torch.full((2, 3), 3e38), "bias": torch.zeros(2)}
+    save_state_dict(state, tmp_path / "w.pth")
+    network = nn.Linear(3, 2)
+    load_network(network, tmp_path / "w.pth")
+    assert torch.equal(network.weight, state["weight"])
+
+
+@pytest.mark.parametrize("kind", ["compressed", "twice"])
+def test_archive_that_was_packed_again_is_refused(tmp_path: Path, kind: str) -> None:
+    _linear(tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    method = zipfile.ZIP_DEFLATED if kind == "compressed" else zipfile.ZIP_STORED
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "w.pth", "w", method) as target:
+        warnings.simplefilter("ignore")
+        for name, payload in members.items():
+            for _ in range(2 if kind == "twice" and name.endswith("data/0") else 1):
+                target.writestr(name, payload)
+    with pytest.raises(CheckpointError, match=rf"w\.pth: was packed again by another program .*{kind}"):
+        load_network(nn.Linear(3, 2), tmp_path / "w.pth")
+
+
+def test_safetensors_file_is_called_that(tmp_path: Path) -> None:
+    header = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "w.pth").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match=r"w\.pth: a safetensors file, which is not read here; convert it"):
+        load_network(nn.Linear(3, 2), tmp_path / "w.pth")
+
+
+def test_equal_weights_give_equal_files_whatever_their_name(tmp_path: Path) -> None:
+    _linear(tmp_path / "one.pth")
+    _linear(tmp_path / "another name.pth")
+    assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "another name.pth").read_bytes()

@@ -5,12 +5,26 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from util.errors import MediaError
-from util.files import atomic_path, make_directory, safe_name, write_bytes, write_json
+from util import files
+from util.errors import MediaError, OptionError
+from util.files import (
+    MARK,
+    atomic_folder,
+    atomic_path,
+    claim_output,
+    make_directory,
+    remove_leftovers,
+    safe_name,
+    write_bytes,
+    write_json,
+)
 
 
 def test_atomic_path_replaces_only_at_the_end(tmp_path: Path) -> None:
@@ -80,3 +94,117 @@ def test_make_directory_below_a_file_raises_media_error(tmp_path: Path) -> None:
 )
 def test_safe_name_is_one_component(text: str, name: str) -> None:
     assert safe_name(text) == name
+
+
+# ------------------------------------------------------------------------------------------------------- leftovers
+
+
+def _in_another_process(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that runs `code`, says `ready`, and waits for its end."""
+    root = Path(files.__file__).resolve().parents[1]
+    command = [sys.executable, "-c", f"import sys, time\nfrom util.files import *\n{code}", *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+_WRITER = """
+with atomic_path(sys.argv[1]) as part, atomic_folder(sys.argv[2]) as folder:
+    part.write_text('half')
+    (folder / 'half').write_text('half')
+    print('ready', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_leftovers_of_a_killed_process_go_and_those_of_a_living_one_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    killed = _in_another_process(_WRITER, tmp_path / "a.mp4", tmp_path / "a")
+    living = _in_another_process(_WRITER, tmp_path / "b.mp4", tmp_path / "b")
+    killed.kill()
+    killed.wait()
+    try:
+        assert len(os.listdir(tmp_path)) == 4
+        write_bytes(tmp_path / "c.txt", b"whole")
+        left = sorted(re.sub("[0-9a-f]{8}", "TOKEN", name) for name in os.listdir(tmp_path))
+        assert left == [".b.TOKEN.part", ".b.TOKEN.part.mp4", "c.txt"]
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_hidden_files_of_the_user_are_no_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    for name in (".a.part", ".a.123.part.mp4", "a.0123abcd.part.mp4", ".0123abcd.part"):
+        (tmp_path / name).write_text("mine")
+    remove_leftovers(tmp_path)
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def test_atomic_folder_replaces_the_old_one_only_at_the_end(tmp_path: Path) -> None:
+    target = make_directory(tmp_path / "a.b")
+    (target / "old").write_text("old")
+    with atomic_folder(target) as folder:
+        (folder / "new").write_text("new")
+        assert os.listdir(target) == ["old"]
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["a.b"]
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as folder:
+        raise ZeroDivisionError
+    assert os.listdir(target) == ["new"]
+    assert os.listdir(tmp_path) == ["a.b"]
+
+
+def test_folder_moved_aside_by_a_process_that_died_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_swept", set())
+    make_directory(tmp_path / ".a.0123abcd.old").joinpath("kept").write_text("old")
+    make_directory(tmp_path / ".a.0123abcd.part").joinpath("new").write_text("half")
+    remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path / "a") == ["kept"]
+
+
+# ------------------------------------------------------------------------------------------------ the user's own files
+
+
+def test_claim_output_takes_new_names_and_what_carries_the_mark(tmp_path: Path) -> None:
+    claim_output(tmp_path / "new.html", "--output")
+    for name, payload in {"head": MARK.encode() + bytes(200_000), "tail": bytes(200_000) + MARK.encode()}.items():
+        (tmp_path / name).write_bytes(payload)
+        claim_output(tmp_path / name, "--output")
+
+
+def test_claim_output_refuses_what_somebody_else_has_made(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"jpeg" * 100_000)
+    with pytest.raises(
+        OptionError,
+        match=r"--csv photo.*was not made by this command.*--overwrite".replace("photo", str(tmp_path / "photo")),
+    ):
+        claim_output(tmp_path / "photo.jpg", "--csv")
+    claim_output(tmp_path / "photo.jpg", "--csv", overwrite=True)
+    claim_output(tmp_path / "photo.jpg", "--csv", is_ours=lambda path: path.suffix == ".jpg")
+
+
+def test_claim_output_refuses_inputs_also_to_overwrite(tmp_path: Path) -> None:
+    folder = make_directory(tmp_path / "frames")
+    (folder / "0.txt").write_text(MARK)
+    (tmp_path / "link").hardlink_to(folder / "0.txt")
+    for inputs in ([folder], [folder / "0.txt"], [tmp_path / "gone", tmp_path / "link"]):
+        with pytest.raises(OptionError, match="is read by this very command"):
+            claim_output(folder / "0.txt", "--output", inputs=inputs, overwrite=True)
+
+
+def test_claim_output_refuses_all_but_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, kind in {
+        ".": "a folder",
+        "fifo": "no regular file",
+        "link": "a link",
+        "/dev/null": "no regular file",
+    }.items():
+        with pytest.raises(OptionError, match=f"is {kind}; give the name of a file"):
+            claim_output(tmp_path / name, "--output", overwrite=True)

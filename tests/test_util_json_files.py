@@ -1,43 +1,61 @@
-"""JSON files come back with the types that are asked for, or say what is wrong."""
+"""JSON read with its types checked."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from util.errors import CheckpointError, MediaError
-from util.files import write_json
 from util.json_files import read_json, to_builtins
 
 
 @dataclass(frozen=True)
 class Note:
-    path: str
+    name: str
     count: int = 0
+    parts: tuple[float, ...] = ()
+    more: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise ValueError(f"count must not be negative, got {self.count}")
 
 
-def test_file_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
-    note = Note(os.fsdecode(b"caf\xe9"), 3)
-    write_json(tmp_path / "note.json", to_builtins(note))
-    assert read_json(tmp_path / "note.json", Note) == note
+def _read(tmp_path: Path, text: str) -> Note:
+    (tmp_path / "note.json").write_text(text)
+    return read_json(tmp_path / "note.json", Note)
+
+
+def test_read_json_fills_a_dataclass_and_gives_it_back(tmp_path: Path) -> None:
+    note = _read(tmp_path, '{"name": "ü", "parts": [1, 2.5], "unknown": [[]]}')
+    assert note == Note("ü", 0, (1.0, 2.5), {})
+    assert to_builtins(note) == {"name": "ü", "count": 0, "parts": (1.0, 2.5), "more": {}}
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "said"),
     [
-        ('{"path": "a", "count": "3"}', r"Expected `int`, got `str` - at `\$\.count`"),
-        ('{"count": 3}', "missing required field `path`"),
-        ('{"path": ', "Expecting value"),
-        ("[" * 100_000, "recursion"),
+        ('{"name": 5}', "Expected `str`, got `int` - at `$.name`"),
+        ('{"count": 1}', "missing required field `name`"),
+        ('{"name": "a", "parts": [1, "2"]}', "at `$.parts[1]`"),
+        ('{"name": "a", "count": 1e999}', "out of range"),
+        ('{"name": "a", "count": NaN}', "invalid"),
+        ('{"name": "a", "parts": [1e999]}', "out of range"),
+        ('{"name": "a", "count": ' + "9" * 5000 + "}", "out of range"),
+        ('{"name": "a", "count": -1}', "count must not be negative, got -1"),
+        ("[" * 100_000, "Expected `object`, got `array`"),
+        ('{"name": "a", "x": ' + "[" * 100_000, "recursion"),
+        ("", "truncated"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_file_and_the_next_step(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "note.json"
-    path.write_text(text)
-    with pytest.raises(CheckpointError, match=rf"note\.json: .*{message}.*; write it again"):
-        read_json(path, Note, CheckpointError, hint="write it again")
-    with pytest.raises(MediaError, match=r"none\.json: No such file"):
-        read_json(tmp_path / "none.json", Note)
+def test_wrong_json_is_named_with_file_field_and_type(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(MediaError, match=r"note\.json: ") as error:
+        _read(tmp_path, text)
+    assert said in str(error.value)
+
+
+def test_missing_file_raises_the_error_that_was_asked_for_with_the_hint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.json: No such file or directory; train first"):
+        read_json(tmp_path / "gone.json", Note, CheckpointError, "train first")

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 from util.errors import CheckpointError, MediaError
-from util.metrics.frechet import Moments, frechet_distance, inception_features, moments
+from util.metrics.frechet import Moments, frechet_distance, inception_features
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray, count: int = 11) -> Moments:
@@ -60,23 +60,12 @@ def test_frechet_distance_of_samples_approaches_that_of_their_gaussians() -> Non
     assert frechet_distance(b, a) == pytest.approx(frechet_distance(a, b), rel=1e-9)
 
 
-def test_moments_of_batches_equal_numpy_on_the_whole() -> None:
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
     features = np.random.default_rng(7).standard_normal((53, 6)) * 5 + 1000
-    batches = [features[:1], features[1:20], features[20:]]
-    total = moments(batches, lambda batch: batch)
+    total = Moments.of(features[:1]) + Moments.of(features[1:20]) + Moments.of(features[20:])
     assert total.count == 53
     np.testing.assert_allclose(total.mean, features.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(total.covariance, np.cov(features, rowvar=False), rtol=1e-9, atol=1e-12)
-
-
-def test_moments_apply_the_features_to_every_batch() -> None:
-    total = moments([np.ones((2, 4, 4)), np.zeros((2, 4, 4))], lambda frames: frames.sum(axis=2)[:, :3] + 1)
-    np.testing.assert_allclose(total.mean, [3, 3, 3])
-
-
-def test_moments_of_no_batch_raises() -> None:
-    with pytest.raises(MediaError, match="needs frames, got none"):
-        moments([], lambda batch: batch)
 
 
 def test_moments_of_nan_raises() -> None:

@@ -1,9 +1,7 @@
-"""Loss curves: reading the log, ticks, smoothing, and what a drawn panel shows where."""
+"""What pictures show where: curves, their limits and legends, distributions, and the bytes of a file."""
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,122 +9,103 @@ import pytest
 from PIL import Image
 
 from util.errors import MediaError
-from util.plot import (
-    PANEL_SIZE,
-    Curve,
-    _short,
-    _smooth,
-    _thin_out,
-    _ticks,
-    curves_of,
-    draw_panel,
-    plot_curves,
-    read_log,
-)
+from util.plot import Curve, draw_distribution, draw_panel, write_png
 
 
-def _write_log(path: Path, **columns: list[float]) -> Path:
-    steps = range(1, 1 + len(next(iter(columns.values()))))
-    lines = [{"step": s, "epoch": 0.1, **{k: v[s - 1] for k, v in columns.items()}} for s in steps]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+def _curve(values: np.ndarray) -> Curve:
+    return Curve(50 * np.arange(1, len(values) + 1), values)
 
 
-def test_read_log_damaged_lines_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = tmp_path / "loss_log.jsonl"
-    log.write_text('{"step": 1, "a": 2}\nnonsense\n[3]\n{"a": 4}\n{"step": 2, "a": 5}\n{"step": 3, "a"')
-    with caplog.at_level(logging.WARNING):
-        assert [entry["a"] for entry in read_log(log)] == [2, 5]
-    assert [r.getMessage() for r in caplog.records] == [f"{log}:{n}: damaged line left out" for n in (2, 3, 4, 6)]
+def _noise(count: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(count)
 
 
-def test_read_log_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"gone.jsonl: cannot be read: No such file"):
-        read_log(tmp_path / "gone.jsonl")
+def test_panel_has_a_raw_and_a_smoothed_line_a_curve() -> None:
+    noise = _noise(600)
+    (axes,) = draw_panel("both", {"a": _curve(noise), "b": _curve(np.full(300, 3.0))}).axes
+    raw_a, smooth_a, raw_b, smooth_b = axes.lines
+    np.testing.assert_array_equal(raw_a.get_xydata(), np.stack([50 * np.arange(1, 601), noise], axis=1))
+    assert smooth_a.get_ydata().std() < 0.3 * noise.std()
+    assert smooth_a.get_ydata().mean() == pytest.approx(noise.mean(), abs=0.01)
+    np.testing.assert_allclose(smooth_b.get_ydata(), raw_b.get_ydata())
+    assert smooth_a.get_linewidth() > raw_a.get_linewidth()
+    assert raw_a.get_color() == smooth_a.get_color() != smooth_b.get_color()
+    assert axes.get_xlim() == (50, 30000)
 
 
-def test_curves_of_gaps_and_rare_values_keep_their_steps() -> None:
-    curves = curves_of([{"step": 5, "epoch": 1, "a": 1.0, "b": None}, {"step": 9, "a": None, "b": 2, "c": "text"}])
-    assert {name: (c.steps.tolist(), c.values.tolist()) for name, c in curves.items()} == {
-        "a": ([5], [1.0]),
-        "b": ([9], [2.0]),
-    }
+def test_panel_smoothing_follows_a_straight_line_to_its_middle() -> None:
+    (axes,) = draw_panel("x", {"x": _curve(np.arange(600.0))}).axes
+    np.testing.assert_allclose(axes.lines[1].get_ydata()[50:550], np.arange(50, 550))
+
+
+def test_panel_outliers_do_not_rule_the_axis() -> None:
+    values = _noise(2000)
+    values[1000] = 1e3
+    (axes,) = draw_panel("x", {"x": _curve(values)}).axes
+    low, high = axes.get_ylim()
+    assert low == pytest.approx(np.percentile(values, 1), abs=1)
+    assert axes.lines[1].get_ydata().max() < high < 15
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 10, [0, 2, 4, 6, 8, 10]),
-        (0.32, 0.78, [0.4, 0.5, 0.6, 0.7]),
-        (-3, 12, [0, 5, 10]),
-        (1, 1e6, [2e5, 4e5, 6e5, 8e5, 1e6]),
-    ],
+    ("show_mean", "name", "expected"),
+    [(False, "loss", ["2"]), (True, "loss", ["1.5"]), (False, "real", ["real  2"]), (True, "real", ["real  1.5"])],
 )
-def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    np.testing.assert_allclose(_ticks(low, high, count=5), expected, atol=1e-12)
+def test_panel_legend_has_last_value_or_mean(show_mean: bool, name: str, expected: list[str]) -> None:
+    figure = draw_panel("loss", {name: _curve(np.array([1.0, 1.5, 1.5, 2.0]))}, "frame", show_mean)
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "loss"
+    assert [text.get_text() for text in legend.get_texts()] == expected
+    assert figure.axes[0].get_xlabel() == "frame"
 
 
-def test_short_numbers() -> None:
-    assert [_short(v) for v in (0.01234, 12500, 3_000_000, -0.5, 0, 400)] == [
-        "0.0123",
-        "12.5k",
-        "3M",
-        "-0.5",
-        "0",
-        "400",
-    ]
+@pytest.mark.parametrize(
+    ("value", "count", "limits"), [(0.0, 1, (-1, 1)), (4.0, 2, (3.6, 4.4)), (-2e-4, 300, (-2.2e-4, -1.8e-4))]
+)
+def test_panel_of_constant_has_room_above_and_below(value: float, count: int, limits: tuple[float, float]) -> None:
+    (axes,) = draw_panel("x", {"x": _curve(np.full(count, value))}).axes
+    assert axes.get_ylim() == pytest.approx(limits)
+    assert axes.lines[1].get_marker() == ("o" if count == 1 else "None")  # a line of one point would not show
 
 
-def test_thin_out_keeps_means_and_bounds_points() -> None:
-    values = np.arange(10_001, dtype=np.float64)
-    thin = _thin_out(Curve(np.arange(10_001), values))
-    assert len(thin.steps) == len(thin.values) == 1112  # bins of 9
-    assert (thin.values[0], thin.values[-1]) == (4.0, (9999 + 10000) / 2)
-    np.testing.assert_array_equal(thin.steps, thin.values)
+def test_distribution_draws_dots_in_lanes_and_the_mean() -> None:
+    (axes,) = draw_distribution("SSIM", {"one": [0.0, 0.2, 1.0], "none": [], "other": [0.5, 0.5]}).axes
+    one, other = axes.lines
+    assert one.get_xdata().tolist() == [0.0, 0.2, 1.0]
+    assert other.get_xdata().tolist() == [0.5, 0.5]
+    assert len(set(other.get_ydata())) == 2  # equal values show
+    for lane, dots in enumerate((one, other)):
+        assert np.abs(dots.get_ydata() - lane).max() < 0.4
+    strokes = [collection.get_segments()[0][:, 0].tolist() for collection in axes.collections]
+    assert strokes == [pytest.approx([0.4, 0.4]), [0.5, 0.5]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "other"]
+    assert axes.yaxis_inverted()  # the first group on top
+    assert axes.get_title(loc="left") == "SSIM"
 
 
-def test_smooth_leaves_constants_and_lessens_noise() -> None:
-    np.testing.assert_allclose(_smooth(np.full(300, 3.0)), 3.0)
-    noise = np.random.default_rng(0).standard_normal(600)
-    assert _smooth(noise).std() < 0.3 * noise.std()
+@pytest.mark.parametrize("size", [1e-7, 1.0, 123456.0])
+def test_nothing_is_cut_off(size: float) -> None:
+    values = _noise(40) * size
+    name = "val/sync_sound_to_picture_of_the_people_held_out_from_training"
+    groups = {"own pose": values, "$cost$_of another's pose": values + size, "ground truth": values[:1]}
+    for figure in (draw_panel(name, {name: _curve(values)}), draw_distribution("Model sync offset", groups)):
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= width
+        assert box.y1 <= height
+        assert figure.axes[0].get_window_extent().width / figure.dpi > width / 3  # most is left for the values
 
 
-def test_draw_panel_puts_a_falling_line_from_top_left_to_bottom_right() -> None:
-    steps = np.arange(0, 101)
-    panel = np.asarray(draw_panel("loss", {"loss": Curve(steps, 100.0 - steps)})).astype(int)
-    assert panel.shape == (PANEL_SIZE[1], PANEL_SIZE[0], 3)
-    blue = (panel[..., 2] > 140) & (panel[..., 0] < 60)
-    plot = blue[80:]  # below title and legend
-    rows = [int(np.flatnonzero(plot[:, x]).mean()) for x in (100, 300, 500)]
-    assert rows[0] < rows[1] < rows[2]
-    assert rows[1] - rows[0] == pytest.approx(rows[2] - rows[1], abs=2)
+def test_same_picture_has_same_bytes_and_no_metadata(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_png(tmp_path / name, draw_panel("loss", {"loss": _curve(_noise(100))}))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (640, 400)
+        assert set(image.info) == {"dpi"}
 
 
-def test_draw_panel_single_point_and_constant_do_not_divide_by_zero() -> None:
-    for curve in (Curve(np.array([7]), np.array([0.0])), Curve(np.array([1, 2]), np.array([4.0, 4.0]))):
-        assert np.asarray(draw_panel("x", {"x": curve})).min() < 60
-
-
-def test_plot_curves_one_panel_per_quantity_in_two_columns(tmp_path: Path) -> None:
-    log = _write_log(tmp_path / "loss_log.jsonl", a=[3, 2, 1], b=[1, 1, 1], c=[0, 5, 2])
-    plot_curves(log, tmp_path / "all.png")
-    plot_curves(log, tmp_path / "one.png", {"both": ["a", "b"]})
-    width, height = PANEL_SIZE
-    assert Image.open(tmp_path / "all.png").size == (2 * width, 2 * height)
-    assert Image.open(tmp_path / "one.png").size == (width, height)
-
-
-def test_plot_curves_names_what_is_missing(tmp_path: Path) -> None:
-    log = _write_log(tmp_path / "loss_log.jsonl", a=[1], b=[2])
-    with pytest.raises(MediaError, match=r"has no curve x, y; there are a, b"):
-        plot_curves(log, tmp_path / "x.png", {"t": ["a", "y", "x"]})
-    log.write_text("")
-    with pytest.raises(MediaError, match=r"loss_log.jsonl: holds no values yet"):
-        plot_curves(log, tmp_path / "x.png")
-    assert [p.name for p in tmp_path.iterdir()] == ["loss_log.jsonl"]
-
-
-def test_plot_curves_unwritable_png_is_one_line(tmp_path: Path) -> None:
-    log = _write_log(tmp_path / "loss_log.jsonl", a=[1])
+def test_unwritable_png_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"x.png: cannot be written: No such file"):
-        plot_curves(log, tmp_path / "gone" / "x.png")
+        write_png(tmp_path / "gone" / "x.png", draw_panel("loss", {"loss": _curve(_noise(3))}))

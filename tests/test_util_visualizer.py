@@ -15,7 +15,7 @@ from PIL import Image
 
 from util import visualizer
 from util.errors import MediaError
-from util.visualizer import Visualizer
+from util.visualizer import Visualizer, curves_of, read_log
 
 
 def _row(value: int = 128, labels: tuple[str, ...] = ("input", "target", "generated")) -> dict[str, np.ndarray]:
@@ -34,10 +34,31 @@ def _page(directory: Path) -> str:
     return (directory / "web" / "index.html").read_text(encoding="utf-8")
 
 
-def test_import_needs_no_torch() -> None:
-    code = "import sys, util.visualizer; assert not {'torch', 'PIL', 'dominate', 'scipy'} & set(sys.modules)"
+def test_import_needs_nothing_heavy() -> None:
+    code = "import sys, util.visualizer; assert not {'torch', 'PIL', 'matplotlib', 'scipy'} & set(sys.modules)"
     root = Path(visualizer.__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_read_log_damaged_lines_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = tmp_path / "loss_log.jsonl"
+    log.write_text('{"step": 1, "a": 2}\nnonsense\n[3]\n{"a": 4}\n{"step": 2, "a": 5}\n{"step": 3, "a"')
+    with caplog.at_level(logging.WARNING):
+        assert [entry["a"] for entry in read_log(log)] == [2, 5]
+    assert [r.getMessage() for r in caplog.records] == [f"{log}:{n}: damaged line left out" for n in (2, 3, 4, 6)]
+
+
+def test_read_log_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"gone.jsonl: cannot be read: No such file"):
+        read_log(tmp_path / "gone.jsonl")
+
+
+def test_curves_of_gaps_and_rare_values_keep_their_steps() -> None:
+    curves = curves_of([{"step": 5, "epoch": 1, "a": 1.0, "b": None}, {"step": 9, "a": None, "b": 2, "c": "text"}])
+    assert {name: (c.steps.tolist(), c.values.tolist()) for name, c in curves.items()} == {
+        "a": ([5], [1.0]),
+        "b": ([9], [2.0]),
+    }
 
 
 def test_scalars_append_one_line_each_at_once(tmp_path: Path) -> None:

@@ -63,8 +63,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         start = file.read(64).lstrip()
     if start.startswith((b"<", b"version https://git-lfs")):
         raise CheckpointError(f"{path}: a text (a web page or a git-lfs pointer), not weights; {_how_to_get()}")
+    if start[8:10] == b'{"':
+        how = "torch.save(safetensors.torch.load_file(FILE), FILE.pth)"
+        raise CheckpointError(f"{path}: a safetensors file, which is not read here; convert it: {how}")
+    is_zip = _check_archive(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, error)) from error
     except Exception as error:  # damaged files make the unpickler raise nearly anything
@@ -105,6 +109,9 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
         if key.startswith(optional or ("\0",)) and (key not in state or state[key].shape != wanted[key].shape)
     ]
     _check_keys(path, state, wanted, skipped)
+    for key in wanted:
+        if key not in skipped:
+            _check_values(path, key, state[key], wanted[key])
     if any(tensor.is_meta for tensor in wanted.values()):
         taken = {key: _in_form_of(tensor, None if key in skipped else state[key]) for key, tensor in wanted.items()}
         network.load_state_dict(taken, assign=True)
@@ -135,10 +142,46 @@ def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
     """
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     try:
-        with atomic_path(path) as temporary:
-            torch.save(plain, temporary)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(plain, file)  # given a name, it would write that into the file
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _check_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, as torch writes it since 1.6.
+
+    Raises:
+        CheckpointError: one that something else has packed; mapped into memory it would give wrong numbers.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    names = [member.filename for member in members]
+    doubled = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1), None)
+    if doubled or packed:
+        what = f"{doubled} is in it twice" if doubled else f"{packed} is compressed"
+        raise CheckpointError(
+            f"{path}: was packed again by another program ({what}); fetch it anew, or save it by torch"
+        )
+    return True
+
+
+def _check_values(path: Path, key: str, value: Tensor, wanted: Tensor) -> None:
+    """Raises CheckpointError for numbers of a kind that would be copied wrongly, and for such as are none."""
+    is_plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    is_float = wanted.is_floating_point()
+    is_kind = value.is_floating_point() if is_float else value.dtype in (torch.int64, torch.int32)
+    if not is_plain or not is_kind:
+        kind = f"{value.layout} {value.dtype}{' without values' if value.is_meta else ''}".replace("torch.", "")
+        needed = "ordinary floating-point numbers" if is_float else "whole numbers"
+        raise CheckpointError(f"{path}: {key} holds {kind}, the network needs {needed}; save the network's own weights")
+    # a sum is quicker than a look at every number, and not finite if one of them is not
+    if is_float and not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all():
+        raise CheckpointError(f"{path}: {key} holds NaN or infinity: a training that went wrong; take earlier weights")
 
 
 def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor], skipped: Sequence[str]) -> None:

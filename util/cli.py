@@ -21,7 +21,7 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 def run_command(
-    parse: Callable[[Sequence[str] | None], argparse.Namespace],
+    parse: Callable[[Sequence[str]], argparse.Namespace],
     run: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
     *,
@@ -31,7 +31,7 @@ def run_command(
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
     Args:
-        parse: makes the options of `argv`, e.g. `build_parser().parse_args`; argparse itself exits with 2.
+        parse: makes the options of `argv`, e.g. `build_parser().parse_args`.
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
         argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.
@@ -45,10 +45,12 @@ def run_command(
     verbose = False
     with _sigterm_as_ctrl_c():
         try:
-            args = parse(argv)
+            args = parse(sys.argv[1:] if argv is None else argv)
             verbose = bool(getattr(args, "verbose", False))
             setup_logging(verbose, prefix)
             return run(args) or DONE
+        except SystemExit as end:  # argparse has said what is wrong, or shown its help
+            return end.code if isinstance(end.code, int) else DONE
         except PcavsError as error:
             if verbose:
                 traceback.print_exc()

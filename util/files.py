@@ -1,4 +1,8 @@
-"""Files that are whole or absent: everything is written under a temporary name and then renamed."""
+"""Files and folders that are whole or absent, leftovers of dead processes, and outputs that are never the user's own.
+
+What is being made has a temporary name beside its final one, `.<name>.<token>.part<suffix>`, and is locked by the
+process that makes it. The lock ends with the process, however that ends: whoever can take it has found a leftover.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,26 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from util.errors import MediaError
+from util.errors import MediaError, OptionError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there, and no leftover is removed
+    fcntl = None  # type: ignore[assignment]
+
+MARK = "made by PC-AVS"  # stands in every page, report and video, so that they are told from the user's own files
+_MARK_REACH = 1 << 16  # bytes at the start and the end of a file in which the mark stands
+_PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>part|old)(\..*)?", re.DOTALL)
+_swept: set[str] = set()  # folders that this process has looked through
+_sweeping = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -20,13 +39,63 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The suffix is kept, because tools such as ffmpeg choose the format by it.
     """
     final = Path(path)
-    stem = final.stem.encode()[:100].decode(errors="ignore")  # names may have 255 bytes
-    temporary = final.with_name(f".{stem}.{os.getpid()}.part{final.suffix}")
+    remove_leftovers(final.parent)
+    temporary, lock = _reserved(final, final.suffix, _make_file)
     try:
         yield temporary
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`; it takes the place of `path` when the block ends well, else it vanishes.
+
+    A folder that is there is kept until then; a process that dies in between leaves it where the next one finds it.
+    """
+    final = Path(path)
+    remove_leftovers(final.parent)
+    temporary, lock = _reserved(final, "", _make_folder)
+    try:
+        yield temporary
+        replace_folder(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def replace_folder(temporary: Path, final: Path) -> None:
+    """Puts one folder in the place of another, which is removed; both lie in the same folder."""
+    if not final.exists():
+        os.replace(temporary, final)
+        return
+    aside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.old")
+    lock = os.open(final, os.O_RDONLY)
+    try:
+        try_lock(lock)
+        os.replace(final, aside)
+        os.replace(temporary, final)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that have died left unfinished in a folder; once in the life of this process.
+
+    A folder that `atomic_folder` had moved aside, and whose successor never came, goes back to its place.
+    """
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    with _sweeping:
+        _swept.add(key)
+        with contextlib.suppress(OSError):
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                if (match := _PART.fullmatch(entry.name)) is not None:
+                    _remove_if_dead(Path(entry.path), folder / match["name"], match["state"])
 
 
 def write_bytes(path: str | Path, payload: bytes) -> None:
@@ -46,6 +115,55 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def claim_output(
+    path: Path,
+    flag: str,
+    *,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = False,
+    is_ours: Callable[[Path], bool] | None = None,
+) -> None:
+    """Makes sure, before any work, that a file about to be written replaces nothing of the user's.
+
+    Args:
+        path: the output.
+        flag: that names it, for the error.
+        inputs: files and folders that are read.
+        overwrite: whether the user wants it replaced, whatever it is.
+        is_ours: whether a file is an earlier output, told by its content; None: it carries MARK.
+
+    Raises:
+        OptionError: it is an input, no regular file, or somebody else's.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing there; whether it can be written is seen when it is
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no regular file"
+        raise OptionError(f"{flag} {path}: is {kind}; give the name of a file")
+    for source in inputs:
+        with contextlib.suppress(OSError):
+            if path.samefile(source) or (source.is_dir() and path.resolve().parent == source.resolve()):
+                raise OptionError(f"{flag} {path}: is read by this very command; choose another name")
+    if not overwrite and not (is_ours or carries_mark)(path):
+        raise OptionError(
+            f"{flag} {path}: is there and was not made by this command; choose another name, or add --overwrite"
+        )
+
+
+def carries_mark(path: Path) -> bool:
+    """Whether MARK stands near the start or the end of a file."""
+    try:
+        with path.open("rb") as file:
+            if MARK.encode() in file.read(_MARK_REACH):
+                return True
+            file.seek(-min(_MARK_REACH, path.stat().st_size), os.SEEK_END)
+            return MARK.encode() in file.read()
+    except OSError:
+        return False
 
 
 def require_utf8_name(path: str | Path) -> None:
@@ -76,3 +194,54 @@ def safe_name(text: str) -> str:
     if cleaned.strip(". ") == "":
         return "_" * max(1, len(cleaned))
     return cleaned
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Locks an open file or folder for this process: True; another one has it: False; nothing can be locked: None."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
+def _reserved(final: Path, suffix: str, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """A new temporary file or folder beside `final`, and the descriptor that holds its lock."""
+    name = final.name.removesuffix(suffix)
+    stem = name.encode()[:220].decode(errors="ignore")  # names may have 255 bytes
+    while True:
+        temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.part{suffix}")
+        lock = make(temporary)
+        # somebody may have taken it for a leftover before it was locked
+        if try_lock(lock) is not False and os.path.lexists(temporary):
+            return temporary, lock
+        os.close(lock)
+
+
+def _make_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _make_folder(path: Path) -> int:
+    path.mkdir()
+    return os.open(path, os.O_RDONLY)
+
+
+def _remove_if_dead(path: Path, final: Path, state: str) -> None:
+    with contextlib.suppress(OSError):
+        lock = os.open(path, os.O_RDONLY)
+        try:
+            if try_lock(lock) is not True:
+                return
+            if state == "old" and not final.exists():
+                os.replace(path, final)
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(lock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +27,10 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
             (`clip.json: Expected `int`, got `str` - at `$.first_frame``).
     """
     try:
-        # json, because msgspec refuses the `\udc..` by which `write_text` keeps a file name that is no UTF-8
-        return msgspec.convert(json.loads(Path(path).read_bytes()), type=kind)
+        return msgspec.json.decode(Path(path).read_bytes(), type=kind)
     except OSError as failure:
         reason = failure.strerror or str(failure)
-    except (RecursionError, ValueError) as failure:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as failure:
         reason = str(failure)
     raise error(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
 

@@ -8,27 +8,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from dominate import tags
 
 from util.files import write_text
-from util.html import _link, _page
-from util.metrics.protocol import HIGHER, LOWER, QUANTITIES, Quantity
-from util.plot import _GREY, _GRID, _INK, _PAPER, _colour, _font, _px, _short, _span, _ticks
+from util.html import add_definitions, add_picture, open_page, relative_link
+from util.metrics.protocol import HIGHER, LOWER, NEITHER, QUANTITIES, Quantity
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-_ARROWS = {HIGHER: "↑", LOWER: "↓"}
-_LATEX_ARROWS = {HIGHER: r" $\uparrow$", LOWER: r" $\downarrow$"}
-_LATEX_SIGNS = {c: f"\\{c}" for c in "#$%&_{}"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e",
-}  # fmt: skip
-_EMPTY = "–"
-_LANE_HEIGHT = 44  # pixels of a row of dots
-_PANEL_WIDTH = 420
-_MARGIN = 0.03  # of the axis, beyond the outermost dots
+_ARROWS = {HIGHER: " ↑", LOWER: " ↓", NEITHER: ""}
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "#$%&_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "é": r"\'e"}
+    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+)
 
 
 @dataclass(frozen=True)
@@ -55,25 +49,20 @@ class Table:
     columns: tuple[str, ...]  # names in QUANTITIES
     rows: Mapping[str, Mapping[str, Cell]]  # label -> quantity -> cell
 
-    def titles(self) -> list[str]:
-        """Heads of the columns, with the unit and which way is better."""
-        titles = []
-        for quantity in (QUANTITIES[name] for name in self.columns):
-            unit = f" [{quantity.unit}]" if quantity.unit else ""
-            titles.append(f"{quantity.title}{unit} {_ARROWS.get(quantity.better, '')}".rstrip())
-        return titles
+    def lines(self, empty: str = "–") -> list[list[str]]:
+        """The table as text: the head, then for each row its label, its number of clips, and its cells.
 
-    def count(self, label: str) -> int:
-        """Clips of a row: the most that any of its cells has."""
-        return max((cell.count for cell in self.rows[label].values()), default=0)
-
-    def texts(self, label: str, empty: str = _EMPTY) -> list[str]:
-        """The cells of a row; one with fewer clips than the row names its own number."""
-        texts = []
-        for name in self.columns:
-            cell = self.rows[label].get(name)
-            texts.append(empty if cell is None else cell_text(cell, QUANTITIES[name], self.count(label)))
-        return texts
+        The head names units and which way is better. A row has as many clips as the cell with the most.
+        """
+        quantities = [QUANTITIES[name] for name in self.columns]
+        units = [f" [{quantity.unit}]" if quantity.unit else "" for quantity in quantities]
+        titles = [f"{q.title}{unit}{_ARROWS[q.better]}" for q, unit in zip(quantities, units, strict=True)]
+        lines = [["", "n", *titles]]
+        for label, cells in self.rows.items():
+            count = max((cell.count for cell in cells.values()), default=0)
+            texts = [cell_text(cells[q.name], q, count) if q.name in cells else empty for q in quantities]
+            lines.append([label, str(count), *texts])
+        return lines
 
 
 @dataclass(frozen=True)
@@ -83,7 +72,7 @@ class ClipView:
     name: str
     facts: Mapping[str, str]
     curves: Sequence[Path] = ()
-    frames: Sequence[Mapping[str, Path]] = ()  # rows of caption -> picture
+    frames: Mapping[str, Path] = field(default_factory=dict)  # caption -> picture
     remarks: Sequence[str] = ()
 
 
@@ -100,7 +89,7 @@ class Page:
     worst_by: str = ""
 
 
-def cell_text(cell: Cell, quantity: Quantity, row_count: int | None = None) -> str:
+def cell_text(cell: Cell, quantity: Quantity, row_count: int) -> str:
     """`0.861 ± 0.012`, followed by `(n)` where that differs from the row's; no deviation for one clip or a whole set.
 
     >>> cell_text(Cell(0.5, 0.25, 3), QUANTITIES["ssim"], 4)
@@ -109,45 +98,36 @@ def cell_text(cell: Cell, quantity: Quantity, row_count: int | None = None) -> s
     text = f"{cell.mean:.{quantity.digits}f}"
     if math.isfinite(cell.deviation):
         text += f" ± {cell.deviation:.{quantity.digits}f}"
-    return text if row_count in (None, cell.count) else f"{text} ({cell.count})"
+    return text if row_count == cell.count else f"{text} ({cell.count})"
 
 
 def terminal_table(table: Table) -> str:
     """Aligned columns for a terminal."""
-    lines = [["", "n", *table.titles()]]
-    lines += [[label, str(table.count(label)), *table.texts(label)] for label in table.rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    aligned = [
-        [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    ]
+    lines = table.lines()
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    head, *rows = ["  ".join(line).rstrip() for line in aligned]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    texts = ["  ".join(line).rstrip() for line in aligned]
-    return "\n".join([texts[0], rule, *texts[1:]])
+    return "\n".join([head, rule, *rows])
 
 
 def markdown_table(table: Table) -> str:
     """A table in Markdown."""
-    lines = [["", "n", *table.titles()]]
-    lines += [[_unpiped(label), str(table.count(label)), *table.texts(label)] for label in table.rows]
-    texts = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([texts[0], "|---|" + "---:|" * (len(lines[0]) - 1), *texts[1:]]) + "\n"
+    lines = [[label.replace("|", "\\|"), *texts] for label, *texts in table.lines()]
+    head, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, "|---|" + "---:|" * (len(lines[0]) - 1), *rows]) + "\n"
 
 
 def latex_table(table: Table) -> str:
     """A tabular that needs the package booktabs."""
-    heads = []
-    for quantity in (QUANTITIES[name] for name in table.columns):
-        unit = f" [{quantity.unit}]" if quantity.unit else ""
-        heads.append(_latex(quantity.title + unit) + _LATEX_ARROWS.get(quantity.better, ""))
-    lines = [" & ".join(["", "$n$", *heads])]
-    for label in table.rows:
-        cells = [text.replace(" ± ", r" \pm ") for text in table.texts(label, "--")]
-        cells = [f"${text}$" if text != "--" else text for text in cells]
-        lines.append(" & ".join([_latex(label), f"${table.count(label)}$", *cells]))
-    body = [rf"{line} \\" for line in lines]
-    start = rf"\begin{{tabular}}{{l{'r' * (1 + len(table.columns))}}}"
-    return "\n".join([start, r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+    head, *rows = table.lines(empty="--")
+    lines = [["", "$n$", *(title.translate(_LATEX) for title in head[2:])]]
+    for label, *texts in rows:
+        cells = [text if text == "--" else f"${text}$".replace(" ± ", r" \pm ") for text in texts]
+        lines.append([label.translate(_LATEX), *cells])
+    first, *others = [rf"{' & '.join(line)} \\" for line in lines]
+    start = rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
+    return "\n".join([start, r"\toprule", first, r"\midrule", *others, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def write_clips_csv(path: Path, quantities: Sequence[str], clips: Iterable[Mapping[str, Any]]) -> None:
@@ -167,53 +147,13 @@ def write_clips_csv(path: Path, quantities: Sequence[str], clips: Iterable[Mappi
     write_text(path, buffer.getvalue())
 
 
-def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Image.Image:
-    """Draws a row of dots for each group, a dot a clip, and a stroke at their mean.
-
-    Args:
-        groups: label -> finite values, at least one in all.
-    """
-    from PIL import Image, ImageDraw
-
-    groups = {label: values for label, values in groups.items() if len(values)}
-    left, top, foot = _px(110), _px(40), _px(34)
-    lane = _px(_LANE_HEIGHT)
-    image = Image.new("RGB", (_px(_PANEL_WIDTH), top + lane * len(groups) + foot), _PAPER)
-    draw = ImageDraw.Draw(image)
-    right, bottom = image.width - _px(20), image.height - foot
-    low, high = _span([float(value) for values in groups.values() for value in values])
-    low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
-    draw.text((_px(16), _px(10)), title, font=_font(17), fill=_INK)
-    for tick in _ticks(low, high, count=4):
-        x = left + (tick - low) / (high - low) * (right - left)
-        draw.line([(x, top), (x, bottom)], fill=_GRID, width=_px(1))
-        draw.text((x, bottom + _px(7)), _short(tick), font=_font(12), fill=_GREY, anchor="ma")
-    for number, (label, values) in enumerate(groups.items()):
-        middle = top + lane * (number + 0.5)
-        draw.text((left - _px(12), middle), label, font=_font(12), fill=_INK, anchor="rm")
-        places = left + (np.asarray(values, dtype=np.float64) - low) / (high - low) * (right - left)
-        for turn, x in enumerate(places):
-            y = middle + (turn % 5 - 2) * _px(4)  # a little apart, so that equal values show
-            draw.ellipse((x - _px(3), y - _px(3), x + _px(3), y + _px(3)), fill=_colour(number))
-        mean = float(places.mean())
-        draw.line([(mean, middle - _px(16)), (mean, middle + _px(16))], fill=_INK, width=_px(2))
-    return image.resize((_PANEL_WIDTH, image.height * _PANEL_WIDTH // image.width), Image.Resampling.LANCZOS)
-
-
-def write_page(directory: Path, page: Page) -> Path:
+def write_page(directory: Path, page: Page) -> None:
     """Writes `index.html`: summary, problems, distributions, the worst clips with curves and frames, the protocol.
 
     Args:
         directory: links are relative to it, so that it can be moved or copied.
-
-    Returns:
-        the path of the page.
     """
-    from dominate import tags
-
-    document = _page(page.title)
-    with document:
-        tags.h1(page.title)
+    with open_page(directory, page.title):
         with tags.section(cls="card wide"):
             _html_table(page.table)
         if page.problems:
@@ -223,59 +163,33 @@ def write_page(directory: Path, page: Page) -> Path:
         if page.distributions:
             with tags.section(cls="card curves"):
                 for title, picture in page.distributions.items():
-                    tags.img(src=_link(directory, picture), alt=f"{title} of every clip")
+                    tags.img(src=relative_link(directory, picture), alt=f"{title} of every clip")
         if page.worst:
             tags.h2(f"Worst clips by {page.worst_by}")
         for clip in page.worst:
             _clip_card(directory, clip)
         with tags.section(cls="card"):
             tags.h2("How it was measured")
-            _definitions(page.facts)
-    path = directory / "index.html"
-    write_text(path, document.render())
-    return path
+            add_definitions(page.facts)
 
 
 def _html_table(table: Table) -> None:
-    from dominate import tags
-
+    head, *rows = table.lines()
     with tags.table(cls="figures"):
-        tags.tr(*(tags.th(text) for text in ("", "n", *table.titles())))
-        for label in table.rows:
-            tags.tr(*(tags.td(text) for text in (label, str(table.count(label)), *table.texts(label))))
+        tags.tr(*map(tags.th, head))
+        for row in rows:
+            tags.tr(*map(tags.td, row))
 
 
 def _clip_card(directory: Path, clip: ClipView) -> None:
-    from dominate import tags
-
     with tags.section(cls="card"):
         tags.h2(clip.name)
         for remark in clip.remarks:
             tags.p(remark, cls="say")
-        _definitions(clip.facts)
+        add_definitions(clip.facts)
         with tags.div(cls="curves"):
             for picture in clip.curves:
-                tags.img(src=_link(directory, picture), alt="figures over the frames", loading="lazy")
-        for row in clip.frames:
-            with tags.div(cls="curves"):
-                for caption, picture in row.items():
-                    with tags.figure():
-                        tags.img(src=_link(directory, picture), alt=caption, loading="lazy")
-                        tags.figcaption(caption)
-
-
-def _definitions(facts: Mapping[str, str]) -> None:
-    from dominate import tags
-
-    with tags.dl():
-        for name, value in facts.items():
-            tags.dt(name)
-            tags.dd(value)
-
-
-def _unpiped(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX_SIGNS.get(character, character) for character in text)
+                tags.img(src=relative_link(directory, picture), alt="figures over the frames", loading="lazy")
+        with tags.div(cls="curves"):
+            for caption, picture in clip.frames.items():
+                add_picture(directory, picture, caption)

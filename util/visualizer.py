@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from util.errors import MediaError
 from util.files import make_directory, safe_name, write_bytes, write_json, write_text
 from util.html import write_training_page
 from util.log import warn_once
-from util.plot import curves_of, draw_panel, read_log, write_png
+from util.plot import Curve, draw_panel, write_png
 
 STEPS_ON_PAGE = 200
 _JPEG_QUALITY = 92
+_NO_CURVES = ("step", "epoch")  # numbers of a line of the log that say where it belongs
 
 _log = logging.getLogger(__name__)
 
@@ -56,20 +57,14 @@ class Visualizer:
         self, directory: Path, use_html: bool = True, use_tensorboard: bool = True, resume_step: int = 0
     ) -> None:
         self._directory = make_directory(directory)
+        self._web = self._directory / "web"
+        self._steps_path = self._web / "steps.json"
         self._log_path = self._directory / "loss_log.jsonl"
         _forget_after(self._log_path, resume_step)
         self._use_html = use_html
         self._shown = _read_shown(self._steps_path, resume_step) if use_html else []
         self._writer = _open_tensorboard(self._directory / "tensorboard", resume_step) if use_tensorboard else None
         self._is_page_old = False
-
-    @property
-    def _web(self) -> Path:
-        return self._directory / "web"
-
-    @property
-    def _steps_path(self) -> Path:
-        return self._web / "steps.json"
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
         """Adds a line to the log, and the values to TensorBoard.
@@ -147,6 +142,42 @@ class Visualizer:
         ]
         write_training_page(self._web, f"Training of {self._directory.name}", steps, pictures)
         self._is_page_old = False
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Reads `loss_log.jsonl`. A damaged line, such as a kill in the middle of writing leaves, is left out and named.
+
+    Raises:
+        MediaError: the file is missing or cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entries.append(entry)
+        else:
+            _log.warning("%s:%d: damaged line left out", path, number)
+    return entries
+
+
+def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+    """Every number of the log over the steps, by name, in order of appearance; values that are no number are gaps."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name not in _NO_CURVES and isinstance(value, (int, float)) and math.isfinite(value):
+                points.setdefault(name, []).append((entry["step"], value))
+    return {
+        name: Curve(np.array([step for step, _ in pairs]), np.array([value for _, value in pairs], dtype=np.float64))
+        for name, pairs in points.items()
+    }
 
 
 def _unwritable(path: Path, error: OSError) -> MediaError:

@@ -432,7 +432,7 @@ def slow_log_mel(wave: np.ndarray) -> np.ndarray:
     bins = num_mel_bins(len(wave), config)
     padded = np.zeros((bins - 1) * hop + length)
     padded[length - hop : length - hop + len(wave)] = normalise_rms(wave, config)
-    window, basis = analysis_window(config), mel_basis(config)
+    window, basis = analysis_window(config), mel_basis()
     floor = 10 ** (config.min_level_db / 20)
     rows = []
     for number in range(bins):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import json
 import logging
 import math
 import time
@@ -24,7 +25,6 @@ from scripts.evaluation.clip import ClipResult, Curves, measure_pair
 from scripts.evaluation.instruments import EvaluationConfig, Instruments, load_instruments
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes, write_json
-from util.json_files import read_json
 from util.parallel import WorkerDiedError, map_processes
 
 logger = logging.getLogger(__name__)
@@ -42,16 +42,6 @@ class MeasureTask:
     path: Path
     with_truth: bool
     key: str  # changes with the pair, its files and all settings
-
-
-@dataclass(frozen=True)
-class MeasuredClip:
-    """The file `clips/<name>.json`."""
-
-    key: str  # of the task
-    seconds: float  # that measuring took
-    result: ClipResult
-    frames: dict[str, dict[str, list[float | None]]]  # the curves; JSON knows no NaN
 
 
 def plan(
@@ -138,17 +128,22 @@ def run_task(task: MeasureTask, config: EvaluationConfig, instruments: Instrumen
         task.path.with_suffix(".npz").unlink(missing_ok=True)
     seconds = round(time.monotonic() - started, 3)
     # the features first: figures that are there must be whole
-    write_json(task.path, dataclasses.asdict(MeasuredClip(task.key, seconds, result, _plain_curves(curves))))
+    measured = {"key": task.key, "seconds": seconds, "result": dataclasses.asdict(result)}
+    write_json(task.path, {**measured, "frames": _plain_curves(curves)})
     return result
 
 
 def read_curves(path: Path) -> Curves:
     """The curves of `clips/<name>.json`. Raises MediaError when it cannot be read."""
-    frames = read_json(path, MeasuredClip, hint="measure again without --resume").frames
-    return {s: {name: np.array(v, dtype=np.float64) for name, v in curves.items()} for s, curves in frames.items()}
+    try:
+        frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
+        return {s: {name: np.array(v, dtype=np.float64) for name, v in curves.items()} for s, curves in frames.items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise MediaError(f"{path}: cannot be read ({error}); measure again without --resume") from error
 
 
 def _plain_curves(curves: Curves) -> dict[str, dict[str, list[float | None]]]:
+    """JSON knows no NaN."""
     return {
         side: {
             name: [round(v, 6) if math.isfinite(v) else None for v in values.tolist()] for name, values in sets.items()
@@ -159,7 +154,8 @@ def _plain_curves(curves: Curves) -> dict[str, dict[str, list[float | None]]]:
 
 def _earlier_result(task: MeasureTask) -> ClipResult | None:
     """What an earlier run has left, if it still holds."""
-    with contextlib.suppress(MediaError):
-        measured = read_json(task.path, MeasuredClip)
-        return measured.result if measured.key == task.key else None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads(task.path.read_text(encoding="utf-8"))
+        if stored["key"] == task.key:
+            return ClipResult(**stored["result"])
     return None

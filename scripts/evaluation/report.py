@@ -21,13 +21,12 @@ from util.errors import PcavsError
 from util.files import make_directory, write_json, write_text
 from util.metrics.frechet import Moments, frechet_distance
 from util.metrics.protocol import LOWER, NEED_REAL, QUANTITIES
-from util.plot import Curve, draw_panel, write_png
+from util.plot import Curve, draw_distribution, draw_panel, write_png
 from util.report import (
     Cell,
     ClipView,
     Page,
     Table,
-    draw_distribution,
     latex_table,
     markdown_table,
     terminal_table,
@@ -39,7 +38,6 @@ TRUTH_LABEL = "ground truth"
 _PICTURES = "pictures"
 _NOT_DRAWN = ("lmd_sum", "lmd_face")  # curves that look like that of `lmd`
 _WORST_FRAMES, _FRAMES_APART = 3, 5
-_PANEL_SIZE = (420, 270)  # pixels; three stand side by side on the page
 _PRINTED_REMARKS = 20  # lines; summary.md and the page have all
 
 
@@ -264,7 +262,7 @@ def _view(folder: Path, config: EvaluationConfig, task: MeasureTask, result: Cli
         lines = {label: line for label, line in drawn.items() if line is not None}
         if lines:
             panels.append(folder / _PICTURES / f"{result.name}_{name}.png")
-            write_png(panels[-1], draw_panel(QUANTITIES[name].title, lines, _PANEL_SIZE, "frame", show_mean=True))
+            write_png(panels[-1], draw_panel(QUANTITIES[name].title, lines, "frame", show_mean=True))
     facts = {"frames": f"{result.num_frames}, {result.num_frames / FPS:.2f} s", "group": result.group}
     for name in config.quantities:
         if name in result.generated:
@@ -272,7 +270,7 @@ def _view(folder: Path, config: EvaluationConfig, task: MeasureTask, result: Cli
             truth = f", real {result.truth[name]:.{digits}f}" if name in result.truth else ""
             facts[QUANTITIES[name].title] = f"{result.generated[name]:.{digits}f}{truth}"
     frames = _worst_frames(folder, config, task, ruler, curves[GENERATED][ruler])
-    return ClipView(result.name, facts, panels, [frames], result.remarks)
+    return ClipView(result.name, facts, panels, frames, result.remarks)
 
 
 def _curve(values: np.ndarray) -> Curve | None:

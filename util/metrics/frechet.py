@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,25 +46,6 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def moments(batches: Iterable[np.ndarray], features: Callable[[np.ndarray], np.ndarray]) -> Moments:
-    """Moments of the features of many frames, one batch in memory at a time.
-
-    Args:
-        batches: arrays that `features` takes.
-        features: a batch of B frames -> (B, D).
-
-    Raises:
-        MediaError: no batch at all, or features that are not (B, D) and finite.
-    """
-    total: Moments | None = None
-    for batch in batches:
-        part = Moments.of(features(batch))
-        total = part if total is None else total + part
-    if total is None:
-        raise MediaError("a Fréchet distance needs frames, got none")
-    return total
-
-
 def frechet_distance(real: Moments, generated: Moments) -> float:
     """Squared Fréchet distance of two Gaussians, |m - n|^2 + tr(S + T - 2 (S T)^(1/2)).
 
@@ -95,7 +76,7 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
 
 
 def inception_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The 2048 pooled numbers of torchvision's Inception v3, for `moments`; on the CPU.
+    """The 2048 pooled numbers of torchvision's Inception v3, for `Moments.of`; on the CPU.
 
     FID in papers uses other weights (TensorFlow's, of 2015) and another resize: name the weights beside the figure and
     compare only with figures of the same.

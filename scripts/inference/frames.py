@@ -1,0 +1,186 @@
+"""Frames of one result: which are there and may stay, the others generated and written; 25 frames a second."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.frames import encode_image, is_whole
+from data.metadata import TestClip
+from data.results import CLIP_NOTE, ClipNote, Column, begin_anew, holds_results, new_folder_of, read_note, write_note
+from data.voxtest_dataset import TestItem, VoxTestDataset
+from models.av_model import AvModel
+from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
+from util.checkpoint import network_path
+from util.errors import MediaError, PcavsError
+from util.files import make_directory, write_bytes
+from util.images import to_unit_range
+from util.parallel import BackgroundTasks, Progress
+
+logger = logging.getLogger(__name__)
+
+_BATCHES_IN_WORK = 2
+_WAITING_WRITES = 64  # frames
+
+
+@dataclass(frozen=True)
+class Work:
+    """A result in the making.
+
+    folder: where it is made: in its place, or beside an earlier result that it replaces when it is whole.
+    columns: those it is going to have, from left to right.  kept: indices of frames that are there already.
+    made_with: the settings in words.
+    """
+
+    folder: Path
+    columns: list[Column]
+    kept: frozenset[int]
+    made_with: str
+
+
+def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
+    """Makes the folders of a result and notes in `clip.json` what makes it.
+
+    Args:
+        result: its folder.
+        frames: numbers of the frames at 25 fps.
+        device: its kind, `cpu` or `cuda`.
+
+    Raises:
+        MediaError: a folder cannot be made.
+    """
+    names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
+    names += [MOUTH] if clip.mouth_dir else []
+    note = ClipNote(
+        audio=str(clip.audio.absolute()),
+        reference=str(clip.reference_dir.absolute()),
+        first_frame=frames[0],
+        crop_len=config.data.crop_len,
+        columns=tuple(names),
+        settings=_fingerprint(config, clip, len(frames), device),
+        made_with=_in_words(config),
+    )
+    begun = [folder for folder in (new_folder_of(result), result) if config.resume and _note_of(folder) == note]
+    if begun:
+        folder = begun[0]
+    else:
+        if config.resume and (result / CLIP_NOTE).exists():
+            logger.info("%s: inputs or settings have changed since, starting anew", result)
+        folder = begin_anew(result) if holds_results(result) else result
+    columns = [Column(folder / name, name, f".{config.frame_format}", len(frames)) for name in names]
+    for column in columns:
+        make_directory(column.folder)
+    write_note(folder, note)
+    indices = range(len(frames)) if begun else ()
+    kept = frozenset(index for index in indices if all(is_whole(column.path(index)) for column in columns))
+    return Work(folder, columns, kept, note.made_with)
+
+
+def generate_frames(
+    model: AvModel,
+    config: TestConfig,
+    dataset: VoxTestDataset,
+    columns: Sequence[Column],
+    title: str,
+    written: Progress | None = None,
+) -> Generator[int, None, None]:
+    """Generates a clip, yielding every index when its pictures are handed to the writer.
+
+    Pictures are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
+    pictures handed over are on disk.
+
+    Args:
+        columns: get the pictures.
+        title: of the progress bar.
+        written: indices in it are left out; the others are added when they are on disk.
+
+    Raises:
+        MediaError: a frame cannot be read or written.
+    """
+    written = written or Progress()
+    indices = [index for index in range(len(dataset)) if index not in written]
+    references = torch.from_numpy(to_unit_range(dataset.references))
+    identity = model.encode_identity(references, use_map=config.input_id_feature)
+    fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
+    suffix = columns[0].suffix
+    reference = _encoded(dataset.references[0], suffix)
+    writer = BackgroundTasks(config.num_threads, _WAITING_WRITES)
+
+    def write(index: int, item: TestItem, image_rgb: np.ndarray) -> None:
+        pictures = {INPUT: reference, POSE: item.pose, MOUTH: item.mouth, DRIVEN: image_rgb, FIXED: image_rgb}
+        # the generated picture goes last, because its presence says that the frame is finished
+        for column in sorted(columns, key=lambda column: column.prefix in GENERATED):
+            picture = pictures[column.prefix]
+            payload = picture if isinstance(picture, bytes) else _encoded(picture, suffix)
+            write_bytes(column.path(index), payload)
+        written.add(index)
+
+    cues = dataset.items(indices, min(config.num_threads, 2))
+    ahead = _BATCHES_IN_WORK * config.batch_size
+    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead)
+    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
+    try:
+        with bar:
+            for index, (item, image) in zip(indices, images, strict=True):
+                writer.submit(write, index, item, image)
+                yield index
+                bar.update()
+    except BaseException:  # Ctrl-C included: what was handed over is still written, the first error counts
+        with contextlib.suppress(PcavsError):
+            writer.wait()
+        raise
+    finally:
+        images.close()
+        cues.close()
+    writer.wait()
+
+
+def _encoded(image_rgb: np.ndarray | None, suffix: str) -> bytes:
+    assert image_rgb is not None  # there are only columns of what the clip has
+    return encode_image(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), suffix)
+
+
+def _note_of(result: Path) -> ClipNote | None:
+    try:
+        return read_note(result)
+    except MediaError as error:
+        logger.warning("%s: starting anew", error)
+        return None
+
+
+def _in_words(config: TestConfig) -> str:
+    pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
+    return f"model {config.name}, epoch {config.which_epoch}, {pose}, noise {config.noise}, seed {config.seed}"
+
+
+def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
+    """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
+    weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in INFERENCE_LETTERS]
+    sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram]
+    frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
+    files = [*weights, *(s for s in sources if s is not None), *frames]
+    # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
+    settings = dataclasses.replace(
+        config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
+        gpu_ids=(), gen_video=False, labels=False, resume=False, overwrite=False, verbose=False,
+    )  # fmt: skip
+    parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _file_state(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path.absolute()), -1, -1  # a dangling link beside the frames
+    return str(path.absolute()), state.st_size, state.st_mtime_ns

@@ -1,0 +1,69 @@
+"""Which figures of a model on synthetic people must be reached, and how they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A figure that must be reached. Of several names the worst counts; `minus`: the loss against those figures."""
+
+    title: str
+    names: tuple[str, ...]
+    bound: float
+    at_most: bool = False
+    minus: tuple[str, ...] = ()
+
+    def value(self, figures: Mapping[str, float]) -> float:
+        """The figure, or the drop from `minus` to `names`."""
+        if self.minus:
+            return max(figures[before] - figures[after] for before, after in zip(self.minus, self.names, strict=True))
+        values = [figures[name] for name in self.names]
+        return max(values) if self.at_most else min(values)
+
+
+def _both(prefix: str) -> tuple[str, str]:
+    return f"{prefix}/mean", f"{prefix}/pooled"
+
+
+# A model that copies the reference's pose has a high pooled correlation, because people differ more than moments do;
+# one that has every mouth move equally little has a high mean. So the worse of the two counts.
+THRESHOLDS = (
+    Threshold("sync retrieval at 1 of 32", ("sync/audio_to_visual", "sync/visual_to_audio"), 0.80),
+    Threshold("mouth opening, own sound", _both("self/opening"), 0.85),
+    Threshold("yaw of the pose source, own or another's", (*_both("self/yaw"), *_both("cross/yaw")), 0.90),
+    Threshold("pitch of the pose source, own or another's", (*_both("self/pitch"), *_both("cross/pitch")), 0.80),
+    Threshold("drop of the mouth, pose swapped", _both("pose_swapped/opening"), 0.1, True, _both("self/opening")),
+    Threshold("drop of the yaw, sound swapped", _both("audio_swapped/yaw"), 0.1, True, _both("self/yaw")),
+    Threshold("mouth opening in silence", ("silence/mean_opening",), 0.1, True),
+    Threshold("SSIM, own sound and pose", ("self/ssim",), 0.75),
+)
+
+
+def judge(figures: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Every threshold with its value, whether it is reached, and by how much (negative: so much is missing)."""
+    lines = []
+    for threshold in THRESHOLDS:
+        value = threshold.value(figures)
+        margin = threshold.bound - value if threshold.at_most else value - threshold.bound
+        sign = "<" if threshold.at_most else ">="
+        reached = margin > 0 if threshold.at_most else margin >= 0
+        lines.append(
+            {"title": threshold.title, "value": value, "bound": f"{sign} {threshold.bound}", "margin": margin}
+            | {"reached": reached}
+        )
+    return lines
+
+
+def table(figures: Mapping[str, float], acceptance: Sequence[Mapping[str, Any]]) -> str:
+    """Both as Markdown."""
+    lines = ["| acceptance | value | wanted | |", "|---|---|---|---|"]
+    for line in acceptance:
+        verdict = "reached" if line["reached"] else f"**not reached, by {-line['margin']:.3f}**"
+        lines.append(f"| {line['title']} | {line['value']:.3f} | {line['bound']} | {verdict} |")
+    lines += ["", "| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.3f} |" for name, value in figures.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,75 @@
+"""The shell of every command: exit codes, messages, signals."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from util.cli import natural_int, positive_int, run_command
+from util.errors import MediaError, OptionError
+
+
+def _command(work: Callable[[argparse.Namespace], int | None], *argv: str) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=positive_int, default=1)
+    parser.add_argument("--verbose", action="store_true")
+    return run_command(parser.parse_args, work, argv, interrupted="nothing is lost", prefix="[rank 1] ")
+
+
+def _raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def work(args: argparse.Namespace) -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (MediaError("a.wav: broken"), 1, "[rank 1] error: a.wav: broken\n"),
+        (OptionError("--count: too many"), 2, "[rank 1] error: --count: too many\n"),
+        (KeyboardInterrupt(), 130, "[rank 1] interrupted: nothing is lost\n"),
+    ],
+)
+def test_error_of_the_user_is_one_line_and_a_code(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert _command(_raising(error)) == code
+    assert capsys.readouterr().err == said
+
+
+def test_mistake_of_ours_shows_its_traceback_and_ends_with_1(capsys: pytest.CaptureFixture) -> None:
+    assert _command(_raising(ZeroDivisionError("oops"))) == 1
+    assert "ZeroDivisionError: oops" in capsys.readouterr().err
+
+
+def test_verbose_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture) -> None:
+    assert _command(_raising(MediaError("a.wav: broken")), "--verbose") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_wrong_flag_and_help_return_argparse_codes(capsys: pytest.CaptureFixture) -> None:
+    assert _command(lambda args: 0, "--count", "0") == 2
+    assert "must be at least 1, got 0" in capsys.readouterr().err
+    assert _command(lambda args: 0, "--help") == 0
+
+
+def test_result_of_the_command_is_the_code() -> None:
+    assert _command(lambda args: None) == 0
+    assert _command(lambda args: args.count, "--count", "1") == 1
+
+
+def test_sigterm_stops_like_ctrl_c_and_the_handler_of_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert _command(lambda args: os.kill(os.getpid(), signal.SIGTERM)) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_natural_int_refuses_negative_numbers() -> None:
+    assert natural_int("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError, match="must not be negative, got -1"):
+        natural_int("-1")
