@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,28 +91,25 @@ def load_instruments(config: EvaluationConfig) -> Instruments:
 def _load(config: EvaluationConfig) -> Instruments:
     instruments = Instruments()
 
-    def load(metric: str, loader: Callable[[], tuple[Loaded, str]]) -> Loaded | None:
-        if metric not in config.metrics or metric in instruments.missing:
+    def load(metrics: Sequence[str], loader: Callable[[], tuple[Loaded, str]]) -> Loaded | None:
+        asked_for = [name for name in metrics if name in config.metrics and name not in instruments.missing]
+        if not asked_for:
             return None
         try:
-            instrument, instruments.names[metric] = loader()
+            instrument, instruments.names[metrics[0]] = loader()
         except PcavsError as error:
-            instruments.missing[metric] = str(error)
+            instruments.missing |= dict.fromkeys(asked_for, str(error))
             return None
         return instrument
 
-    if set(config.metrics) & set(NEED_FACES):
-        try:
-            instruments.detector, instruments.names["lmd"] = _load_detector(config)
-        except PcavsError as error:
-            instruments.missing |= {metric: str(error) for metric in NEED_FACES if metric in config.metrics}
-    instruments.embedder = load("identity", lambda: _load_embedder(config))
+    instruments.detector = load(NEED_FACES, lambda: _load_detector(config))
+    instruments.embedder = load(["identity"], lambda: _load_embedder(config))
     scorers = {
-        "sync": load("sync", lambda: load_syncnet(config.syncnet, config.device)),
-        MODEL_SYNC: load(MODEL_SYNC, lambda: load_sync_model(config.sync_model, config.device)),
+        "sync": load(["sync"], lambda: load_syncnet(config.syncnet, config.device)),
+        MODEL_SYNC: load([MODEL_SYNC], lambda: load_sync_model(config.sync_model, config.device)),
     }
     instruments.sync = {metric: scorer for metric, scorer in scorers.items() if scorer is not None}
-    instruments.features = load("frechet", lambda: _load_inception(config))
+    instruments.features = load(["frechet"], lambda: _load_inception(config))
     return instruments
 
 
