@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
-import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from data.audio import load_audio, log_mel
 from data.clip_list import ClipRecord
 from data.frames import crop_template, list_frames, read_image
+from data.video_reader import frames_by_number, read_header
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
-from util.ffmpeg import protocol_free
 
 _KEPT_MELS = 64
 _SOUND_SUFFIXES = (".m4a", ".wav")
-_LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
-_REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _BYTES_PER_GB = 10**9
 
 
@@ -80,7 +73,7 @@ class ClipReader:
         if key in self._recent_mels:
             self._recent_mels.move_to_end(key)
             return self._recent_mels[key]
-        mel = log_mel(load_sound(record.path, record.audio, self._audio), self._audio)
+        mel = log_mel(load_sound(key, record.audio, self._audio), self._audio)
         mel.setflags(write=False)
         if mel.nbytes <= self._free_bytes:
             self._free_bytes -= mel.nbytes
@@ -98,30 +91,32 @@ class ClipReader:
         """`numbers` ascend and do not repeat."""
         size = self._data.crop_size
         frames = np.empty((len(numbers), 3, size, size), dtype=np.uint8)
-        images = _folder_images(path, numbers) if path.is_dir() else _video_images(path, numbers, self._data.fps)
+        if path.is_dir():
+            paths = list_frames(path)
+            if numbers[-1] >= len(paths):
+                raise _no_such_frame(path, numbers[-1], len(paths))
+            images: Iterable[np.ndarray] = (read_image(paths[number]) for number in numbers)
+        else:
+            images = frames_by_number(path, numbers)
         for frame, image in zip(frames, images, strict=True):
             frame[:] = crop_template(image, self._data).transpose(2, 0, 1)
         return frames
 
 
-def find_sound(clip: Path, named: Path | None = None) -> Path:
-    """The file that holds the sound of a clip.
+def find_sound(clip: Path, audio: Path | None = None) -> Path:
+    """The file that holds a clip's sound.
 
-    In this order: `named`; for a folder of frames `audio.m4a` or `audio.wav` in it; the video itself; a file of the
+    In this order: `audio`; for a folder of frames `audio.m4a` or `audio.wav` in it; the video itself; a file of the
     same name with the suffix .m4a or .wav beside the clip, or under `aac` instead of `mp4`.
-
-    Args:
-        clip: a video, or a folder of frames.
-        named: where a list or a csv says that the sound is.
 
     Raises:
         MediaError: there is none; the message says where it was looked for.
     """
-    if named is not None:
-        return named
+    if audio is not None:
+        return audio
     tried = []
     if not clip.is_dir():
-        if _has_sound(clip):
+        if read_header(clip).sound_delay_s is not None:
             return clip
         tried.append("in the file itself")
     for candidate in _sound_candidates(clip):
@@ -131,22 +126,19 @@ def find_sound(clip: Path, named: Path | None = None) -> Path:
     raise MediaError(f"{clip}: no sound found; looked for it {', '.join(tried)}")
 
 
-def load_sound(clip: Path, named: Path | None, audio: AudioConfig) -> np.ndarray:
+def load_sound(clip: Path, audio: Path | None = None, config: AudioConfig | None = None) -> np.ndarray:
     """The sound of a clip from the start of frame 0 on: (samples,) float32.
-
-    Args:
-        clip, named: see `find_sound`.
-        audio: the sample rate.
 
     Raises:
         MediaError: see `find_sound` and `data.audio.load_audio`.
     """
-    path = find_sound(clip, named)
-    wave = load_audio(path, audio)
+    config = config or AudioConfig()
+    path = find_sound(clip, audio)
+    wave = load_audio(path, config)
     if path != clip:
         return wave
     # inside one file sound and picture have clocks; the sound may start later or earlier than the picture
-    late = round(_sound_delay_s(path) * audio.sample_rate_hz)
+    late = round((read_header(path).sound_delay_s or 0.0) * config.sample_rate_hz)
     return np.pad(wave, (late, 0)) if late > 0 else wave[-late:]
 
 
@@ -159,106 +151,6 @@ def _sound_candidates(path: Path) -> list[Path]:
         parts[len(parts) - 1 - parts[::-1].index("mp4")] = "aac"
         folders.append(Path(*parts))
     return inside + [folder / f"{name}{suffix}" for folder in folders for suffix in _SOUND_SUFFIXES]
-
-
-def _has_sound(path: Path) -> bool:
-    with _opened(path) as container:
-        return bool(container.streams.audio)
-
-
-def _sound_delay_s(path: Path) -> float:
-    with _opened(path) as container:
-        streams = (container.streams.audio[0], _video_stream(container))
-        sound_s, picture_s = (float((stream.start_time or 0) * stream.time_base) for stream in streams)
-        return sound_s - picture_s
-
-
-def _folder_images(folder: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-    paths = list_frames(folder)
-    for number in numbers:
-        if number >= len(paths):
-            raise _no_such_frame(folder, number, len(paths))
-        yield read_image(paths[number])
-
-
-def _video_images(path: Path, numbers: Sequence[int], fps: int) -> Iterator[np.ndarray]:
-    """The pictures for ascending frame numbers, (H, W, 3) uint8 BGR."""
-    from av.video.reformatter import VideoReformatter
-
-    convert = VideoReformatter()  # one for all; picture.to_ndarray(format=...) would set up its own each time, for 1 ms
-    with _opened(path) as container:
-        for picture in _nearest(container, path, [number / fps for number in numbers]):
-            yield convert.reformat(picture, format="bgr24").to_ndarray()
-
-
-def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:
-    """For ascending times, each the decoded picture that is nearest to it."""
-    stream = _video_stream(container)
-    stream.thread_type = "NONE"  # the loading processes are the parallelism
-    key_times = _key_times(stream)
-    pictures: Iterator[tuple[float, Any]] = iter(())
-    near: list[tuple[float, Any]] = []  # the last picture before the time and the first one not before it, if any
-    for time_s in times_s:
-        if not near or _key_between(key_times, near[-1][0], time_s):
-            pictures = _pictures_from(container, stream, time_s)
-            near = list(itertools.islice(pictures, 1))
-        while near and near[-1][0] < time_s and (following := next(pictures, None)) is not None:
-            near = [near[-1], following]
-        if not near or time_s - near[-1][0] > _LONGEST_HOLD_S:
-            ends = f"at {near[-1][0]:.2f} s" if near else "before its first picture"
-            raise MediaError(f"{path}: ends {ends}, {time_s:.2f} s was asked for; is it cut off?")
-        yield min(near, key=lambda picture: abs(picture[0] - time_s))[1]
-
-
-def _pictures_from(container: Any, stream: Any, time_s: float) -> Iterator[tuple[float, Any]]:
-    """Pictures in order of time from the key picture at or before `time_s` on, with their times."""
-    start = stream.start_time or 0
-    # some files are sought by decoding times: these are earlier, and the key picture found may come too late
-    for from_s in (time_s, max(0.0, time_s - _REORDERED_S), 0.0):
-        container.seek(start + int(from_s / stream.time_base), stream=stream, backward=True)
-        first = True
-        for picture in container.decode(stream):
-            if picture.pts is None:
-                raise ValueError("it has pictures without a time")
-            picture_s = float((picture.pts - start) * stream.time_base)
-            if first and picture_s > time_s and from_s > 0:
-                break
-            first = False
-            yield picture_s, picture
-        else:
-            return
-
-
-def _key_times(stream: Any) -> list[float]:
-    """When pictures start from which decoding can start, as far as the file's index tells; they may be a bit late."""
-    start = stream.start_time or 0
-    entries = getattr(stream, "index_entries", ())  # PyAV 14 does not have it, and decodes all up to the last frame
-    return [float((entry.timestamp - start) * stream.time_base) for entry in entries if entry.is_keyframe]
-
-
-def _key_between(key_times: list[float], now_s: float, wanted_s: float) -> bool:
-    """Whether jumping saves decoding."""
-    return bisect.bisect_right(key_times, wanted_s) > bisect.bisect_right(key_times, now_s)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """`av.open` of a clip; its errors, inside the block too, become MediaError."""
-    import av
-
-    if not os.path.isfile(path):  # pathlib raises for names no disk can hold
-        raise MediaError(f"{path}: no such clip")
-    try:
-        with av.open(protocol_free(path), metadata_errors="replace") as container:
-            yield container
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: not a readable video: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _video_stream(container: Any) -> Any:
-    if not container.streams.video:
-        raise ValueError("it holds no pictures")
-    return container.streams.video[0]
 
 
 def _no_such_frame(path: Path, number: int, count: int) -> MediaError:

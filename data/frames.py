@@ -1,8 +1,11 @@
-"""Frames on disk (`%06d.jpg` from 0) and as tensors (RGB, [-1, 1]); sizes in pixels."""
+"""Frames on disk: which files are frames and in what order, reading and writing them, and what networks see of one."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -14,12 +17,23 @@ from util.files import write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 65536  # bytes that cameras may append
+_PNG_END = b"IEND\xaeB`\x82"
+
+_log = logging.getLogger(__name__)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder, by name; hidden ones are none. Raises MediaError when it cannot be read."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    except OSError as error:
+        raise MediaError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
 def list_frames(directory: str | Path) -> list[Path]:
-    """The frames of a folder in order.
+    """The frames of a folder that is ready for use, in order.
 
     Returns:
         paths named 000000.*, 000001.* ... without a gap, one picture format only.
@@ -31,13 +45,10 @@ def list_frames(directory: str | Path) -> list[Path]:
     if not os.path.isdir(folder):  # pathlib raises for names no disk can hold
         hint = "it is a file, a folder of frames is needed" if os.path.exists(folder) else "no such folder of frames"
         raise MediaError(f"{folder}: {hint}; make one with scripts/prepare_testing_files.py")
-    try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    numbered = sorted((int(p.stem), p) for p in paths if p.stem.isdecimal())
+    pictures = pictures_in(folder)
+    numbered = sorted((int(p.stem), p) for p in pictures if p.stem.isdecimal())
     if not numbered:
-        found = f" ({paths[0].name} is not a frame number)" if paths else ""
+        found = f" ({pictures[0].name} is not a frame number)" if pictures else ""
         raise MediaError(f"{folder}: holds no frames named 000000.jpg, 000001.jpg ...{found}")
     suffixes = sorted({p.suffix.lower() for _, p in numbered})
     if len(suffixes) > 1:
@@ -51,6 +62,69 @@ def list_frames(directory: str | Path) -> list[Path]:
             raise MediaError(f"{folder}: frame {number} is there twice ({path.name})")
         raise MediaError(f"{folder}: frame {expected:06d}{path.suffix} is missing (the next one is {path.name})")
     return [path for _, path in numbered]
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures of any folder: by number where names are numbers (2 before 10), else by name.
+
+    Beside numbers any other picture is a contact sheet, a thumbnail ..., and is left out.
+
+    Raises:
+        MediaError: no pictures, or two of one number.
+    """
+    pictures = pictures_in(folder)
+    numbered = [p for p in pictures if p.stem.isdecimal()]
+    if not pictures:
+        raise MediaError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+    if not numbered:
+        return pictures
+    if len(numbered) < len(pictures):
+        left = next(p for p in pictures if not p.stem.isdecimal())
+        _log.info("%s: %s and all else not named by a number is no frame, left out", folder, left.name)
+    numbered.sort(key=lambda p: int(p.stem))
+    for one, other in itertools.pairwise(numbered):
+        if int(one.stem) == int(other.stem):
+            raise MediaError(f"{folder}: frame {int(one.stem)} is there twice ({one.name} and {other.name})")
+    return numbered
+
+
+def list_numbered_pictures(folder: Path) -> list[Path]:
+    """As `list_pictures`, but names `<one prefix><number>` go by number, too: frame_2 before frame_10.
+
+    Raises:
+        MediaError: no pictures, or a number is missing: all frames behind it would be compared with wrong ones.
+    """
+    pictures = list_pictures(folder)
+    matches = [match for match in (re.fullmatch("(.*?)([0-9]+)", path.stem) for path in pictures) if match]
+    if len(matches) < len(pictures) or len({match[1] for match in matches}) > 1:
+        return pictures
+    by_number = {int(match[2]): path for match, path in zip(matches, pictures, strict=True)}
+    numbers = range(min(by_number), min(by_number) + len(pictures))
+    for number in numbers:
+        if number not in by_number:
+            name = f"{matches[0][1]}{number}"
+            raise MediaError(f"{folder}: picture {name} is missing or there twice; number the frames without gaps")
+    return [by_number[number] for number in numbers]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a JPEG or PNG file is there with its end marker, so that an interrupted copy is not taken for a frame."""
+    ends = {".jpg": JPEG_END, ".png": _PNG_END}
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(ends[path.suffix]), 2)
+            return file.read() == ends[path.suffix]
+    except (OSError, KeyError):
+        return False
+
+
+def count_whole_frames(folder: Path) -> int:
+    """How many frames a folder holds. Raises MediaError as `list_frames` does, and for a frame that is not whole."""
+    frames = list_frames(folder)
+    for path in frames:
+        if not is_whole(path):
+            raise MediaError(f"{path}: is not whole")
+    return len(frames)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -68,7 +142,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
         # OpenCV 4 decodes a JPEG that was cut off without a word
-        cut_off = payload[:2].tobytes() == _JPEG_START and _JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
+        cut_off = payload[:2].tobytes() == JPEG_START and JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
         image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size and not cut_off else None
     except cv2.error as error:
         raise MediaError(f"{path}: not a readable picture: {error.err}") from error
@@ -118,14 +192,3 @@ def ping_pong(index: int, length: int) -> int:
     """
     turn, position = divmod(index, length)
     return position if turn % 2 == 0 else length - 1 - position
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a JPEG or PNG file is there with its end marker, so that an interrupted copy is not taken for a frame."""
-    ends = {".jpg": _JPEG_END, ".png": b"IEND\xaeB`\x82"}
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(ends[path.suffix]), 2)
-            return file.read() == ends[path.suffix]
-    except (OSError, KeyError):
-        return False

@@ -11,31 +11,32 @@ import dataclasses
 import io
 import logging
 import wave
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
+from av.stream import Disposition
+from PIL import Image, ImageSequence, UnidentifiedImageError
 from tqdm import tqdm
 
-from data.frame_source import open_source
-from data.frames import encode_image, is_whole, list_frames, read_image
+from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image
+from data.video_reader import first_times, open_container, open_source
 from options.config import FPS, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
 from util.files import require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
-PICTURES = ("folder", "picture", "animation", "clip")  # kinds that have frames
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
 _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
 _SEEK_MARGIN_S = 2.0
 _WAV_BYTES_PER_S = 2 * AudioConfig().sample_rate_hz
-_JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 0x0112
 _UNTIMED_PICTURE_S = 0.1  # how long browsers show an animation's picture of 10 ms or less
 
@@ -65,7 +66,7 @@ class Media:
     """What a file or folder is."""
 
     path: Path
-    kind: str  # one of PICTURES, or sound
+    kind: str  # folder, picture, animation, clip, or sound
     has_sound: bool = False
     is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
     origin_s: float = 0.0  # the file's own time at our instant 0
@@ -74,7 +75,7 @@ class Media:
     @property
     def has_frames(self) -> bool:
         """Whether there are pictures in it."""
-        return self.kind in PICTURES
+        return self.kind != "sound"
 
 
 def inspect(path: str | Path) -> Media:
@@ -120,15 +121,16 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     Raises:
         MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
-    extract: dict[str, Callable[[Media, Path, Cut], None]] = {
-        "folder": _copy_folder,
-        "picture": _copy_picture,
-        "animation": _unroll_animation,
-        "clip": _extract_clip,
-    }
-    if media.kind not in extract:
+    if media.kind == "folder":
+        _copy_folder(media, folder, cut)
+    elif media.kind == "picture":
+        write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
+    elif media.kind == "animation":
+        _unroll_animation(media, folder, cut)
+    elif media.kind == "clip":
+        _extract_clip(media, folder, cut)
+    else:
         raise MediaError(f"{media.path}: holds sound but no pictures")
-    extract[media.kind](media, folder, cut)
     try:
         count = len(list_frames(folder))
     except MediaError as error:
@@ -198,40 +200,32 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
 
 
 def _inspect_streams(path: Path) -> Media:
-    import av
-
-    try:
-        with av.open(protocol_free(path), metadata_errors="replace") as container:
-            if container.format.name.split(",")[0] in _NO_RECORDINGS:
-                raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
-            video = next((s for s in container.streams.video if not _is_cover(s)), None)
-            audio = next(iter(container.streams.audio), None)
-            streams = [stream for stream in (video, audio) if stream is not None]
-            if not streams:
-                raise MediaError(f"{path}: holds neither pictures nor sound")
-            starts = _first_times(container, streams)
-            if not starts:
-                raise MediaError(f"{path}: damaged: not one picture or sound in it can be decoded")
-            seen = video is not None and video.index in starts
-            if seen and video is not None:
-                _check_side(path, video.codec_context.width, video.codec_context.height)
-            return Media(
-                path,
-                kind="clip" if seen else "sound",
-                has_sound=audio is not None and audio.index in starts,
-                is_plain_wav=not seen and container.format.name == "wav" and _is_plain(audio),
-                origin_s=min(starts.values()),
-                length_s=(container.duration or 0) / av.time_base,
-            )
-    except (av.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MediaError(f"{path}: not a readable picture, video or recording: {reason}") from error
+    with open_container(path, "picture, video or recording") as container:
+        if container.format.name.split(",")[0] in _NO_RECORDINGS:
+            raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
+        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        audio = next(iter(container.streams.audio), None)
+        streams = [stream for stream in (video, audio) if stream is not None]
+        if not streams:
+            raise MediaError(f"{path}: holds neither pictures nor sound")
+        starts = first_times(container, streams)
+        if not starts:
+            raise MediaError(f"{path}: damaged: not one picture or sound in it can be decoded")
+        seen = video is not None and video.index in starts
+        if seen and video is not None:
+            _check_side(path, video.codec_context.width, video.codec_context.height)
+        return Media(
+            path,
+            kind="clip" if seen else "sound",
+            has_sound=audio is not None and audio.index in starts,
+            is_plain_wav=not seen and container.format.name == "wav" and _is_plain(audio),
+            origin_s=min(starts.values()),
+            length_s=(container.duration or 0) / av.time_base,
+        )
 
 
 def _is_cover(stream: Any) -> bool:
     """An album cover is a video stream of one picture."""
-    from av.stream import Disposition
-
     return bool(stream.disposition & Disposition.attached_pic)
 
 
@@ -239,25 +233,6 @@ def _is_plain(audio: Any) -> bool:
     context = audio.codec_context
     rate = AudioConfig().sample_rate_hz
     return (context.name, context.sample_rate, context.channels) == ("pcm_s16le", rate, 1)
-
-
-def _first_times(container: Any, streams: list[Any]) -> dict[int, float]:
-    """Stream number -> time of the first picture or sample that can be decoded."""
-    import av
-
-    times: dict[int, float] = {}
-    for packet in container.demux(streams):
-        if packet.stream.index in times:
-            continue
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue  # what follows may be whole
-        if frames:
-            times[packet.stream.index] = float(frames[0].time or 0)
-        if len(times) == len(streams):
-            break
-    return times
 
 
 def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
@@ -318,15 +293,11 @@ def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
     files = source.files[first:last]
     if not files:
         raise MediaError(_nothing("picture", dataclasses.replace(media, length_s=len(source.files) / FPS), cut))
-    pictures = dataclasses.replace(source, files=files).frames()  # complains when two sizes are mixed
+    pictures = source.frames(first, last)  # complains when two sizes are mixed
     with _bar(media.path, "frames", len(files), "frame") as bar:
         for number, (path, (_, image)) in enumerate(zip(files, pictures, strict=True)):
             write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
             bar.update()
-
-
-def _copy_picture(media: Media, folder: Path, cut: Cut) -> None:  # noqa: ARG001
-    write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
 
 
 def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
@@ -338,14 +309,12 @@ def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
             opened.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a small decoding that still reads the file to its end
             opened.load()
             upright = opened.getexif().get(_EXIF_ORIENTATION, 1) == 1
-            if upright and payload.startswith(_JPEG_START) and payload.endswith(b"\xff\xd9"):
+            if upright and payload.startswith(JPEG_START) and payload.endswith(JPEG_END):
                 return payload
     return encode_image(image)
 
 
 def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
-    from PIL import ImageSequence
-
     clock_s, written = -cut.start_s, 0
     with _pillow(media.path, media.path) as opened, _bar(media.path, "frames", None, "frame") as bar:
         for picture in ImageSequence.Iterator(opened):
@@ -368,8 +337,6 @@ def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
 @contextmanager
 def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
-    from PIL import Image, UnidentifiedImageError
-
     Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's alarm threshold
     try:
         opened = Image.open(file)

@@ -5,74 +5,96 @@ Beside what is made lies a note, `.source.json`, of the source's path, size, tim
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import hashlib
 import itertools
-import json
 import os
 import re
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.frame_source import FrameSource, fingerprint, open_source
-from data.frames import is_whole, list_frames
+from data.frames import count_whole_frames
+from data.video_reader import open_source
 from util.errors import MediaError
-from util.files import make_directory, safe_name, write_json
-from util.processes import is_left_over, process_mark
+from util.files import make_directory, replace_folder, safe_name, temporary_path, write_json
+from util.json_files import read_json
 
 NOTE_NAME = ".source.json"
 NOTE_FORMAT = 1  # raised when the same source would come out differently, so that old work is not used again
 _LONGEST_NAME = 160  # bytes; file systems allow 255, and additions such as `_cropped` follow
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-_LEFTOVER = re.compile(r"\..+\.(?P<mark>[\w-]+-\d+)\.(part|old)(\..*)?")
+_HASH_CHUNK = 1 << 20
+
+
+# ------------------------------------------------------------------------------------------------- what a source is
 
 
 @dataclass(frozen=True)
-class Origin:
-    """A source in its present state, and how something is made of it."""
+class Fingerprint:
+    """Tells whether files have changed."""
 
-    path: Path  # absolute
+    stat: str  # hash of names, sizes and times: cheap
+    content: str  # SHA-256 of names and contents
+
+
+def fingerprint(files: Sequence[Path]) -> Fingerprint:
+    """Reads files through. Raises MediaError: one cannot be read."""
+    content = hashlib.sha256()
+    for path in files:
+        content.update(path.name.encode("utf-8", "surrogateescape"))
+        try:
+            with path.open("rb") as stream:
+                while chunk := stream.read(_HASH_CHUNK):
+                    content.update(chunk)
+        except OSError as error:
+            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return Fingerprint(_stat_hash(files), content.hexdigest())
+
+
+def is_unchanged(files: Sequence[Path], known: Fingerprint | None) -> bool:
+    """True when a fingerprint of before still fits; the content is read only if sizes or times moved."""
+    if known is None:
+        return False
+    return known.stat == _stat_hash(files) or known.content == fingerprint(files).content
+
+
+def _stat_hash(files: Sequence[Path]) -> str:
+    key = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        key.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return key.hexdigest()
+
+
+@dataclass(frozen=True)
+class SourceNote:
+    """A source in its present state, and what is made of it: the content of `.source.json`."""
+
+    format: int
+    source: str  # absolute path
     size: int  # bytes; of all its pictures, for a folder
     mtime_ns: int  # the newest
     sha256: str  # of names and contents
-    options: Mapping[str, Any]
-
-    def note(self, extent: int) -> dict[str, Any]:
-        """What is written beside the result; `extent` is its number of frames or bytes."""
-        return {
-            "format": NOTE_FORMAT,
-            "source": str(self.path),
-            "size": self.size,
-            "mtime_ns": self.mtime_ns,
-            "sha256": self.sha256,
-            "options": dict(self.options),
-            "extent": extent,
-        }
+    options: dict[str, Any]  # how it is made
+    extent: int = 0  # frames or bytes of what was made
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A finished thing: a folder of `extent` frames, or a file of `extent` bytes."""
-
-    path: Path
-    extent: int
-    reused: bool
-
-
-def origin_of(path: Path, options: Mapping[str, Any]) -> Origin:
+def origin_of(path: Path, options: dict[str, Any]) -> SourceNote:
     """Reads a file or folder of pictures through.
 
     Raises:
         MediaError: it cannot be read.
     """
-    source = open_source(path) if path.is_dir() else FrameSource(path, "file", (path,), None)
-    digest = fingerprint(source)["content"]
-    states = [file.stat() for file in source.files]
-    return Origin(path.absolute(), sum(s.st_size for s in states), max(s.st_mtime_ns for s in states), digest, options)
+    files = open_source(path).files if path.is_dir() else (path,)
+    digest = fingerprint(files).content
+    states = [file.stat() for file in files]
+    size, newest = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+    name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")  # JSON cannot hold other bytes
+    return SourceNote(NOTE_FORMAT, name, size, newest, digest, options)
 
 
 def prepared_name(source: Path) -> str:
@@ -88,13 +110,27 @@ def prepared_name(source: Path) -> str:
     return short if short.strip(".") else safe_name(short)
 
 
+# ------------------------------------------------------------------------------------------------ what is made of it
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished thing: a folder of `extent` frames, or a file of `extent` bytes."""
+
+    path: Path
+    extent: int
+    reused: bool
+
+
 class Shelf(ABC):
     """A directory of prepared things of one kind."""
+
+    suffix = ""
 
     def __init__(self, parent: Path) -> None:
         self.parent = parent
 
-    def get(self, name: str, origin: Origin, make: Callable[[Path], object]) -> Prepared:
+    def get(self, name: str, origin: SourceNote, make: Callable[[Path], object]) -> Prepared:
         """The thing made of `origin`: the one that is there, if it is whole and of that very content, else a new one.
 
         A thing of another source keeps its name, the new one becomes `name_2` and so on, and is found again by its
@@ -107,20 +143,18 @@ class Shelf(ABC):
             MediaError: from `make`, or the disk refuses; nothing is left then.
         """
         make_directory(self.parent)
-        self._remove_leftovers()
         finished, replaceable = self._look_up(name, origin)
         if finished is not None:
             return finished
         try:
-            with _temporary(self._beside(name, "part")) as part:
-                self._begin(part)
+            with temporary_path(self.path_of(name), folder=not self.suffix) as part:
                 make(part)
                 extent = self.extent(part)
                 # another run may have made the same in the meantime
                 finished, replaceable = self._look_up(name, origin)
                 if finished is not None:
                     return finished
-                path = self._put(part, name, origin.note(extent), replaceable)
+                path = self._put(part, name, dataclasses.replace(origin, extent=extent), replaceable)
         except OSError as error:
             raise MediaError(f"{self.parent / name}: cannot be written: {error.strerror or error}") from error
         return Prepared(path, extent, reused=False)
@@ -128,8 +162,6 @@ class Shelf(ABC):
     def path_of(self, name: str) -> Path:
         """Where the first thing of that name lies."""
         return self.parent / f"{name}{self.suffix}"
-
-    suffix = ""
 
     @abstractmethod
     def extent(self, path: Path) -> int:
@@ -139,53 +171,38 @@ class Shelf(ABC):
     def _note_path(self, path: Path) -> Path: ...
 
     @abstractmethod
-    def _begin(self, part: Path) -> None: ...
-
-    @abstractmethod
-    def _put(self, part: Path, name: str, note: dict[str, Any], replaceable: Path | None) -> Path:
+    def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
         """Gives the finished part its note and its name."""
 
-    def _look_up(self, name: str, origin: Origin) -> tuple[Prepared | None, Path | None]:
+    def _look_up(self, name: str, origin: SourceNote) -> tuple[Prepared | None, Path | None]:
         """What is there of this origin: whole and up to date, or else to be replaced."""
         replaceable = None
         ours = re.compile(re.escape(name) + r"(_\d+)?" + re.escape(self.suffix))
         for path in sorted(p for p in self.parent.iterdir() if ours.fullmatch(p.name)):
-            note = self._read_note(path)
-            if note.get("format") != NOTE_FORMAT or note.get("options") != dict(origin.options):
+            try:
+                note = read_json(self._note_path(path), SourceNote)
+            except MediaError:
+                continue  # somebody else's
+            if note.format != NOTE_FORMAT or note.options != origin.options:
                 continue
-            same_content = note.get("sha256") == origin.sha256
+            same_content = note.sha256 == origin.sha256
             if same_content and self._is_whole(path, note):
-                return Prepared(path, note["extent"], reused=True), None
-            if same_content or note.get("source") == str(origin.path):
+                return Prepared(path, note.extent, reused=True), None
+            if same_content or note.source == origin.source:
                 replaceable = replaceable or path
         return None, replaceable
 
-    def _read_note(self, path: Path) -> dict[str, Any]:
+    def _is_whole(self, path: Path, note: SourceNote) -> bool:
         try:
-            note = json.loads(self._note_path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return note if isinstance(note, dict) else {}
-
-    def _is_whole(self, path: Path, note: Mapping[str, Any]) -> bool:
-        try:
-            return self.extent(path) == note.get("extent")
+            return self.extent(path) == note.extent
         except (MediaError, OSError):
             return False
 
+    def _write_note(self, path: Path, note: SourceNote) -> None:
+        write_json(self._note_path(path), dataclasses.asdict(note))
+
     def _free_paths(self, name: str) -> Iterator[Path]:
         return (self.path_of(name if turn == 1 else f"{name}_{turn}") for turn in itertools.count(1))
-
-    def _beside(self, name: str, state: str) -> Path:
-        """A hidden path for this process alone, so that two runs at a time do not meet."""
-        return self.parent / f".{name}.{process_mark()}.{state}{self.suffix}"
-
-    def _remove_leftovers(self) -> None:
-        """Takes away what runs on this machine left when they were killed."""
-        for path in list(self.parent.iterdir()):
-            match = _LEFTOVER.fullmatch(path.name)
-            if match and is_left_over(match["mark"]):
-                _remove(path)
 
 
 class FrameShelf(Shelf):
@@ -193,25 +210,15 @@ class FrameShelf(Shelf):
 
     def extent(self, path: Path) -> int:
         """How many frames. Raises MediaError for a gap or a frame that was cut short."""
-        frames = list_frames(path)
-        damaged = next((frame for frame in frames if not is_whole(frame)), None)
-        if damaged is not None:
-            raise MediaError(f"{damaged}: is not whole")
-        return len(frames)
+        return count_whole_frames(path)
 
     def _note_path(self, path: Path) -> Path:
         return path / NOTE_NAME
 
-    def _begin(self, part: Path) -> None:
-        part.mkdir()
-
-    def _put(self, part: Path, name: str, note: dict[str, Any], replaceable: Path | None) -> Path:
-        write_json(self._note_path(part), note)
+    def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
+        self._write_note(part, note)
         if replaceable is not None:
-            old = self._beside(replaceable.name, "old")
-            os.replace(replaceable, old)
-            os.replace(part, replaceable)
-            _remove(old)
+            replace_folder(part, replaceable)
             return replaceable
         for path in self._free_paths(name):
             try:
@@ -236,19 +243,16 @@ class SoundShelf(Shelf):
     def _note_path(self, path: Path) -> Path:
         return path.with_name(f".{path.name}{NOTE_NAME}")
 
-    def _begin(self, part: Path) -> None:
-        pass
-
-    def _put(self, part: Path, name: str, note: dict[str, Any], replaceable: Path | None) -> Path:
+    def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
         path = replaceable or next(path for path in self._free_paths(name) if _reserve(path))
         try:
             # the note comes last and goes first: a note beside another sound would be believed
             self._note_path(path).unlink(missing_ok=True)
             os.replace(part, path)
-            write_json(self._note_path(path), note)
+            self._write_note(path, note)
         except BaseException:
             if replaceable is None:
-                _remove(path)
+                path.unlink(missing_ok=True)
             raise
         return path
 
@@ -260,19 +264,3 @@ def _reserve(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Yields a path that is gone at the end, whatever happens and unless it has been given another name."""
-    try:
-        yield path
-    finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -154,7 +154,7 @@ def find_columns(result: Path) -> list[Column]:
     if not result.is_dir():
         raise MediaError(f"{result}: no such result folder")
     present = [name for name in COLUMNS if (result / name).is_dir() and any((result / name).iterdir())]
-    return [_read_column(result / name) for name in present]
+    return [read_column(result / name) for name in present]
 
 
 def generated_column(result: Path, columns: Iterable[Column]) -> Column:
@@ -220,7 +220,8 @@ def claim_results(folder: Path, overwrite: bool = False) -> None:
         claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=is_ours)
 
 
-def _read_column(folder: Path) -> Column:
+def read_column(folder: Path) -> Column:
+    """One column. Raises MediaError when it is empty, mixes formats, or lacks a frame."""
     prefix = folder.name
     frames = [p for p in folder.iterdir() if p.stem.startswith(prefix) and p.stem[len(prefix) :].isdecimal()]
     if not frames:

@@ -23,8 +23,7 @@ import cv2
 import numpy as np
 
 from data.clip_reader import load_sound
-from data.frame_source import FrameSource, open_source
-from data.frames import IMAGE_SUFFIXES, crop_template
+from data.frames import crop_template, pictures_in
 from data.prepared import NOTE_NAME
 from data.results import (
     FIXED_POSE,
@@ -36,9 +35,9 @@ from data.results import (
     read_note,
     read_report,
 )
+from data.video_reader import Video, open_video
 from options.config import FPS, GENERATED, INPUT, MOUTH, AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
-from util.ffmpeg import probe, protocol_free
 from util.json_files import read_json
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -46,7 +45,6 @@ CSV_COLUMNS = ("generated", "real", "name", "audio", "first_frame", "reference",
 OWN, OTHER = "own pose", "another's pose"  # groups of a results folder
 _PATH_COLUMNS = ("generated", "real", "audio", "reference")
 _USUAL_GAP = 5  # frames: so many fewer come out of the published inference
-_RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
 _NAMED = 3  # names a message lists
 
 
@@ -76,32 +74,6 @@ class FoundPairs:
 
     pairs: tuple[VideoPair, ...]
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video or a folder of frames, see `open_video`."""
-
-    path: Path
-    pictures: FrameSource | None  # None: a video file
-    num_frames: int  # at 25 fps
-    height: int
-    width: int
-    note: str = ""
-
-    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Frames from number `start` on.
-
-        Raises:
-            MediaError: damage, or a frame of another size than the first.
-        """
-        if self.pictures is None:
-            for number, image in enumerate(_steady_frames(self.path, self.num_frames)):
-                if number >= start:
-                    yield image
-        else:
-            for _, image in dataclasses.replace(self.pictures, files=self.pictures.files[start:]).frames():
-                yield image
 
 
 @dataclass(frozen=True)
@@ -143,11 +115,11 @@ class OpenPair:
             MediaError: there is none, neither with the generated nor with the real video.
         """
         try:
-            return _sound(self.pair.generated, self.pair.audio)
+            return load_sound(self.pair.generated, self.pair.audio)
         except MediaError:
             if self.pair.audio is not None or self.pair.real is None:
                 raise
-            return _sound(self.pair.real, self.pair.real_audio)
+            return load_sound(self.pair.real, self.pair.real_audio)
 
     def real_sound(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz from the first frame of `real_frames` on.
@@ -157,11 +129,11 @@ class OpenPair:
         """
         assert self.pair.real is not None
         try:
-            wave = _sound(self.pair.real, self.pair.real_audio)
+            wave = load_sound(self.pair.real, self.pair.real_audio)
         except MediaError:
             if self.pair.real_audio is not None or self.pair.audio is None:
                 raise
-            wave = _sound(self.pair.real, self.pair.audio)
+            wave = load_sound(self.pair.real, self.pair.audio)
         return wave[self.pair.first_frame * AudioConfig().sample_rate_hz // FPS :]
 
     def _cropped(self, image: np.ndarray, crop_len: int) -> np.ndarray:
@@ -317,8 +289,8 @@ def _result_pair(folder: Path, inputs: Mapping[str, str]) -> VideoPair:
     generated, note = generated_folder(folder), read_note(folder)
     assert generated is not None
     first_frame = PUBLISHED_FIRST_FRAME if note is None else note.first_frame
-    audio: str | Path | None = (note.audio if note else None) or inputs.get("audio")
     notes: tuple[str, ...] = ()
+    audio: str | Path | None = (note.audio if note else None) or inputs.get("audio")
     if note is None:
         notes = (f"no clip.json: taken for published code's, whose first frame is number {PUBLISHED_FIRST_FRAME}",)
         audio = audio or (folder / WITH_SOUND if (folder / WITH_SOUND).is_file() else None)
@@ -449,7 +421,7 @@ def _is_clip(folder: Path) -> bool:
     """Whether it is a result, or pictures lie in it."""
     if generated_folder(folder) is not None:
         return True
-    return folder.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir())
+    return folder.is_dir() and bool(pictures_in(folder))
 
 
 def _some(names: Iterable[str]) -> str:
@@ -493,28 +465,6 @@ def open_pair(pair: VideoPair, resample: bool = False) -> OpenPair:
     return OpenPair(pair, generated, real, count, resized, tuple(notes), tuple(problems))
 
 
-def open_video(path: Path, resample: bool = False) -> Video:
-    """A video file, or a folder of pictures at 25 fps: `<folder name><n>`, numbers, or any names in order.
-
-    Raises:
-        MediaError: missing or broken; or a video of another rate without `resample`.
-    """
-    if path.is_dir():
-        source = _pictures(path)
-        image = next(source.frames())[1]
-        return Video(path, source, len(source.files), image.shape[0], image.shape[1])
-    info = probe(path)
-    if info.video_codec is None or not info.video_frames:
-        raise MediaError(f"{path}: holds no pictures")
-    steady = abs(info.fps - FPS) <= _RATE_TOLERANCE
-    if not steady and not resample:
-        raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
-    count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
-    image = next(_steady_frames(path, 1))
-    note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
-    return Video(path, None, count, image.shape[0], image.shape[1], note)
-
-
 def state_of(pair: VideoPair) -> str:
     """A hash that changes with the pair or with one of its files (by size and time)."""
     digest = hashlib.sha256(repr(pair).encode("utf-8", "surrogateescape"))
@@ -524,41 +474,6 @@ def state_of(pair: VideoPair) -> str:
                 status = file.stat()
                 digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _pictures(folder: Path) -> FrameSource:
-    prefix = folder.name
-    numbered = {
-        int(p.stem[len(prefix) :]): p
-        for p in folder.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.stem.startswith(prefix) and p.stem[len(prefix) :].isdecimal()
-    }
-    if not numbered:
-        return _in_number_order(open_source(folder))
-    missing = next((n for n in range(len(numbered)) if n not in numbered), None)
-    if missing is not None:
-        raise MediaError(f"{folder}: frame {prefix}{missing} is missing; finish the row with test.py --resume")
-    return FrameSource(folder, "folder", tuple(numbered[n] for n in range(len(numbered))), len(numbered))
-
-
-def _in_number_order(source: FrameSource) -> FrameSource:
-    """Pictures `<one prefix><number>` by number: as text 10 comes before 2. Other names keep their order.
-
-    Raises:
-        MediaError: a number is missing, so that all frames behind it would go with wrong ones.
-    """
-    found = [re.fullmatch(r"(.*?)([0-9]+)", path.stem) for path in source.files]
-    names = [match for match in found if match is not None]
-    if len(names) < len(found) or len({match[1] for match in names}) > 1:
-        return source
-    by_number = {int(match[2]): path for match, path in zip(names, source.files, strict=True)}
-    first = min(by_number)
-    missing = next((first + n for n in range(len(source.files)) if first + n not in by_number), None)
-    if missing is not None:
-        raise MediaError(
-            f"{source.path}: picture {names[0][1]}{missing} is missing or there twice; number the frames without gaps"
-        )
-    return dataclasses.replace(source, files=tuple(by_number[n] for n in sorted(by_number)))
 
 
 def _held_frames(video: Video) -> int:
@@ -595,47 +510,3 @@ def _shape(video: Video) -> str:
 def _resize(image: np.ndarray, like: Video) -> np.ndarray:
     method = cv2.INTER_AREA if like.width < image.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(image, (like.width, like.height), interpolation=method)
-
-
-def _sound(path: Path, audio: Path | None) -> np.ndarray:
-    return load_sound(path, audio, AudioConfig())
-
-
-def _steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
-    """`count` frames, number i the one shown nearest to i / 25 s; the last one is held."""
-    number, before = 0, None
-    for picture in _timed_pictures(path):
-        while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
-            yield _upright(before[1])
-            number += 1
-        if number == count:
-            return
-        before = picture
-    if before is None:
-        raise MediaError(f"{path}: holds no pictures that can be decoded")
-    for _ in range(number, count):
-        yield _upright(before[1])
-
-
-def _timed_pictures(path: Path) -> Iterator[tuple[float, Any]]:
-    """Decoded pictures with their time from the first one on, in seconds."""
-    import av
-
-    start_s = None
-    try:
-        with av.open(protocol_free(path)) as container:
-            if not container.streams.video:
-                raise ValueError("it holds no pictures")
-            for picture in container.decode(container.streams.video[0]):
-                if picture.time is None:
-                    raise ValueError("it has pictures without a time")
-                start_s = picture.time if start_s is None else start_s
-                yield picture.time - start_s, picture
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: not a readable video: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _upright(picture: Any) -> np.ndarray:
-    image = picture.to_ndarray(format="bgr24")
-    # how a phone was held; a display turns the picture by it
-    return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image

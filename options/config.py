@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
 IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
+LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
+FACE_CHOICES = ("largest", "centre", "track")  # or a number
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,38 @@ class PasteOptions:
             raise OptionError(f"--feather must be from 0 to 0.5 of the pasted square's side, got {self.feather}")
         if self.max_size < 64:
             raise OptionError(f"--max_size must be at least {64} pixels, got {self.max_size}")
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How faces are aligned to the template (scripts/align_68.py). Raises OptionError for what cannot be honoured."""
+
+    landmarks: str = "auto"  # face_alignment when its weights are there or can be fetched, else dlib
+    face: str = "track"  # largest, centre, track, or a number: the n-th from the left
+    max_gap: int = 25  # frames without a face that are interpolated
+    mode: str = "mean"  # mean (published), per_frame or smooth
+    detect_every: int = 10  # frames between two searches for the face
+    landmarks_file: Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.face not in FACE_CHOICES and not self.face.isdecimal():
+            choices = ", ".join((*FACE_CHOICES, "a number from 0 (the leftmost face)"))
+            raise OptionError(f"--face {self.face!r} is unknown; choose from {choices}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise OptionError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device}")
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How sources become inputs of test.py (scripts/prepare_testing_files.py)."""
+
+    dir_path: Path = Path("misc")  # for everything that is made
+    start_s: float = 0.0  # left out at the start of pose, audio and mouth sources
+    duration_s: float | None = None  # kept behind that; None: all
+    align: str = "off"  # off, auto (only what is not aligned yet) or all
+    faces: AlignOptions = field(default_factory=AlignOptions)
+    convert_spectrogram: bool = False
 
 
 @dataclass(frozen=True)

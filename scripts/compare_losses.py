@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Prints what the losses of finished trainings were in the first and in the last tenth of their steps.
 
 python scripts/compare_losses.py checkpoints/smoke/sync checkpoints/smoke/joint
@@ -12,8 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.errors import PcavsError
-from util.visualizer import curves_of, read_log
+from util.cli import Formatter, run_command
 
 
 def first_and_last(values: Sequence[float]) -> tuple[float, float]:
@@ -22,22 +22,28 @@ def first_and_last(values: Sequence[float]) -> tuple[float, float]:
     return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders with a loss_log.jsonl")
-    arguments = parser.parse_args(argv)
-    try:
-        print(f"{'run':14}{'loss':24}{'first':>10}{'last':>10}")
-        for run in arguments.runs:
-            for name, curve in sorted(curves_of(read_log(run / "loss_log.jsonl")).items()):
-                if name.startswith("loss/"):
-                    first, last = first_and_last(curve.values.tolist())
-                    print(f"{run.name:14}{name.removeprefix('loss/'):24}{first:10.4f}{last:10.4f}")
-    except PcavsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the table."""
+    from util.visualizer import curves_of, read_log
+
+    print(f"{'run':14}{'loss':24}{'first':>10}{'last':>10}")
+    for folder in args.runs:
+        for name, curve in sorted(curves_of(read_log(folder / "loss_log.jsonl")).items()):
+            if name.startswith("loss/"):
+                first, last = first_and_last(curve.values.tolist())
+                print(f"{folder.name:14}{name.removeprefix('loss/'):24}{first:10.4f}{last:10.4f}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return run_command(build_parser().parse_args, run, argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ clip. A metric that cannot be measured is named with the reason. Exit codes: 0 m
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import shlex
 import sys
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import base_options, test_options
 from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import FAILED, Formatter, natural_int, positive_int, print_error, run_command
+from util.cli import FAILED, INTERRUPTED, Formatter, natural_int, positive_int, print_error, run_command
 from util.errors import OptionError
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
@@ -76,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the report (default: <--results>/evaluation, else results/evaluation)")  # fmt: skip
     run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: this one alone")
     run.add_argument("--dask", default="", metavar="ADDRESS",
-        help="a Dask scheduler whose workers measure instead, e.g. 127.0.0.1:8786; see docs/evaluation.md")  # fmt: skip
+        help="take the workers of this Dask scheduler instead: HOST:PORT; see docs/evaluation.md")  # fmt: skip
     run.add_argument("--resume", action="store_true", help="keep figures of clips and settings that have not changed")
     run.add_argument("--strict", action="store_true", help="exit 1 if anything is missing or wrong")
     run.add_argument("--show", type=natural_int, default=6, metavar="N", help="worst clips on the page")
@@ -174,6 +175,28 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
     return test_options.to_config(base_options.parse(parser, flags))
 
 
+def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
+    """Makes the test set and generates it; returns test.py's exit code, and the pairs.
+
+    Raises:
+        PcavsError: wrong --test_flags, no clip can be used, or the weights are missing.
+        KeyboardInterrupt: Ctrl-C while clips were generated.
+    """
+    from data.video_pairs import FoundPairs, pairs_from_results
+    from scripts.evaluation.test_set import make_test_set
+    from scripts.inference.rows import run_rows
+
+    config, poses = generation_config(args), args.poses or POSES
+    metadata, problems = make_test_set(
+        args.self_reenact, args.output / _TEST_SET, poses, args.how_many, args.max_seconds
+    )
+    code = run_rows(dataclasses.replace(config, meta_path_vox=metadata))
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    found = pairs_from_results(config.results_dir)
+    return code, FoundPairs(found.pairs, (*problems, *found.problems))
+
+
 def find_pairs(args: argparse.Namespace) -> FoundPairs:
     """The pairs of --results, --pairs, or --generated and --real."""
     from data.video_pairs import pairs_from_csv, pairs_from_paths, pairs_from_results
@@ -196,16 +219,7 @@ def run(args: argparse.Namespace) -> int:
     from scripts.evaluation.report import write_reports
 
     config = evaluation_config(args)
-    code = 0
-    if args.self_reenact is not None:
-        from scripts.evaluation.test_set import self_reenact
-
-        generation, poses = generation_config(args), args.poses or POSES
-        code, found = self_reenact(
-            args.self_reenact, args.output / _TEST_SET, generation, poses, args.how_many, args.max_seconds
-        )
-    else:
-        found = find_pairs(args)
+    code, found = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
     instruments = load_instruments(config)
     tasks = plan(found.pairs, config, args.output, instruments.missing)
     results = measure_all(tasks, config, args.workers, args.dask, args.resume)

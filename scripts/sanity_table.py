@@ -117,8 +117,7 @@ def read_clip(path: Path, count: int, crop: bool = False) -> RealClip:
 
     from data.clip_reader import load_sound
     from data.frames import crop_template
-    from data.video_pairs import open_video
-    from options.config import AudioConfig
+    from data.video_reader import open_video
     from util.metrics.sync_score import to_int16
 
     needed = count + max(SHIFTS)
@@ -127,7 +126,7 @@ def read_clip(path: Path, count: int, crop: bool = False) -> RealClip:
         raise MediaError(f"{path}: has only {len(frames)} frames, --frames {count} needs {needed}; ask for fewer")
     if crop:
         frames = [np.ascontiguousarray(crop_template(frame)[..., ::-1]) for frame in frames]
-    return RealClip(path.stem, frames, to_int16(load_sound(path, None, AudioConfig())))
+    return RealClip(path.stem, frames, to_int16(load_sound(path)))
 
 
 def write_video(folder: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray) -> Path:

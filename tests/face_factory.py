@@ -48,7 +48,9 @@ class SquareDetector(LandmarkDetector):
         self.blind = False
         self.blind_unless_thorough = False
 
-    def find_faces(self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None) -> list[FaceBox]:
+    def find_faces(
+        self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None
+    ) -> list[np.ndarray]:
         self.searches.append((thorough, face_size))
         if self.blind or (self.blind_unless_thorough and not thorough):
             return []
@@ -60,7 +62,13 @@ class SquareDetector(LandmarkDetector):
         boxes = [np.array([x, y, x + w, y + h], dtype=float) for x, y, w, h, area in stats[1:] if area > 99]
         return [FaceBox(box, 1.0) for box in boxes]
 
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        near = max(self._find(image_bgr), key=lambda found: overlap(found.box, face.box), default=face)
-        box = near.box if overlap(near.box, face.box) > 0 else face.box
-        return FaceLandmarks(square_landmarks((box[0], box[1], box[2] - box[0])), face.box, face.score)
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        found = [face.box for face in self._find(image_bgr)]
+        near = max(found, key=lambda other: overlap(other, box), default=box)
+        left, top, right, _ = near if overlap(near, box) > 0 else box
+        return FaceLandmarks(square_landmarks((left, top, right - left)), box)
+
+
+def detect(detector: LandmarkDetector, image_bgr: np.ndarray) -> list[FaceLandmarks]:
+    """Every face in a picture."""
+    return [detector.landmarks_of_found(image_bgr, box) for box in detector.find_faces(image_bgr)]

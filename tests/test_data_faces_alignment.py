@@ -12,11 +12,11 @@ from data.faces.alignment import (
     ALIGNED_SCORE_PX,
     MODES,
     TEMPLATE_POINTS,
+    AlignmentInfo,
     AlignmentRecord,
     align_matrices,
     align_matrices_per_frame,
     align_matrices_smooth,
-    clip_matrices,
     fill_gaps,
     is_template_like,
     read_record,
@@ -27,8 +27,9 @@ from data.faces.alignment import (
     warp,
     write_record,
 )
+from data.prepared import Fingerprint
 from tests.face_factory import template_landmarks
-from util.errors import AlignmentError, MediaError, OptionError
+from util.errors import AlignmentError, MediaError
 
 
 def _similarity(scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:
@@ -109,16 +110,11 @@ def test_align_matrices_smooth_of_a_still_clip_is_exact_to_its_ends() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_clip_matrices_of_one_frame_fits_in_every_mode(mode: str) -> None:
-    mean_matrix, matrices = clip_matrices(_clip(1), mode)
+def test_matrices_of_one_frame_fit_in_every_mode(mode: str) -> None:
+    mean_matrix, matrices = MODES[mode](_clip(1))
     assert matrices.shape == (1, 2, 3)
     assert np.allclose(matrices[0], mean_matrix, atol=1e-5)  # the template's mean is float32, as published
     assert np.allclose(transform_points(matrices[0], _clip(1)[0]), TEMPLATE_POINTS)
-
-
-def test_clip_matrices_unknown_mode_raises() -> None:
-    with pytest.raises(OptionError, match="'median'; choose from mean, per_frame, smooth"):
-        clip_matrices(_clip(2), "median")
 
 
 def _gappy(*values: float) -> np.ndarray:
@@ -186,7 +182,7 @@ def _record(frames: int = 3) -> AlignmentRecord:
         matrices=rng.random((frames, 2, 3)),
         landmarks=rng.random((frames, 68, 2)) * 1000,
         status=["detected", "tracked", "held"][:frames],
-        info={"detector": "dlib"},
+        info=AlignmentInfo(detector="dlib", options={"face": "track"}, state=Fingerprint("a", "b")),
     )
 
 
@@ -213,10 +209,11 @@ def test_record_has_a_line_a_frame(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda v: v.pop("matrices"), "'matrices'"),
+        (lambda v: v.pop("matrices"), "missing required field `matrices`; run scripts/align_68.py"),
         (lambda v: v.update(format=99), "format 99, this version reads 1"),
-        (lambda v: v["status"].pop(), "2 statuses"),
-        (lambda v: v.update(matrices="none"), "not an alignment record"),
+        (lambda v: v["status"].pop(), "2 frames, but matrices: .*; run scripts/align_68.py again"),
+        (lambda v: v["landmarks"][1].pop(), "3 frames, but landmarks: "),
+        (lambda v: v.update(matrices="none"), "Expected `array`, got `str`"),
     ],
 )
 def test_read_record_of_damaged_file_raises(tmp_path: Path, damage: object, message: str) -> None:
@@ -230,7 +227,7 @@ def test_read_record_of_damaged_file_raises(tmp_path: Path, damage: object, mess
 
 
 def test_read_record_of_missing_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"alignment\.json: cannot be read: No such file.*run scripts/align_68\.py"):
+    with pytest.raises(MediaError, match=r"alignment\.json: No such file.*; run scripts/align_68\.py"):
         read_record(tmp_path / "alignment.json")
 
 

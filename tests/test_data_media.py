@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from scipy.signal import correlate
 
-from data.frame_source import open_source
 from data.frames import read_image, write_image
 from data.media import Cut, count_ready_frames, extract_frames, extract_sound, inspect
+from data.video_reader import open_source
 from tests.clip_factory import (
     NTSC,
     beep_time,

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.frames import list_frames
-from data.prepared import NOTE_NAME, FrameShelf, Prepared, Shelf, SoundShelf, origin_of, prepared_name
+from data.prepared import (
+    NOTE_NAME,
+    FrameShelf,
+    Prepared,
+    Shelf,
+    SoundShelf,
+    fingerprint,
+    is_unchanged,
+    origin_of,
+    prepared_name,
+)
 from tests.conftest import write_frames
 from util.errors import MediaError
-from util.processes import process_mark
 
 
 def _source(path: Path, content: str) -> Path:
@@ -190,32 +197,14 @@ def test_refusing_disk_raises_media_error_with_the_reason(
     assert list(shelf.parent.iterdir()) == []
 
 
-def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_running_one_are_not(tmp_path: Path) -> None:
-    shelf = FrameShelf(tmp_path / "misc")
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    host, child = process_mark().rpartition("-")[0], process.pid
-    dead = shelf.parent / f".clip.{host}-{child}.part"
-    alive = shelf.parent / f".clip.{host}-{os.getppid()}.part"
-    elsewhere = shelf.parent / f".clip.not-{host}-{child}.part"
-    users = shelf.parent / ".hidden.part"
-    for folder in (dead, alive, elsewhere, users):
-        write_frames(folder, 1, size=32)
-    made = _Maker(shelf).get(_source(tmp_path / "clip.mp4", "one"))
-    assert made.path == tmp_path / "misc" / "clip"
-    assert sorted(p.name for p in shelf.parent.iterdir()) == sorted([alive.name, elsewhere.name, users.name, "clip"])
-
-
 @pytest.mark.parametrize("same_file", [False, True])
 def test_two_runs_at_a_time_do_not_meet(shelf: Shelf, tmp_path: Path, same_file: bool) -> None:
     """The second run begins and ends while the first is at work, after that has looked what is there."""
     one, two = _source(tmp_path / "1" / "clip.mp4", "one"), _source(tmp_path / "2" / "clip.mp4", "two")
-    other = type(shelf)(shelf.parent)
-    other._beside = lambda name, state: shelf.parent / f".other.{state}{shelf.suffix}"  # type: ignore[method-assign]
     results: list[Prepared] = []
 
     def slowly(part: Path) -> None:
-        results.append(_Maker(other, seed=2).get(one if same_file else two))
+        results.append(_Maker(shelf, seed=2).get(one if same_file else two))
         _Maker(shelf, seed=1)(part)
 
     results.append(shelf.get("clip", origin_of(one, {}), slowly))
@@ -225,6 +214,30 @@ def test_two_runs_at_a_time_do_not_meet(shelf: Shelf, tmp_path: Path, same_file:
     assert sorted(p.stem for p in shelf.parent.iterdir() if not p.name.startswith(".")) == sorted(set(names))
     for source, made in ((one, results[1]), (one if same_file else two, results[0])):
         assert _Maker(shelf).get(source).path == made.path
+
+
+def test_fingerprint_goes_by_time_or_by_content(tmp_path: Path) -> None:
+    files = [_source(tmp_path / name, name) for name in ("a", "b")]
+    known = fingerprint(files)
+    assert is_unchanged(files, known)
+    os.utime(files[0], ns=(1, 1))
+    assert fingerprint(files).stat != known.stat
+    assert is_unchanged(files, known)  # copied: another time, the same content
+    assert not is_unchanged([*files, _source(tmp_path / "c", "c")], known)
+    files[0].write_text("A")
+    assert not is_unchanged(files, known)
+    assert not is_unchanged(files, None)
+
+
+def test_fingerprint_of_a_vanished_file_raises(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="gone: cannot be read: No such file"):
+        fingerprint([tmp_path / "gone"])
+
+
+def test_source_in_a_folder_whose_name_is_not_utf8_finds_its_thing(shelf: Shelf, tmp_path: Path) -> None:
+    source, maker = _source(tmp_path / os.fsdecode(b"caf\xe9") / "clip.mp4", "one"), _Maker(shelf)
+    maker.get(source)
+    assert maker.get(source).reused
 
 
 def test_note_tells_path_size_time_hash_and_options(tmp_path: Path) -> None:

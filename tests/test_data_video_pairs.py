@@ -19,16 +19,13 @@ from data.video_pairs import (
     VideoPair,
     clips_below,
     open_pair,
-    open_video,
     pairs_from_csv,
     pairs_from_paths,
     pairs_from_results,
     state_of,
 )
 from options.config import DataConfig
-from tests.clip_factory import steady_times, write_clip
 from tests.conftest import voice, write_frames, write_wav
-from tests.numbered_clips import write_numbered
 from util.errors import MediaError, MetadataError
 
 
@@ -265,19 +262,6 @@ def test_clips_of_one_name_are_told_apart_by_the_notes_on_their_sources(
     assert pairs_from_results(results).pairs[0].group == OWN  # a photo has other bytes than the clip it belongs to
 
 
-def test_folder_of_named_pictures_goes_by_number_and_without_gaps(tmp_path: Path) -> None:
-    folder = write_greys(tmp_path / "made", range(12), prefix="frame_")
-    shown = [number_of(image) for image in open_video(folder).frames()]
-    assert shown == list(range(12))
-    (folder / "frame_3.png").unlink()
-    with pytest.raises(MediaError, match="made: picture frame_3 is missing or there twice; number the frames without"):
-        open_video(folder)
-    numbered = write_greys(tmp_path / "numbered", range(6))
-    (numbered / "000002.png").unlink()
-    with pytest.raises(MediaError, match="numbered: picture 2 is missing"):
-        open_video(numbered)
-
-
 def test_two_single_videos_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(3)), write_greys(tmp_path / "real", range(5))
     (pair,) = pairs_from_paths(made, real, first_frame=2).pairs
@@ -319,25 +303,6 @@ def test_result_against_whole_video_crops_it_as_the_networks_see_it(tmp_path: Pa
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def test_video_file_frames_come_in_order(tmp_path: Path) -> None:
-    record = write_numbered(tmp_path / "v.mp4", 9, size=32, b_frames=2)
-    video = open_video(record.path)
-    assert (video.num_frames, video.height, video.width) == (9, 32, 32)
-    means = [float(image.mean()) for image in video.frames(start=3)]
-    assert np.diff(means) == pytest.approx([3 * 255 / 219] * 5, abs=1.1)
-
-
-def test_other_rate_is_refused_or_resampled_to_the_nearest_frames(tmp_path: Path) -> None:
-    write_clip(tmp_path / "fast.mp4", steady_times(50, 0.4), with_sound=False)
-    with pytest.raises(MediaError, match=r"fast\.mp4: runs at 48\.\d+ fps, not 25; --resample"):
-        open_video(tmp_path / "fast.mp4")
-    video = open_video(tmp_path / "fast.mp4", resample=True)
-    assert video.num_frames == 10
-    assert "brought to 25" in video.note
-    luma = [16 + float(image.mean()) * 219 / 255 for image in video.frames()]
-    assert [round((y - 20) / 3) for y in luma] == list(range(0, 20, 2))
-
-
 def test_other_size_is_refused_or_brought_to_the_real_one(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(2), size=32), write_greys(tmp_path / "real", range(2))
     (pair,) = pairs_from_paths(made, real).pairs
@@ -364,19 +329,6 @@ def test_only_frames_that_are_asked_for_are_read(tmp_path: Path) -> None:
     assert [number_of(next(frames)), number_of(next(frames))] == [0, 1]
     with pytest.raises(MediaError, match=r"000002\.png: not a readable picture"):
         next(frames)
-
-
-def test_broken_videos_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(MediaError, match=r"text\.mp4: not a readable media file"):
-        open_video(tmp_path / "text.mp4")
-    write_wav(tmp_path / "sound.wav", voice(0.5))
-    with pytest.raises(MediaError, match=r"sound\.wav: holds no pictures"):
-        open_video(tmp_path / "sound.wav")
-    column = write_greys(tmp_path / "G_Pose_Driven_", range(4), prefix="G_Pose_Driven_")
-    (column / "G_Pose_Driven_1.png").unlink()
-    with pytest.raises(MediaError, match="frame G_Pose_Driven_1 is missing"):
-        open_video(column)
 
 
 def test_sound_of_both_sides_starts_with_their_frame(tmp_path: Path) -> None:

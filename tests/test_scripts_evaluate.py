@@ -17,8 +17,8 @@ from data.frames import crop_template
 from data.video_pairs import OTHER, OWN
 from options.config import DataConfig
 from scripts import evaluate
-from scripts.evaluation import test_set
 from scripts.evaluation.jobs import read_curves
+from scripts.inference import rows
 from tests.conftest import Workspace, voice, write_wav
 from tests.evaluation_factory import SIDE, write_faces, write_levels
 from tests.numbered_clips import write_tree
@@ -228,6 +228,6 @@ def test_self_reenact_that_is_interrupted_says_how_to_go_on(
 ) -> None:
     tree = write_tree(workspace.root / "vox", speakers=1, clips=1, count=14)
     monkeypatch.chdir(workspace.root)
-    monkeypatch.setattr(test_set, "run_rows", lambda _: 130)
+    monkeypatch.setattr(rows, "run_rows", lambda _: 130)
     assert run("--self_reenact", tree, "--name", "tiny", "--output", "out") == 130
     assert "interrupted: finished clips are kept, and the same command with --resume goes on" in capsys.readouterr().err

@@ -18,11 +18,12 @@ import pytest
 
 from data import frames
 from data.faces import paste_result as paste_back
-from data.faces.alignment import AlignmentRecord, warp, write_record
+from data.faces.alignment import AlignmentInfo, AlignmentRecord, warp, write_record
 from data.faces.paste import SHAPES
 from data.faces.paste_result import Sources, Target, paste_result
-from data.frame_source import fingerprint, open_source
 from data.frames import crop_template, write_image
+from data.prepared import fingerprint
+from data.video_reader import open_source
 from options.config import PASTE_MASKS as MASKS
 from options.config import PasteOptions
 from scripts.paste_back import main
@@ -78,7 +79,7 @@ class Scene:
 
     def align(self, matrices: Sequence[np.ndarray] = (MATRIX,), size: tuple[int, int] = SIZE) -> Scene:
         count = len(matrices)
-        info = {"state": fingerprint(open_source(self.source))}
+        info = AlignmentInfo(state=fingerprint(open_source(self.source).files))
         landmarks = np.zeros((count, 68, 2))
         record = AlignmentRecord(
             self.source.name, *size, "mean", 0.0, matrices[0], np.stack(matrices), landmarks, ["given"] * count, info
@@ -344,9 +345,7 @@ def test_result_of_test_py_is_pasted_without_further_flags(workspace: Workspace)
     photo = workspace.misc / "Input" / "face.png"
     write_image(photo, _photo((400, 300)))
     matrix = np.array([[0.8, 0, 111.5 - 0.8 * 200], [0, 0.8, 95.5 - 0.8 * 150]])
-    record = AlignmentRecord(
-        "face.png", 400, 300, "mean", 0.0, matrix, matrix[None], np.zeros((1, 68, 2)), ["given"], {}
-    )
+    record = AlignmentRecord("face.png", 400, 300, "mean", 0.0, matrix, matrix[None], np.zeros((1, 68, 2)), ["given"])
     write_record(workspace.root / row[0] / "alignment.json", record)
     workspace.write_csv(row)
     assert workspace.run("--driving_pose", "--published_timing") == 0
@@ -426,7 +425,7 @@ def test_reference_that_was_not_aligned_fails(scene: Scene, capsys: pytest.Captu
 def test_damaged_alignment_fails(scene: Scene, capsys: pytest.CaptureFixture) -> None:
     _still(scene)
     (scene.cropped / "alignment.json").write_text("{}")
-    assert "alignment.json: not an alignment record" in _fails(scene, capsys)
+    assert "alignment.json: Object missing required field `format`; run scripts/align_68.py" in _fails(scene, capsys)
 
 
 def test_singular_matrix_fails_naming_the_frame(scene: Scene) -> None:

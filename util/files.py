@@ -33,41 +33,43 @@ _sweeping = threading.Lock()
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it becomes `path` when the block ends well and vanishes when it does not.
+def temporary_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
+    """Yields an empty file or folder beside `path`, locked for this process; at the end it is gone unless renamed.
 
-    The suffix is kept, because tools such as ffmpeg choose the format by it.
+    The suffix of a file is kept, because tools such as ffmpeg choose the format by it.
     """
     final = Path(path)
     remove_leftovers(final.parent)
-    temporary, lock = _reserved(final, final.suffix, _make_file)
+    suffix, make = ("", _make_folder) if folder else (final.suffix, _make_file)
+    temporary, lock = _reserved(final, suffix, make)
     try:
         yield temporary
-        os.replace(temporary, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         os.close(lock)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path`; it takes the place of `path` when the block ends well, else it vanishes.
-
-    A folder that is there is kept until then; a process that dies in between leaves it where the next one finds it.
-    """
-    final = Path(path)
-    remove_leftovers(final.parent)
-    temporary, lock = _reserved(final, "", _make_folder)
-    try:
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a `temporary_path`; it becomes `path` when the block ends well and vanishes when it does not."""
+    with temporary_path(path) as temporary:
         yield temporary
-        replace_folder(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`; it takes the place of `path` when the block ends well, else it vanishes."""
+    with temporary_path(path, folder=True) as temporary:
+        yield temporary
+        replace_folder(temporary, Path(path))
 
 
 def replace_folder(temporary: Path, final: Path) -> None:
-    """Puts one folder in the place of another, which is removed; both lie in the same folder."""
+    """Puts one folder in the place of another, which is removed; both lie in the same folder.
+
+    The other one is back when the system refuses. A process that dies in between leaves it where the next one finds it.
+    """
     if not final.exists():
         os.replace(temporary, final)
         return
@@ -76,7 +78,11 @@ def replace_folder(temporary: Path, final: Path) -> None:
     try:
         try_lock(lock)
         os.replace(final, aside)
-        os.replace(temporary, final)
+        try:
+            os.replace(temporary, final)
+        except OSError:
+            os.replace(aside, final)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         os.close(lock)
@@ -231,6 +237,13 @@ def _make_folder(path: Path) -> int:
     return os.open(path, os.O_RDONLY)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _remove_if_dead(path: Path, final: Path, state: str) -> None:
     with contextlib.suppress(OSError):
         lock = os.open(path, os.O_RDONLY)
@@ -239,9 +252,7 @@ def _remove_if_dead(path: Path, final: Path, state: str) -> None:
                 return
             if state == "old" and not final.exists():
                 os.replace(path, final)
-            elif path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink()
+                _remove(path)
         finally:
             os.close(lock)

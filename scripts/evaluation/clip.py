@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data.faces.face_tracker import FaceTracker
-from data.frames import IMAGE_SUFFIXES, read_image
+from data.frames import pictures_in, read_image
 from data.video_pairs import OpenPair, VideoPair, open_pair
 from options.config import FPS, SAMPLE_RATE_HZ
 from scripts.evaluation.instruments import EvaluationConfig, Instruments
@@ -23,7 +23,7 @@ from util.metrics.landmark_distance import landmark_distances
 from util.metrics.protocol import MODEL_SYNC, NEED_FACES, NEED_REAL, QUANTITIES
 from util.metrics.ssim import psnr, ssim
 
-GENERATED, TRUTH = "generated", "truth"  # the sides of a pair
+FAKE, REAL = "generated", "truth"  # the sides of a pair
 _BATCH = 16  # frames handed to Inception together
 _SHORT_SOUND_S = 0.25  # the sound may end so much before the pictures
 _SYNC_QUANTITIES = {  # metric -> its LSE-C, LSE-D and offset
@@ -87,7 +87,7 @@ def measure_pair(
     result = ClipResult(
         pair.name, pair.group, opened.num_frames, notes=list(opened.notes), problems=list(opened.problems)
     )
-    sides = [GENERATED, TRUTH] if with_truth and opened.real is not None else [GENERATED]
+    sides = [FAKE, REAL] if with_truth and opened.real is not None else [FAKE]
     wanted = [metric for metric in config.metrics if metric not in instruments.missing]
     apart = pair.apart or ("" if pair.real is not None else "there is no real video")
     if apart:
@@ -119,7 +119,7 @@ class _Measurement:
         curves: dict[str, dict[str, list[float]]] = {side: {} for side in self.sides}
         count = 0
         for real, generated in self.opened.frames() if metrics else ():
-            images = {TRUTH: real, GENERATED: generated}
+            images = {REAL: real, FAKE: generated}
             frames = {s: _landmarked(count, image, trackers.get(s)) for s, image in images.items() if image is not None}
             for side in trackers:
                 faceless[side] += bool(np.isnan(frames[side].points).any())
@@ -132,13 +132,13 @@ class _Measurement:
         unfit = set(skipped)
         self._note_missing_faces(faceless, count, metrics)
         for metric in [name for name in metrics if name not in skipped]:
-            known = [values for quantity, values in curves[GENERATED].items() if QUANTITIES[quantity].metric == metric]
+            known = [values for quantity, values in curves[FAKE].items() if QUANTITIES[quantity].metric == metric]
             if not any(np.isfinite(values).any() for values in known):
                 skipped[metric] = "no face in any of the frames that were looked at"
         # where only the generated video lacks faces, the real one is still measured
-        left = {GENERATED: _without(curves[GENERATED], set(skipped))}
-        if TRUTH in self.sides:
-            left[TRUTH] = _without(curves[TRUTH], unfit)
+        left = {FAKE: _without(curves[FAKE], set(skipped))}
+        if REAL in self.sides:
+            left[REAL] = _without(curves[REAL], unfit)
         for side, arrays in left.items():
             finite = {name: values[np.isfinite(values)] for name, values in arrays.items()}
             self._figures(side).update({name: float(values.mean()) for name, values in finite.items() if len(values)})
@@ -155,18 +155,18 @@ class _Measurement:
         return [name for name in _FRAME_METRICS if name in wanted and name not in without]
 
     def _figures(self, side: str) -> dict[str, float]:
-        return self.result.generated if side == GENERATED else self.result.truth
+        return self.result.generated if side == FAKE else self.result.truth
 
     def _metrics_of(self, side: str, metrics: Sequence[str]) -> Sequence[str]:
         """All, but the likeness of a real video says something only if it shows the same person."""
-        alike = side == GENERATED or self.opened.pair.same_person
+        alike = side == FAKE or self.opened.pair.same_person
         return metrics if alike else [name for name in metrics if name != "identity"]
 
     def _trackers(self, metrics: Sequence[str]) -> dict[str, FaceTracker]:
         """Of the videos in which faces are looked for; landmarks are compared with those of the real one."""
         needing = {side: set(NEED_FACES) & set(self._metrics_of(side, metrics)) for side in self.sides}
         if "lmd" in metrics:
-            needing[TRUTH] = {"lmd"}
+            needing[REAL] = {"lmd"}
         return {side: self._tracker(self.config.protocol.detect_every) for side, some in needing.items() if some}
 
     def _tracker(self, detect_every: int) -> FaceTracker:
@@ -205,13 +205,13 @@ class _Measurement:
         """Quantity -> value, NaN where there is no face."""
         shown = frames[side]
         if metric == "ssim":
-            return {"ssim": ssim(frames[TRUTH].image, shown.image)}
+            return {"ssim": ssim(frames[REAL].image, shown.image)}
         if metric == "psnr":
-            return {"psnr": psnr(frames[TRUTH].image, shown.image)}
+            return {"psnr": psnr(frames[REAL].image, shown.image)}
         if metric == "cpbd":
             return {"cpbd": cpbd(cv2.cvtColor(shown.image, cv2.COLOR_BGR2GRAY))}
         if metric == "lmd":
-            distances = landmark_distances(frames[TRUTH].points[None], shown.points[None])
+            distances = landmark_distances(frames[REAL].points[None], shown.points[None])
             return {name: float(distances[key][0]) for name, key in _LMD.items()}
         return {"identity": self._likeness(shown)}
 
@@ -229,23 +229,23 @@ class _Measurement:
         """Says how many frames have no face; where no frame has one, the metrics that need one are skipped."""
         needing = [metric for metric in NEED_FACES if metric in metrics]
         for side, count in faceless.items():
-            video = "generated" if side == GENERATED else "real"
+            video = "generated" if side == FAKE else "real"
             if 0 < count < num_frames:
                 left_out = f"left out of {' and '.join(needing)}"
                 self.result.problems.append(f"no face in {count} of {num_frames} {video} frames, {left_out}")
             elif count:
-                affected = needing if side == GENERATED else [metric for metric in needing if metric == "lmd"]
+                affected = needing if side == FAKE else [metric for metric in needing if metric == "lmd"]
                 self.result.skipped |= dict.fromkeys(affected, f"no face in any of the {num_frames} {video} frames")
 
     def measure_sync(self, metric: str) -> None:
         """LSE-C, LSE-D and offset of every side."""
         for side in self.sides:
             try:
-                sound = self.opened.generated_sound() if side == GENERATED else self.opened.real_sound()
+                sound = self.opened.generated_sound() if side == FAKE else self.opened.real_sound()
                 sound = sound[: self.opened.num_frames * SAMPLE_RATE_HZ // FPS]
                 scores = self.instruments.sync[metric](self._frames_of(side), self.opened.num_frames, sound)
             except PcavsError as error:
-                if side == GENERATED:
+                if side == FAKE:
                     self.result.skipped[metric] = str(error)
                 else:
                     self.result.problems.append(f"{metric} of the real video skipped: {error}")
@@ -273,7 +273,7 @@ class _Measurement:
         return features
 
     def _frames_of(self, side: str) -> Iterator[np.ndarray]:
-        return self.opened.generated_frames() if side == GENERATED else self.opened.real_frames()
+        return self.opened.generated_frames() if side == FAKE else self.opened.real_frames()
 
 
 def _landmarked(number: int, image: np.ndarray, tracker: FaceTracker | None) -> LandmarkedFrame:
@@ -285,7 +285,7 @@ def _picture_file(path: Path) -> Path:
     """The picture itself, or the first of a folder."""
     if not path.is_dir():
         return path
-    pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    pictures = pictures_in(path)
     if not pictures:
         raise MediaError(f"{path}: the reference holds no picture")
     return pictures[0]

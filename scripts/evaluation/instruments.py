@@ -5,9 +5,9 @@ Importing this module is cheap; numpy, OpenCV and torch are imported by what is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +29,10 @@ DEFAULT_SYNCNET = Path("checkpoints/syncnet_v2.model")
 _SYNCNET_HINT = "give the published weights: --syncnet syncnet_v2.model"
 _EPOCH, _SYNC_LETTERS = "latest", ("A_sync", "E")  # networks of a model that tell whether sound and face agree
 _BATCH = 16  # frames
-_of_thread = threading.local()  # the instruments it has loaded, and what for
 
 # frames (H, W, 3) uint8 BGR from the start of the sound on, how many, the sound (samples,) float32 at 16 kHz
 SyncScorer = Callable[[Iterable["np.ndarray"], int, "np.ndarray"], "SyncScores"]
+WeightsState = tuple[tuple[str, int, int], ...]  # path, size and time of every file, -1 for one that is not there
 Loaded = TypeVar("Loaded")
 
 
@@ -55,13 +55,13 @@ class EvaluationConfig:
         """Every quantity of the metrics."""
         return tuple(name for name, quantity in QUANTITIES.items() if quantity.metric in self.metrics)
 
-    def weights_state(self) -> list[tuple[str, int, int]]:
-        """Path, size and time of every file with weights, -1 for one that is not there: it tells when one changes."""
+    def weights_state(self) -> WeightsState:
+        """What tells whether a file with weights has changed."""
         files = [path for path in (self.syncnet, self.arcface, self.inception) if path is not None]
         if self.sync_model is not None:
             files += [*_sync_weights(self.sync_model), self.sync_model / NETWORK_FILE]
         stats = [(path, path.stat() if path.is_file() else None) for path in files]
-        return [(str(p), stat.st_size, stat.st_mtime_ns) if stat else (str(p), -1, -1) for p, stat in stats]
+        return tuple((str(p), stat.st_size, stat.st_mtime_ns) if stat else (str(p), -1, -1) for p, stat in stats)
 
 
 @dataclass
@@ -77,18 +77,15 @@ class Instruments:
 
 
 def load_instruments(config: EvaluationConfig) -> Instruments:
-    """Loads what the metrics need; what cannot be loaded is noted in `missing`, and the others go on.
+    """Loads what the metrics need, or takes what the last call has loaded for the same settings and weights.
 
-    The last instruments are kept for the next call. Each thread has its own, because a Dask worker may measure several
-    clips at a time, and neither dlib nor the networks are made for that.
+    What cannot be loaded is noted in `missing`, and the others go on.
     """
-    key = (config, config.weights_state())
-    if getattr(_of_thread, "key", None) != key:
-        _of_thread.instruments, _of_thread.key = _load(config), key
-    return _of_thread.instruments
+    return _load(config, config.weights_state())
 
 
-def _load(config: EvaluationConfig) -> Instruments:
+@functools.lru_cache(maxsize=1)
+def _load(config: EvaluationConfig, _: WeightsState) -> Instruments:
     instruments = Instruments()
 
     def load(metrics: Sequence[str], loader: Callable[[], tuple[Loaded, str]]) -> Loaded | None:
@@ -117,7 +114,6 @@ def _load_detector(config: EvaluationConfig) -> tuple[LandmarkDetector, str]:
     from data.faces.landmarks import make_detector
 
     detector = make_detector(config.landmarks, config.device)
-    detector.load()
     return detector, f"landmarks by {detector.name}"
 
 

@@ -10,10 +10,12 @@ import io
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 CLIPS = "clips"  # folder of an evaluation: a JSON file for every clip
 _FORMAT = 2  # of the files in `clips`; raised when the same clip would come out differently
 _LONGEST_NAME = 100  # characters
+_one_at_a_time = threading.Lock()  # a Dask worker may have several threads, but dlib keeps state while it looks
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class MeasureTask:
     path: Path
     with_truth: bool
     key: str  # changes with the pair, its files and all settings
+
+
+Settings = TypeVar("Settings", MeasureTask, VideoPair, EvaluationConfig)
 
 
 def plan(
@@ -90,6 +96,9 @@ def measure_all(
     results = {name: result for name, result in known.items() if result is not None}
     left = [task for task in tasks if task.pair.name not in results]
     measure = functools.partial(_measure_in_process, config=config, alone=workers < 2 and not dask)
+    if dask:  # its workers work in other folders
+        left = [dataclasses.replace(_absolute(task), pair=_absolute(task.pair)) for task in left]
+        measure = functools.partial(measure, config=_absolute(config))
     with tqdm(total=len(tasks), initial=len(results), unit="clip", desc="measuring", disable=None) as bar:
         try:
             for result in map_processes(measure, left, workers, dask):
@@ -105,10 +114,18 @@ def measure_all(
     return [results[task.pair.name] for task in tasks]
 
 
+def _absolute(settings: Settings) -> Settings:
+    """A dataclass whose paths are the same in every folder."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    paths: dict[str, Any] = {name: value.absolute() for name, value in values.items() if isinstance(value, Path)}
+    return dataclasses.replace(settings, **paths)
+
+
 def _measure_in_process(task: MeasureTask, config: EvaluationConfig, alone: bool) -> ClipResult:
     if not alone:
         cv2.setNumThreads(1)  # the other processes have the other cores
-    return run_task(task, config, load_instruments(config))
+    with _one_at_a_time:
+        return run_task(task, config, load_instruments(config))
 
 
 def run_task(task: MeasureTask, config: EvaluationConfig, instruments: Instruments) -> ClipResult:

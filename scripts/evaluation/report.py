@@ -14,7 +14,7 @@ import numpy as np
 from data.frames import write_image
 from data.video_pairs import open_pair
 from options.config import FPS
-from scripts.evaluation.clip import GENERATED, TRUTH, ClipResult, metrics_by_reason
+from scripts.evaluation.clip import FAKE, REAL, ClipResult, metrics_by_reason
 from scripts.evaluation.instruments import EvaluationConfig, Instruments
 from scripts.evaluation.jobs import CLIPS, MeasureTask, read_curves
 from util.errors import PcavsError
@@ -72,7 +72,7 @@ def frechet_cells(results: Sequence[ClipResult], folder: Path) -> tuple[dict[str
         if result.error or not path.is_file():
             continue
         with np.load(path, allow_pickle=False) as stored:
-            for side, label in ((GENERATED, result.group), (TRUTH, TRUTH_LABEL)):
+            for side, label in ((FAKE, result.group), (REAL, TRUTH_LABEL)):
                 if side in stored.files:
                     part = Moments.of(stored[side])
                     totals[label] = totals[label] + part if label in totals else part
@@ -254,10 +254,10 @@ def _worst(
 def _view(folder: Path, config: EvaluationConfig, task: MeasureTask, result: ClipResult, ruler: str) -> ClipView:
     """A card of the page: figures, curves of both videos, and the worst frames."""
     curves = read_curves(task.path)
-    names = [name for name in config.quantities if name in curves[GENERATED] and name not in _NOT_DRAWN]
+    names = [name for name in config.quantities if name in curves[FAKE] and name not in _NOT_DRAWN]
     panels = []
     for name in names:
-        sides = {"generated": GENERATED} | ({"real": TRUTH} if QUANTITIES[name].metric not in NEED_REAL else {})
+        sides = {"generated": FAKE} | ({"real": REAL} if QUANTITIES[name].metric not in NEED_REAL else {})
         drawn = {label: _curve(curves[side][name]) for label, side in sides.items() if name in curves.get(side, {})}
         lines = {label: line for label, line in drawn.items() if line is not None}
         if lines:
@@ -269,7 +269,7 @@ def _view(folder: Path, config: EvaluationConfig, task: MeasureTask, result: Cli
             digits = QUANTITIES[name].digits
             truth = f", real {result.truth[name]:.{digits}f}" if name in result.truth else ""
             facts[QUANTITIES[name].title] = f"{result.generated[name]:.{digits}f}{truth}"
-    frames = _worst_frames(folder, config, task, ruler, curves[GENERATED][ruler])
+    frames = _worst_frames(folder, config, task, ruler, curves[FAKE][ruler])
     return ClipView(result.name, facts, panels, frames, result.remarks)
 
 

@@ -1,4 +1,4 @@
-"""The test set of `evaluate.py --self_reenact`: clips of a list or tree, prepared and generated anew; 25 fps.
+"""The test set of `evaluate.py --self_reenact`: clips of a list or tree, made ready to be generated anew; 25 fps.
 
 The first frame of each clip gives the identity, its own sound the speech, and the head pose comes from the clip itself
 or from another speaker's.
@@ -6,7 +6,6 @@ or from another speaker's.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +20,6 @@ from data.lrw_dataset import scan_lrw
 from data.media import Cut, extract_frames, extract_sound, inspect
 from data.metadata import unique_names, write_rows
 from data.prepared import FrameShelf, SoundShelf, origin_of
-from data.video_pairs import FoundPairs, pairs_from_results
-from options.config import TestConfig
-from scripts.inference.rows import run_rows
-from util.cli import INTERRUPTED
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes
 
@@ -46,42 +41,30 @@ class ReenactedClip:
     sound: Path
 
 
-def self_reenact(
-    source: Path,
-    folder: Path,
-    config: TestConfig,
-    poses: Sequence[str],
-    how_many: int | None = None,
-    max_seconds: float | None = None,
-) -> tuple[int, FoundPairs]:
-    """Prepares the test set in `folder` and generates it.
+def make_test_set(
+    source: Path, folder: Path, poses: Sequence[str], how_many: int | None = None, max_seconds: float | None = None
+) -> tuple[Path, list[str]]:
+    """Writes the clips of a source and the metadata file by which test.py generates them.
 
     Args:
         source: a list, or a VoxCeleb2 or LRW tree.
-        config: of the generation; its metadata file is the one that is written here.
         poses: `self`, `cross` or both: whose head pose drives a clip.
         how_many: clips, evenly spread over the source; None takes all.
         max_seconds: of each clip.
 
     Returns:
-        the exit code of `run_rows`, and the pairs.
+        the metadata file, and what is missing in it.
 
     Raises:
-        PcavsError: no clip can be used, or the weights are missing.
-        KeyboardInterrupt: Ctrl-C while frames were generated.
+        PcavsError: no clip can be used.
     """
     clips, problems = prepare_clips(spread_over(read_records(source), how_many), folder, max_seconds)
     rows, missing = metadata_rows(clips, poses)
+    problems += missing
     if not rows:
-        reason = next(iter([*problems, *missing]), "")
-        raise MediaError(f"--self_reenact {source}: no clip can be used: {reason}")
-    metadata = folder / "test.csv"
-    write_rows(metadata, rows)
-    code = run_rows(dataclasses.replace(config, meta_path_vox=metadata))
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    found = pairs_from_results(config.results_dir)
-    return code, FoundPairs(found.pairs, (*problems, *missing, *found.problems))
+        raise MediaError(f"--self_reenact {source}: no clip can be used: {problems[0] if problems else ''}")
+    write_rows(folder / "test.csv", rows)
+    return folder / "test.csv", problems
 
 
 def read_records(source: Path) -> list[ClipRecord]:

@@ -1,0 +1,254 @@
+"""From a photo, a voice and a video to the csv row of one result: frames at 25 fps, 16 kHz sound, each made once."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.audio import load_audio, log_mel
+from data.faces.align_clip import align_source, default_output, source_score
+from data.faces.alignment import RECORD_NAME
+from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
+from data.metadata import format_row, split_fields, write_rows
+from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
+from options.config import PrepareOptions
+from util.errors import AlignmentError, MediaError, MetadataError
+from util.ffmpeg import probe
+from util.files import write_bytes
+
+# what a source can be used for, and the folder below `dir_path` that gets what is made of it
+REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
+_BATCH_FORMAT = "a line is: id pose audio [mouth], separated by spaces, paths with spaces in double quotes"
+BATCH_COLUMNS = ("id", "pose", "audio", "mouth")  # in the order of ROLES
+_NO_SOURCE = ("None", "none", "")
+_NO_MEL_FILE = "dummy"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchLine:
+    """A line of a --batch file, still unread."""
+
+    path: Path  # of the file
+    number: int  # from 1
+    text: str
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for messages."""
+        return f"{self.path}:{self.number}"
+
+    def sources(self) -> dict[str, Path]:
+        """Role -> source; relative paths count from the working directory, else from the file.
+
+        Raises:
+            MetadataError: quotes that do not close, or another number of columns.
+        """
+        try:
+            fields = split_fields(self.text)
+        except csv.Error as error:
+            raise MetadataError(f"{error}; {_BATCH_FORMAT}") from error
+        if len(fields) not in (3, 4):
+            raise MetadataError(f"expected 3 or 4 columns, got {len(fields)}; {_BATCH_FORMAT}")
+        found = {}
+        for role, text in zip(ROLES, fields, strict=False):
+            beside = self.path.parent / text
+            if text not in _NO_SOURCE or role in (REFERENCE, AUDIO_SOURCE):
+                found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
+        return found
+
+
+def read_batch(path: Path) -> list[BatchLine]:
+    """The lines of a --batch file; blank lines, `#` lines and a heading `id pose audio` are left out.
+
+    Raises:
+        MetadataError: no such file, not text, or nothing in it.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"--batch {path}: cannot be read as UTF-8 text: {error}; {_BATCH_FORMAT}") from error
+    lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
+    lines = [line for line in lines if line.text and not line.text.startswith("#")]
+    if lines and lines[0].text.lower().split()[:3] == ["id", "pose", "audio"]:
+        lines = lines[1:]
+    if not lines:
+        raise MetadataError(f"--batch {path}: holds no jobs; {_BATCH_FORMAT}")
+    return lines
+
+
+class RowPreparer:
+    """Makes the inputs of rows, each source once for each role.
+
+    Args:
+        say: takes a line about everything that was made or found.
+    """
+
+    def __init__(self, config: PrepareOptions, say: Callable[[str], None]) -> None:
+        self._config, self._say = config, say
+        self._frames_of = functools.cache(self._make_frames)
+        self._wav_of = functools.cache(self._make_wav)
+        self._origin_of = functools.cache(lambda path: origin_of(path, {}))
+
+    def fields(self, sources: dict[str, Path], labels: Sequence[str]) -> list[object]:
+        """Prepares the sources of a row.
+
+        Args:
+            sources: role -> source. Without a pose source the reference gives the pose; without a mouth source the
+                audio source gives the frames, if it is a video.
+            labels: what messages call the ROLES.
+
+        Returns:
+            the 8 fields of the metadata row.
+
+        Raises:
+            PcavsError: a source cannot be read or made use of; others may have been prepared by then.
+        """
+        media = _inspect_sources(sources, labels)
+        reference, num_references = self._frames_of(REFERENCE, media[REFERENCE])
+        pose, num_poses = self._frames_of(POSE_SOURCE, media[POSE_SOURCE]) if POSE_SOURCE in media else (None, 0)
+        wav = self._wav_of(media[AUDIO_SOURCE])
+        mouth, num_mouths = self._mouth_frames(media)
+        spectrogram = shown(_write_spectrogram(wav)) if self._config.convert_spectrogram else _NO_MEL_FILE
+        return [
+            shown(reference), num_references, shown(pose), num_poses, shown(wav), shown(mouth), num_mouths, spectrogram
+        ]  # fmt: skip
+
+    def _make_frames(self, role: str, media: Media) -> tuple[Path, int]:
+        """The folder of frames of a source, aligned if that was asked for, and their number."""
+        folder, count = self._extracted(role, media)
+        made_by_align_68 = (media.path / RECORD_NAME).is_file()
+        if self._config.align == "off" or made_by_align_68:
+            return folder, count
+        if self._config.align == "auto" and self._is_template_like(folder):
+            return folder, count
+        result = align_source(folder, default_output(folder), self._config.faces)
+        self._say(str(result))
+        return result.output, result.record.num_frames
+
+    def _mouth_frames(self, media: dict[str, Media]) -> tuple[Path | None, int]:
+        if MOUTH_SOURCE in media:
+            return self._frames_of(MOUTH_SOURCE, media[MOUTH_SOURCE])
+        audio = media[AUDIO_SOURCE]
+        if not audio.has_frames:
+            return None, 0
+        try:
+            return self._frames_of(MOUTH_SOURCE, audio)
+        except AlignmentError as error:
+            # nobody asked for these frames, they are only shown beside the result
+            _log.warning("%s; its frames are used unaligned", error)
+            return self._extracted(MOUTH_SOURCE, audio)
+
+    def _make_wav(self, media: Media) -> Path:
+        shelf, name = SoundShelf(self._config.dir_path / AUDIO_SOURCE), prepared_name(media.path)
+        cut = self._cut(AUDIO_SOURCE)
+        if media.is_plain_wav and cut.is_everything and _is_same(media.path, shelf.path_of(name)):
+            path, how = media.path, "used where it is"
+        else:
+            made = shelf.get(name, self._origin(media, cut), lambda part: extract_sound(media, part, cut))
+            path, how = made.path, _how(made.reused)
+        self._say(f"{shown(path)}: {probe(path).audio_duration_s:.2f} s of sound, {how}")
+        return path
+
+    def _extracted(self, role: str, media: Media) -> tuple[Path, int]:
+        shelf, name = FrameShelf(self._config.dir_path / role), prepared_name(media.path)
+        cut = self._cut(role)
+        path, how, count = media.path, "used where it is", 0
+        if media.kind == "folder" and cut.is_everything and _is_same(path, shelf.path_of(name)):
+            count = count_ready_frames(path)
+        if not count:
+            made = shelf.get(name, self._origin(media, cut), lambda part: extract_frames(media, part, cut))
+            path, how, count = made.path, _how(made.reused), made.extent
+        self._say(f"{shown(path)}: {count} frame{'' if count == 1 else 's'}, {how}")
+        return path, count
+
+    def _is_template_like(self, folder: Path) -> bool:
+        try:
+            score, fits = source_score(folder, self._config.faces)
+        except AlignmentError:
+            return False  # the alignment looks at every frame, and says best what is wrong
+        verdict = "not aligned again" if fits else "needs alignment"
+        self._say(f"{shown(folder)}: {score:.1f} px off the template, {verdict}")
+        return fits
+
+    def _cut(self, role: str) -> Cut:
+        """The reference is a person, not a span of time: it is never cut."""
+        return Cut() if role == REFERENCE else Cut(self._config.start_s, self._config.duration_s)
+
+    def _origin(self, media: Media, cut: Cut) -> SourceNote:
+        timed = media.kind != "picture"
+        options = {"start_s": cut.start_s, "duration_s": cut.duration_s} if timed else {}
+        return dataclasses.replace(self._origin_of(media.path), options=options)
+
+
+def _inspect_sources(sources: dict[str, Path], labels: Sequence[str]) -> dict[str, Media]:
+    """Looks at all sources of a row before any work is done; errors name the label."""
+    media = {}
+    for role, label in zip(ROLES, labels, strict=True):
+        if role not in sources:
+            continue
+        path = sources[role]
+        try:
+            media[role] = found = inspect(path)
+        except MediaError as error:
+            raise MediaError(f"{label} {error}") from error
+        if role == AUDIO_SOURCE and not found.has_sound:
+            raise MediaError(f"{label} {path}: has no sound ({found.kind}); give a recording or a video with sound")
+        if role != AUDIO_SOURCE and not found.has_frames:
+            raise MediaError(f"{label} {path}: has no pictures; give a video, a picture or a folder of frames")
+    return media
+
+
+def _write_spectrogram(wav: Path) -> Path:
+    """Writes the log-mel spectrogram of a sound beside it: (M, 80) float32 .npy."""
+    buffer = io.BytesIO()
+    np.save(buffer, log_mel(load_audio(wav)))
+    path = wav.with_suffix(".npy")
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
+    """Writes a row; with `append` after those that are there, unless it is one of them.
+
+    Returns:
+        False if the row was there.
+
+    Raises:
+        MetadataError: the csv cannot be read or the row not be written.
+    """
+    try:
+        known = csv_path.read_text(encoding="utf-8-sig").splitlines() if append and csv_path.exists() else []
+        row = list(fields)
+        if format_row(row) in known:
+            return False
+        write_rows(csv_path, [row], append=append)
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"--csv_path {csv_path}: cannot be read as UTF-8 text: {error}") from error
+    return True
+
+
+def shown(path: Path | None) -> str:
+    """A path for the csv: relative within the working directory, where the row then holds after a move; else whole."""
+    if path is None:
+        return "None"
+    whole = Path(os.path.abspath(path))  # unlike resolve() it follows no links, which are there to be used
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _how(reused: bool) -> str:
+    return "unchanged, used again" if reused else "made"

@@ -1,0 +1,346 @@
+"""The one place that decodes video: every frame, frames by number, frames at 25 a second; (H, W, 3) uint8 BGR.
+
+One frame is in memory at a time. Times are in seconds from the first picture on.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, read_image
+from data.results import read_column
+from options.config import COLUMNS, FPS
+from util.errors import MediaError
+from util.ffmpeg import probe, protocol_free
+from util.files import require_utf8_name
+
+_EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
+_LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
+_REORDERED_S = 0.5  # pictures are decoded less than this before their time
+_RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
+
+_log = logging.getLogger(__name__)
+
+
+# ---------------------------------------------------------------------------------------------- containers, headers
+
+
+@contextmanager
+def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
+    """`av.open` of a file.
+
+    Args:
+        kind: what the file is expected to be, for the message.
+
+    Raises:
+        MediaError: no such file; or what PyAV raises, and any ValueError, also inside the block.
+    """
+    if not os.path.isfile(path):  # pathlib raises for names no disk can hold
+        raise MediaError(f"{path}: no such clip")
+    try:
+        with av.open(protocol_free(path), metadata_errors="replace") as container:
+            yield container
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError(f"{path}: not a readable {kind}: {_reason(error)}") from error
+
+
+def video_stream(container: Any) -> Any:
+    """The first video stream. Raises ValueError, which `open_container` turns into a MediaError."""
+    if not container.streams.video:
+        raise ValueError("it holds no pictures")
+    return container.streams.video[0]
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video says of itself before anything is decoded."""
+
+    num_frames: int | None  # None: it does not say
+    rate: Fraction | None  # frames a second on average
+    duration_s: Fraction  # of the pictures, or of the whole file where only that is told; 0: not even that
+    end_s: float  # when the last of its streams ends, by the clock of the file
+    sound_delay_s: float | None  # how much later than the picture the sound starts; None: there is no sound
+
+
+def read_header(path: Path) -> VideoHeader:
+    """Raises MediaError: not a video."""
+    with open_container(path) as container:
+        stream = video_stream(container)
+        whole_s = Fraction(container.duration or 0, av.time_base)
+        known = stream.duration is not None and stream.time_base is not None
+        sound = next(iter(container.streams.audio), None)
+        return VideoHeader(
+            num_frames=stream.frames or None,
+            rate=stream.average_rate,
+            duration_s=stream.duration * stream.time_base if known else whole_s,
+            end_s=float(Fraction(container.start_time or 0, av.time_base) + whole_s),
+            sound_delay_s=None if sound is None else _start_s(sound) - _start_s(stream),
+        )
+
+
+def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
+    """Number of each stream -> time of its first picture or sound that can be decoded, by the clock of the file."""
+    times: dict[int, float] = {}
+    for packet in container.demux(streams):
+        if packet.stream.index in times:
+            continue
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue  # what follows may be whole
+        if frames:
+            times[packet.stream.index] = float(frames[0].time or 0)
+        if len(times) == len(streams):
+            break
+    return times
+
+
+# -------------------------------------------------------------------------------------------------- one after the other
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A folder of pictures, a video file or one picture, see `open_source`; every frame of it counts."""
+
+    path: Path
+    kind: str  # folder, video or image
+    files: tuple[Path, ...]  # the pictures, in frame order; the file itself for a video
+    expected_frames: int | None  # None when a video does not tell
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields a name for messages and the frame, upright, from number `start` on and before `stop`.
+
+        Raises:
+            MediaError: a damaged picture or video, a frame of another size than the first, or no frame at all.
+        """
+        found: Iterable[tuple[str, np.ndarray]] = ((str(path), read_image(path)) for path in self.files[start:stop])
+        if self.kind == "video":
+            found = itertools.islice(_every_frame(self.path), start, stop)
+        first: tuple[str, tuple[int, ...]] | None = None
+        for name, image in found:
+            first = first or (name, image.shape)
+            if image.shape != first[1]:
+                sizes = f"{image.shape[1]}x{image.shape[0]}, {first[0]} is {first[1][1]}x{first[1][0]}"
+                raise MediaError(f"{name}: is {sizes}; the frames of a clip must have one size")
+            yield name, image
+        if first is None:
+            raise MediaError(f"{self.path}: holds no frames")
+
+
+def open_source(path: str | Path) -> FrameSource:
+    """A folder of pictures in the order of `list_pictures`, a video file, or one picture (told by its suffix).
+
+    Raises:
+        MediaError: nothing there, no pictures in it, or a name that is not UTF-8.
+    """
+    source = Path(path)
+    require_utf8_name(source)
+    if source.is_dir():
+        files = tuple(list_pictures(source))
+        return FrameSource(source, "folder", files, len(files))
+    if not source.is_file():
+        raise MediaError(f"{source}: no such folder, video or picture")
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return FrameSource(source, "image", (source,), 1)
+    header = read_header(source)
+    expected = header.num_frames or round(header.duration_s * (header.rate or 0)) or None
+    return FrameSource(source, "video", (source,), expected)
+
+
+def timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Decoded pictures with their times. Raises MediaError: damage, or a picture without a time."""
+    start_s = None
+    for picture in _decoded(path):
+        if picture.time is None:
+            raise MediaError(f"{path}: not a readable video: it has pictures without a time")
+        start_s = picture.time if start_s is None else start_s
+        yield picture.time - start_s, picture
+
+
+def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    end_s = 0.0
+    for number, picture in enumerate(_decoded(path, threads="AUTO")):
+        end_s = picture.time or end_s
+        yield f"{path} frame {number}", _upright(picture)
+    lasts_s = read_header(path).end_s
+    if end_s + _EARLY_END_S < lasts_s:
+        told = "the file is damaged or cut off, or its sound is longer"
+        _log.warning("%s: the picture ends at %.1f s of %.1f s: %s", path, end_s, lasts_s, told)
+
+
+def _decoded(path: Path, threads: str = "SLICE") -> Iterator[av.VideoFrame]:
+    count = 0
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.thread_type = threads
+        try:
+            for picture in container.decode(stream):
+                yield picture
+                count += 1
+        except av.error.FFmpegError as error:
+            if not count:
+                raise
+            raise MediaError(f"{path}: damaged after frame {count - 1}: {_reason(error)}") from error
+
+
+def _upright(picture: av.VideoFrame) -> np.ndarray:
+    image = picture.to_ndarray(format="bgr24")
+    # how a phone was held; a display turns the picture by it
+    return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
+
+
+# -------------------------------------------------------------------------------------------------------- 25 a second
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file or a folder of frames by a clock of 25 frames a second, see `open_video`."""
+
+    path: Path
+    pictures: FrameSource | None  # None: a video file
+    num_frames: int
+    height: int
+    width: int
+    note: str = ""
+
+    def frames(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Frames from number `start` on.
+
+        Raises:
+            MediaError: damage, or a frame of another size than the first.
+        """
+        if self.pictures is None:
+            yield from itertools.islice(steady_frames(self.path, self.num_frames), start, None)
+        else:
+            yield from (image for _, image in self.pictures.frames(start))
+
+
+def open_video(path: Path, resample: bool = False) -> Video:
+    """A video file, a column of a result, or a folder in the order of `list_numbered_pictures`.
+
+    Args:
+        resample: take the nearest frames of a video that does not run at 25 fps.
+
+    Raises:
+        MediaError: missing or broken; or a video of another rate without `resample`.
+    """
+    if path.is_dir():
+        column = read_column(path) if path.name in COLUMNS else None
+        files = [column.path(n) for n in range(column.count)] if column else list_numbered_pictures(path)
+        pictures = FrameSource(path, "folder", tuple(files), len(files))
+        image = next(pictures.frames())[1]
+        return Video(path, pictures, len(files), image.shape[0], image.shape[1])
+    info = probe(path)
+    if info.video_codec is None or not info.video_frames:
+        raise MediaError(f"{path}: holds no pictures")
+    steady = abs(info.fps - FPS) <= _RATE_TOLERANCE
+    if not steady and not resample:
+        raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
+    count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
+    image = next(steady_frames(path, 1))
+    note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
+    return Video(path, None, count, image.shape[0], image.shape[1], note)
+
+
+def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
+    """`count` frames, upright; number i is the picture nearest to i / 25 s, and the last one is held.
+
+    Raises:
+        MediaError: damage, or nothing to decode.
+    """
+    number, before = 0, None
+    for picture in timed_pictures(path):
+        while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
+            yield _upright(before[1])
+            number += 1
+        if number == count:
+            return
+        before = picture
+    if before is None:
+        raise MediaError(f"{path}: holds no pictures that can be decoded")
+    for _ in range(number, count):
+        yield _upright(before[1])
+
+
+# ----------------------------------------------------------------------------------------------------------- by number
+
+
+def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    """For ascending numbers, each the picture nearest to number / 25 s; jumps over what is not needed.
+
+    How a phone was held is not looked at: this is for training clips, which are crops of faces.
+
+    Raises:
+        MediaError: no such clip, damage, or it ends before a number.
+    """
+    convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
+    with open_container(path) as container:
+        for picture in _nearest(container, path, [number / FPS for number in numbers]):
+            yield convert.reformat(picture, format="bgr24").to_ndarray()
+
+
+def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:
+    """For ascending times, each the decoded picture that is nearest to it."""
+    stream = video_stream(container)
+    stream.thread_type = "NONE"  # the loading processes are the parallelism
+    key_times = _key_times(stream)
+    pictures: Iterator[tuple[float, Any]] = iter(())
+    near: list[tuple[float, Any]] = []  # the last picture before the time and the first one not before it, if any
+    for time_s in times_s:
+        # a key picture between here and there: jumping saves decoding
+        if not near or bisect.bisect_right(key_times, time_s) > bisect.bisect_right(key_times, near[-1][0]):
+            pictures = _pictures_from(container, stream, time_s)
+            near = list(itertools.islice(pictures, 1))
+        while near and near[-1][0] < time_s and (following := next(pictures, None)) is not None:
+            near = [near[-1], following]
+        if not near or time_s - near[-1][0] > _LONGEST_HOLD_S:
+            ends = f"at {near[-1][0]:.2f} s" if near else "before its first picture"
+            raise MediaError(f"{path}: ends {ends}, {time_s:.2f} s was asked for; is it cut off?")
+        yield min(near, key=lambda picture: abs(picture[0] - time_s))[1]
+
+
+def _pictures_from(container: Any, stream: Any, time_s: float) -> Iterator[tuple[float, Any]]:
+    """Pictures in order of time from the key picture at or before `time_s` on, with their times."""
+    start = stream.start_time or 0
+    # some files are sought by decoding times: these are earlier, and the key picture found may come too late
+    for from_s in (time_s, max(0.0, time_s - _REORDERED_S), 0.0):
+        container.seek(start + int(from_s / stream.time_base), stream=stream, backward=True)
+        first = True
+        for picture in container.decode(stream):
+            if picture.pts is None:
+                raise ValueError("it has pictures without a time")
+            picture_s = float((picture.pts - start) * stream.time_base)
+            if first and picture_s > time_s and from_s > 0:
+                break
+            first = False
+            yield picture_s, picture
+        else:
+            return
+
+
+def _key_times(stream: Any) -> list[float]:
+    """Times of the pictures from which decoding can start, by the index of the file; they may be a bit late."""
+    start = stream.start_time or 0
+    entries = getattr(stream, "index_entries", ())  # PyAV 14 does not have it, and decodes all up to the last frame
+    return [float((entry.timestamp - start) * stream.time_base) for entry in entries if entry.is_keyframe]
+
+
+def _start_s(stream: Any) -> float:
+    return float((stream.start_time or 0) * stream.time_base)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
