@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
 import os
 import re
@@ -463,17 +462,6 @@ def open_pair(pair: VideoPair, resample: bool = False) -> OpenPair:
     if resized:
         notes.append(f"generated frames resized from {_shape(generated)} to the real {_shape(real)}")
     return OpenPair(pair, generated, real, count, resized, tuple(notes), tuple(problems))
-
-
-def state_of(pair: VideoPair) -> str:
-    """A hash that changes with the pair or with one of its files (by size and time)."""
-    digest = hashlib.sha256(repr(pair).encode("utf-8", "surrogateescape"))
-    for path in (pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference):
-        for file in sorted(path.iterdir()) if path is not None and path.is_dir() else [path]:
-            if file is not None and file.is_file():
-                status = file.stat()
-                digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _held_frames(video: Video) -> int:

@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, metavar="DIR",
         help="folder of the report (default: <--results>/evaluation, else results/evaluation)")  # fmt: skip
-    run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: this one alone")
+    run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: in this one")
     run.add_argument("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead: HOST:PORT; see docs/evaluation.md")  # fmt: skip
     run.add_argument("--resume", action="store_true", help="keep figures of clips and settings that have not changed")

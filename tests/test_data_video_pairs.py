@@ -22,7 +22,6 @@ from data.video_pairs import (
     pairs_from_csv,
     pairs_from_paths,
     pairs_from_results,
-    state_of,
 )
 from options.config import DataConfig
 from tests.conftest import voice, write_frames, write_wav
@@ -350,12 +349,3 @@ def test_silent_generated_video_takes_the_real_sound_or_raises(tmp_path: Path) -
         opened.real_sound()
     write_wav(real / "audio.wav", voice(0.5))
     assert len(opened.generated_sound()) == len(opened.real_sound()) == 8000
-
-
-def test_state_changes_with_files_and_pair(tmp_path: Path) -> None:
-    pair = VideoPair("x", write_greys(tmp_path / "made", range(2)))
-    before = state_of(pair)
-    assert state_of(pair) == before
-    assert state_of(VideoPair("x", pair.generated, first_frame=1)) != before
-    cv2.imwrite(str(pair.generated / "000001.png"), grey(40, 20))
-    assert state_of(pair) != before

@@ -32,8 +32,15 @@ _BATCH = 16  # frames
 
 # frames (H, W, 3) uint8 BGR from the start of the sound on, how many, the sound (samples,) float32 at 16 kHz
 SyncScorer = Callable[[Iterable["np.ndarray"], int, "np.ndarray"], "SyncScores"]
-WeightsState = tuple[tuple[str, int, int], ...]  # path, size and time of every file, -1 for one that is not there
+FileStates = tuple[tuple[str, int, int], ...]  # path, size and time of every file
 Loaded = TypeVar("Loaded")
+
+
+def file_states(paths: Iterable[Path | None]) -> FileStates:
+    """Of files and of the files in folders; what is not there is left out."""
+    found = [path for path in paths if path is not None]
+    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,12 @@ class EvaluationConfig:
         """Every quantity of the metrics."""
         return tuple(name for name, quantity in QUANTITIES.items() if quantity.metric in self.metrics)
 
-    def weights_state(self) -> WeightsState:
+    def weights_state(self) -> FileStates:
         """What tells whether a file with weights has changed."""
         files = [path for path in (self.syncnet, self.arcface, self.inception) if path is not None]
         if self.sync_model is not None:
             files += [*_sync_weights(self.sync_model), self.sync_model / NETWORK_FILE]
-        stats = [(path, path.stat() if path.is_file() else None) for path in files]
-        return tuple((str(p), stat.st_size, stat.st_mtime_ns) if stat else (str(p), -1, -1) for p, stat in stats)
+        return file_states(files)
 
 
 @dataclass
@@ -85,7 +91,7 @@ def load_instruments(config: EvaluationConfig) -> Instruments:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(config: EvaluationConfig, _: WeightsState) -> Instruments:
+def _load(config: EvaluationConfig, _: FileStates) -> Instruments:
     instruments = Instruments()
 
     def load(metrics: Sequence[str], loader: Callable[[], tuple[Loaded, str]]) -> Loaded | None:

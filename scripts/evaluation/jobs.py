@@ -22,9 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data.metadata import unique_names
-from data.video_pairs import VideoPair, state_of
+from data.video_pairs import VideoPair
 from scripts.evaluation.clip import ClipResult, Curves, measure_pair
-from scripts.evaluation.instruments import EvaluationConfig, Instruments, load_instruments
+from scripts.evaluation.instruments import EvaluationConfig, Instruments, file_states, load_instruments
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes, write_json
 from util.parallel import WorkerDiedError, map_processes
@@ -68,7 +68,8 @@ def plan(
     tasks, weights = [], config.weights_state()
     for number, (pair, name) in enumerate(zip(pairs, names, strict=True)):
         named = dataclasses.replace(pair, name=name)
-        parts = (_FORMAT, state_of(named), config, number in chosen, weights, sorted(missing))
+        files = file_states([pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference])
+        parts = (_FORMAT, named, files, config, number in chosen, weights, sorted(missing))
         key = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
         tasks.append(MeasureTask(named, clips / f"{name}.json", number in chosen, key))
     return tasks
@@ -122,10 +123,15 @@ def _absolute(settings: Settings) -> Settings:
 
 
 def _measure_in_process(task: MeasureTask, config: EvaluationConfig, alone: bool) -> ClipResult:
-    if not alone:
-        cv2.setNumThreads(1)  # the other processes have the other cores
     with _one_at_a_time:
-        return run_task(task, config, load_instruments(config))
+        instruments = load_instruments(config)
+        if not alone:  # the other processes have the other cores
+            cv2.setNumThreads(1)
+            if instruments.sync or instruments.features:
+                import torch
+
+                torch.set_num_threads(1)
+        return run_task(task, config, instruments)
 
 
 def run_task(task: MeasureTask, config: EvaluationConfig, instruments: Instruments) -> ClipResult:

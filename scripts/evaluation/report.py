@@ -178,9 +178,8 @@ def write_reports(
         },
     )
     drawn = _distributions(folder, table, results)
-    ruler = _ruler(results, config)
-    worst = _worst(tasks, results, ruler)[:show] if ruler else []
-    views = [_view(folder, config, task, result, str(ruler)) for task, result in worst]
+    ruler, worst = _worst_clips(tasks, results, config)
+    views = [_view(folder, config, task, result, ruler) for task, result in worst[:show]]
     by = QUANTITIES[ruler].title if ruler else ""
     write_page(folder, Page(title, table, facts, remarks, drawn, views, by))
     print(terminal_table(table))
@@ -237,18 +236,20 @@ def _distributions(folder: Path, table: Table, results: Sequence[ClipResult]) ->
     return drawn
 
 
-def _ruler(results: Sequence[ClipResult], config: EvaluationConfig) -> str | None:
-    """The quantity that clips are ordered by: the first with curves that knows good from bad, else CPBD."""
+def _worst_clips(
+    tasks: Sequence[MeasureTask], results: Sequence[ClipResult], config: EvaluationConfig
+) -> tuple[str, list[tuple[MeasureTask, ClipResult]]]:
+    """A quantity, and the clips that have it, the worst first; "" where none has one with a curve.
+
+    It is the first quantity with curves that knows good from bad, else CPBD.
+    """
     curved = [name for name in config.quantities if QUANTITIES[name].per_frame]
-    ordered = sorted(curved, key=lambda name: not QUANTITIES[name].better)
-    return next((name for name in ordered if any(name in result.generated for result in results)), None)
-
-
-def _worst(
-    tasks: Sequence[MeasureTask], results: Sequence[ClipResult], ruler: str
-) -> list[tuple[MeasureTask, ClipResult]]:
-    known = [(task, result) for task, result in zip(tasks, results, strict=True) if ruler in result.generated]
-    return sorted(known, key=lambda pair: pair[1].generated[ruler], reverse=QUANTITIES[ruler].better == LOWER)
+    for ruler in sorted(curved, key=lambda name: not QUANTITIES[name].better):
+        known = [pair for pair in zip(tasks, results, strict=True) if ruler in pair[1].generated]
+        if known:
+            worst_is_high = QUANTITIES[ruler].better == LOWER
+            return ruler, sorted(known, key=lambda pair: pair[1].generated[ruler], reverse=worst_is_high)
+    return "", []
 
 
 def _view(folder: Path, config: EvaluationConfig, task: MeasureTask, result: ClipResult, ruler: str) -> ClipView:
