@@ -28,7 +28,7 @@ _PICTURES_AHEAD = 16  # frames
 
 @dataclass(frozen=True)
 class TestItem:
-    """What one output frame needs (models.av_model.Cue). Pictures are (S, S, 3) uint8 RGB, as the networks see them."""
+    """What one output frame needs (models.stream.Cue). Pictures are (S, S, 3) uint8 RGB, as the networks see them."""
 
     frame: int  # number at 25 fps, 0 at the start of the sound
     mel: np.ndarray  # (1, 80, 20) float32

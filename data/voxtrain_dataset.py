@@ -41,29 +41,31 @@ class Plan:
 
 
 class VoxTrainDataset(Dataset):
-    """Items for every training stage; which parts of an item are made is chosen, because frames are dear.
+    """Items for every training stage. A stage names the parts it needs, and only those are read.
 
-    An item is a dict; S is crop_size, K num_clips, T clip_len, N the number of generated frames of a clip:
+    An item is a dict. S is crop_size, K num_clips, T clip_len, N the number of generated frames:
         reference: (num_inputs, 3, S, S) uint8 RGB, random frames of the clip.
         target: (N, 3, S, S) uint8 RGB, every generate_interval-th frame of piece 0.
-        augmented: (K, T, 3, S, S) uint8 RGB, the frames of all pieces, all with one augmentation (or none).
-        mel: (K, T, 1, 80, 20) float32 in [0, 1], the windows of those frames. The first two and last three frames of
-            a clip have partly silent ones.
-        voice: (1, 80 * n_mel_t, 20) float32, windows of n_mel_t times 0.2 s in a row on top of one another.
-        label, index: int; start: (K,) int64, where the pieces start; skipped: paths that could not be read.
-    The K pieces start at different times, without overlap where the clip is long enough, else as far apart as it
-    allows; which of them is piece 0 is random. What an item holds depends on the seed, the epoch and the index, not on
-    the process that makes it or on `fields`.
+        augmented: (K, T, 3, S, S) uint8 RGB, the frames of all pieces, all changed by one augmentation.
+        mel: (K, T, 1, 80, 20) float32 in [0, 1], the sound around each of those frames. Windows that reach over the
+            start or the end of the clip are silent there.
+        voice: (1, 80 * n_mel_t, 20) float32, n_mel_t consecutive windows of 0.2 s, stacked along the mel bands.
+        label, index: int, the speaker and the number of the clip.
+        start: (K,) int64, the first frame of each piece.
+        skipped: paths of clips that could not be read.
+    The K pieces do not overlap where the clip is long enough; where it is not, they lie as far apart as they can. Their
+    order is random. The random choices depend on the seed, the epoch and the index only: every loading process makes
+    the same item, and a part looks the same whether or not other parts are read.
 
     Args:
-        records: the clips. Those too short for K pieces are left out with a warning.
+        records: the clips. Those that are too short for K pieces are left out with a warning.
         audio, data: settings.
         seed: of all random choices.
-        fields: the parts to make, some of FIELDS.
+        fields: the parts to read, some of FIELDS.
         n_mel_t: windows of `voice`.
 
     Raises:
-        OptionError: a field that is none.
+        OptionError: an unknown field.
         MetadataError: no clip is long enough.
     """
 
@@ -88,7 +90,7 @@ class VoxTrainDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
         """The item of an (epoch, index); a plain index means epoch 0.
 
-        A clip that cannot be read is named in a warning and in `skipped`, and the next one takes its place.
+        The next clip takes the place of one that cannot be read, which a warning and `skipped` name.
 
         Raises:
             MediaError: ten clips in a row cannot be read.
@@ -112,14 +114,14 @@ class VoxTrainDataset(Dataset):
 
 
 def check_fields(fields: frozenset[str]) -> None:
-    """Raises OptionError for a field that is none of FIELDS."""
+    """Raises OptionError for a name that is not in FIELDS."""
     unknown = sorted(fields - FIELDS)
     if unknown:
         raise OptionError(f"unknown field {unknown[0]!r}; choose from {', '.join(sorted(FIELDS))}")
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:
-    """The clips that hold all the pieces of an item; the others are counted and named in a warning.
+    """The clips that have room for the pieces of an item; a warning counts and names the others.
 
     Raises:
         MetadataError: none is left.
@@ -161,30 +163,32 @@ def make_item(
     plan = draw_plan(rng, record.num_frames, audio, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
-    item.update(_make_frames(reader, record, plan, pieces, data, fields))
+    item.update(_read_frames(reader, record, plan, pieces, data, fields))
     if "mel" in fields:
         mel = reader.mel(record)
         item["mel"] = np.stack([[mel_window(mel, int(number), audio) for number in piece] for piece in pieces])
     if "voice" in fields:
         mel = reader.mel(record)
-        windows = [mel_window(mel, plan.voice + _voice_step(audio) * k, audio) for k in range(n_mel_t)]
+        windows = [mel_window(mel, plan.voice + _frames_of_window(audio) * k, audio) for k in range(n_mel_t)]
         item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
 def draw_plan(rng: np.random.Generator, num_frames: int, audio: AudioConfig, data: DataConfig, n_mel_t: int) -> Plan:
-    """Draws what an item takes from a clip of `num_frames`; always the same draws, whichever parts are made."""
+    """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then."""
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
-    voice = _draw_voice(rng, num_frames, audio, n_mel_t)
+    # the windows of the voice lie within the clip; in a shorter one the last of them are silent
+    first = audio.window_offset_frames
+    last = max(first, first + num_frames - n_mel_t * _frames_of_window(audio))
+    voice = int(rng.integers(first, last + 1))
     return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 
 
 def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> np.ndarray:
-    """Draws K different starts, (K,) int64 in random order, of pieces that lie within the clip.
+    """Draws the first frames of K pieces within a clip, all different: (K,) int64, in random order.
 
-    They keep a distance of a piece's length where the clip allows it, else the largest it allows; all places that do
-    are about equally likely.
+    They lie the length of a piece apart, or as far as the clip allows; all such places are about equally likely.
     """
     count = data.num_clips
     latest = num_frames - 1 - (data.clip_len - 1) * data.frame_interval
@@ -194,19 +198,12 @@ def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> 
     return rng.permutation(starts)
 
 
-def _voice_step(audio: AudioConfig) -> int:
-    """Frames from one window to the next that begins where it ends: 5."""
+def _frames_of_window(audio: AudioConfig) -> int:
+    """How many frames a mel window lasts: 5."""
     return audio.bins_per_window // audio.bins_per_frame
 
 
-def _draw_voice(rng: np.random.Generator, num_frames: int, audio: AudioConfig, n_mel_t: int) -> int:
-    """The frame of the first of `n_mel_t` windows that lie within the clip; if it is too short the last are silent."""
-    first = audio.window_offset_frames
-    last = max(first, first + num_frames - n_mel_t * _voice_step(audio))
-    return int(rng.integers(first, last + 1))
-
-
-def _make_frames(
+def _read_frames(
     reader: ClipReader,
     record: ClipRecord,
     plan: Plan,
@@ -219,7 +216,7 @@ def _make_frames(
     wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
     if not wanted:
         return {}
-    # one reading for all parts: decoding has to pass over what lies between anyway
+    # one reading for all parts, because decoding passes over the frames between them anyway
     frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
     ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
     parts = dict(zip(wanted, np.split(frames, ends), strict=True))
@@ -237,15 +234,13 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [item[name] for item in items]
         if name == "skipped":
             batch[name] = [path for paths in values for path in paths]
-        elif name in ("label", "index"):
-            batch[name] = torch.tensor(values, dtype=torch.int64)
         else:
             batch[name] = torch.from_numpy(np.stack(values))
     return batch
 
 
 def worker_init(worker_id: int) -> None:  # noqa: ARG001
-    """For `DataLoader(worker_init_fn=...)`: one thread a loading process, they are the parallelism."""
+    """For `DataLoader(worker_init_fn=...)`: one thread a loading process, because there are many of them."""
     import cv2
 
     # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end

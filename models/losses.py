@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -66,37 +66,12 @@ def confusion_loss(features: Tensor) -> Tensor:
     return (F.softmax(features, dim=1) - 1 / features.shape[1]).square().mean()
 
 
-def _hinge(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    if not for_discriminator:
-        return -scores.mean()
-    return F.relu(1 - scores).mean() if is_real else F.relu(1 + scores).mean()
-
-
-def _least_squares(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return F.mse_loss(scores, torch.full_like(scores, float(is_real)))
-
-
-def _original(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(is_real)))
-
-
-def _wasserstein(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return -scores.mean() if is_real else scores.mean()
-
-
-GAN_MODES: dict[str, Callable[[Tensor, bool, bool], Tensor]] = {
-    "hinge": _hinge,
-    "ls": _least_squares,
-    "original": _original,
-    "w": _wasserstein,
-}
-
-
 def gan_loss(scores: Sequence[Tensor], is_real: bool, for_discriminator: bool, mode: str = "hinge") -> Tensor:
     """Adversarial loss, the mean over the discriminator's scales.
+
+    With scores s of true frames and -s of generated ones, per scale: `hinge` mean max(0, 1 - s) for the discriminator
+    and -mean s for the generator; `w` -mean s for both. `ls` and `original` take the scores as they are: squared
+    distance from 1 (true) or 0, and cross-entropy of their sigmoid.
 
     Args:
         scores: patch scores (B, 1, h, w) per scale.
@@ -104,7 +79,16 @@ def gan_loss(scores: Sequence[Tensor], is_real: bool, for_discriminator: bool, m
         for_discriminator: the hinge has margins for the discriminator only.
         mode: hinge, ls, original or w.
     """
-    return torch.stack([GAN_MODES[mode](s, is_real, for_discriminator) for s in scores]).mean()
+    return torch.stack([_gan_loss(s, is_real, for_discriminator, mode) for s in scores]).mean()
+
+
+def _gan_loss(scores: Tensor, is_real: bool, for_discriminator: bool, mode: str) -> Tensor:
+    if mode == "ls":
+        return F.mse_loss(scores, torch.full_like(scores, float(is_real)))
+    if mode == "original":
+        return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(is_real)))
+    towards = scores if is_real else -scores
+    return F.relu(1 - towards).mean() if mode == "hinge" and for_discriminator else -towards.mean()
 
 
 def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:

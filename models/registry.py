@@ -13,8 +13,6 @@ from models.networks.identity_encoder import IdentityEncoder
 from models.networks.pose_encoder import PoseEncoder
 from options.config import AudioConfig, NetworkConfig
 
-Builder = Callable[[NetworkConfig], nn.Module]
-
 
 def _generator(config: NetworkConfig) -> nn.Module:
     return Generator(
@@ -56,38 +54,28 @@ def _pose_encoder(config: NetworkConfig) -> nn.Module:
     )
 
 
-def _speech_encoder(config: NetworkConfig) -> nn.Module:
+def _audio_encoder(config: NetworkConfig, out_dim: int, windows: int) -> nn.Module:
     return AudioEncoder(
         num_classes=config.num_classes,
-        num_mel_bands=AudioConfig.num_mel_bands,
-        out_dim=config.feature_dim,
-        layers=config.audio_layers,
-        filters=config.audio_filters,
-    )
-
-
-def _voice_identity_encoder(config: NetworkConfig) -> nn.Module:
-    return AudioEncoder(
-        num_classes=config.num_classes,
-        num_mel_bands=AudioConfig.num_mel_bands * config.n_mel_t,
-        out_dim=config.identity_dim,
+        num_mel_bands=AudioConfig.num_mel_bands * windows,
+        out_dim=out_dim,
         layers=config.audio_layers,
         filters=config.audio_filters,
     )
 
 
 # letter in `<epoch>_net_<letter>.pth` -> how the network is built
-NETWORKS: Mapping[str, Builder] = {
+NETWORKS: Mapping[str, Callable[[NetworkConfig], nn.Module]] = {
     "G": _generator,
     "V": _identity_encoder,
     "E": _pose_encoder,
-    "A_sync": _speech_encoder,
-    "A": _voice_identity_encoder,
+    "A_sync": lambda config: _audio_encoder(config, config.feature_dim, windows=1),
+    "A": lambda config: _audio_encoder(config, config.identity_dim, windows=config.n_mel_t),
     "D": _discriminator,
 }
 
-# Heads whose size follows the class count or the clip length: only training uses them, so weights of other sizes
-# may be left out when a checkpoint is loaded. Everything else must match exactly.
+# Heads whose size follows the class count or the clip length. Only training uses them, so a checkpoint may lack them or
+# have them in another size; everything else must match exactly.
 OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
     "G": (),
     "V": ("fc.",),

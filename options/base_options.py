@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from options.config import DataConfig, NetworkConfig, TestConfig
+from options.config import NETWORK_FILE, DataConfig, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
+from util.json_files import read_json
 from util.log import warn_once
 
 logger = logging.getLogger(__name__)
 
+Settings = TypeVar("Settings")
 # what --net<letter> may say: the published names
 _NETWORK_NAMES = {
-    "G": "modulate",
-    "D": "multiscale",
-    "V": "resnext",
-    "E": "fan",
-    "A": "resseaudio",
-    "A_sync": "ressesync",
-}
+    "G": "modulate", "D": "multiscale", "V": "resnext", "E": "fan", "A": "resseaudio", "A_sync": "ressesync",
+}  # fmt: skip
+# published flags without meaning here: those with a value, and switches
+_IGNORED_WITH_VALUE = (
+    "phase", "norm_G", "norm_D", "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim",
+    "load_size", "preprocess_mode", "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc",
+    "audio_nc", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
+    "D_input", "feature_encoded_dim", "list_num", "label_mask",
+)  # fmt: skip
+_IGNORED_SWITCHES = (
+    "style_feature_loss", "noise_pose", "serial_batches", "no_flip", "isTrain", "multi_gpu", "no_instance",
+    "no_pairing_check", "cache_filelist_write", "cache_filelist_read", "use_transformer",
+)  # fmt: skip
 # flag -> the NetworkConfig field it sets; a network.json beside the weights goes before them
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
 
@@ -35,6 +43,16 @@ class IgnoredFlag(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
         namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
+
+
+def add_ignored_flags(
+    parser: argparse.ArgumentParser, with_value: Sequence[str] = (), switches: Sequence[str] = ()
+) -> None:
+    """Accepts the published flags without meaning here: those that no command needs, and a command's own."""
+    for flag in (*_IGNORED_WITH_VALUE, *with_value):
+        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
+    for flag in (*_IGNORED_SWITCHES, *switches):
+        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
 
 
 def gpu_list(text: str) -> tuple[int, ...]:
@@ -113,15 +131,19 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     return arguments
 
 
+def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The sizes that the command line gives, by NetworkConfig's names."""
+    return {flag: value for flag in _SIZE_FLAGS if (value := getattr(arguments, flag)) is not None}
+
+
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
     """Sizes from the `network.json` beside the weights where there is one, else from the flags.
 
     Raises:
         OptionError: `--style_dim` contradicts the sizes. CheckpointError: a broken network.json.
     """
-    directory = arguments.checkpoints_dir / arguments.name
-    given = {flag: getattr(arguments, flag) for flag in _SIZE_FLAGS if getattr(arguments, flag) is not None}
-    described = directory / "network.json"
+    given = size_flags(arguments)
+    described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
     if described.is_file():
         config = NetworkConfig.from_file(described)
         given["style_dim"] = arguments.style_dim or config.style_dim
@@ -136,6 +158,12 @@ def network_config(arguments: argparse.Namespace) -> NetworkConfig:
             f"= {config.style_dim}, got {arguments.style_dim}; other sizes need a network.json beside the weights"
         )
     return config
+
+
+def filled(kind: type[Settings], arguments: argparse.Namespace, **values: Any) -> Settings:
+    """A dataclass from the flags of the same names, and `values` for the fields that no flag gives as they are."""
+    names = {field.name for field in dataclasses.fields(kind)} - values.keys()  # type: ignore[arg-type]
+    return kind(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)}, **values)
 
 
 def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
@@ -168,7 +196,10 @@ def _options_file(arguments: argparse.Namespace) -> Path:
 
 def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -> list[str]:
     legacy = path.suffix == ".pkl"
-    values = _read_pickle(path, trust_pickle) if legacy else _read_json(path)
+    if legacy:
+        values = _read_pickle(path, trust_pickle)
+    else:
+        values = read_json(path, dict[str, Any], OptionError, "--load_from_opt_file reads a saved options.json")
     actions = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
     flags: list[str] = []
     for name, value in values.items():
@@ -192,16 +223,6 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
                 f"{action.option_strings[0]}={','.join(map(str, value)) if isinstance(value, list) else value}"
             )
     return flags
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"--load_from_opt_file {path}: not a readable JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise OptionError(f"--load_from_opt_file {path}: must hold one JSON object of options")
-    return values
 
 
 def _read_pickle(path: Path, trusted: bool) -> dict[str, Any]:

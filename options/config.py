@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from util.errors import CheckpointError, OptionError
+from util.json_files import read_json
 
 FPS = 25  # of every video that is read or made
 SAMPLE_RATE_HZ = 16000  # of every sound that the networks hear
@@ -20,6 +20,7 @@ INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "
 COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
+STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
@@ -59,6 +60,10 @@ class DataConfig:
     augment_shape: float = 1.0  # how strong their distortion is; 0: colours and blur alone
     cache_gb: float = 0.0  # decoded videos kept in memory, per loading process
 
+    def __post_init__(self) -> None:
+        if 2 * self.crop_len >= self.template_size:
+            raise OptionError(f"--crop_len must be less than {self.template_size // 2}, got {self.crop_len}")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -94,17 +99,9 @@ class NetworkConfig:
     num_discriminators: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("identity_layers", "audio_layers", "audio_filters", "generator_channels"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if name == "identity_stem_pool":
-                if type(value) is not bool:
-                    raise OptionError(f"--{name} must be true or false, got {value!r}")
-                continue
-            if value is not None and not all(type(n) is int and n > 0 for n in numbers):
+            if name != "identity_stem_pool" and value is not None and min(numbers, default=0) < 1:
                 rule = IMAGE_SIZE_RULE if name == "crop_size" else "must be whole numbers above 0"
                 raise OptionError(f"--{name} {rule}, got {value!r}")
         if not _is_image_size(self.crop_size):
@@ -159,16 +156,13 @@ class NetworkConfig:
         Raises:
             CheckpointError: not JSON, or a name or value that no network knows.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: not a readable JSON object of network sizes: {error}") from error
+        names = read_json(path, dict[str, Any], CheckpointError).keys()
+        unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise CheckpointError(f"{path}: unknown size {unknown[0]!r}; the names are the fields of NetworkConfig")
         try:
-            return cls(**values)
-        except (OptionError, TypeError) as error:
+            return read_json(path, cls, CheckpointError)
+        except OptionError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -363,7 +357,6 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     sync_batch_norm: bool = True  # statistics over all processes, as if they were one
     dry_run: bool = False
-    verbose: bool = False
     # parts
     audio: AudioConfig = field(default_factory=AudioConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -380,6 +373,22 @@ class TrainConfig:
     def has_adversary(self) -> bool:
         """Whether the stage trains G against D."""
         return self.stage in ("joint", "dis_pose")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a loss looks at the speaker (or word) of a clip."""
+        return self.stage in ("recognition", "dis_pose") or (self.has_adversary and self.loss.lambda_identity > 0)
+
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Optimiser steps in which each of `num_clips` comes once."""
+        return max(1, num_clips // (self.batch_size * self.optim.accumulate))
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The networks the stage needs."""
+        if self.stage == "recognition":
+            return ("V", "A") if self.use_audio_id else ("V",)
+        return ("A_sync", "E") if self.stage == "sync" else ("G", "V", "E", "A_sync", "D")
 
     @property
     def fields(self) -> frozenset[str]:

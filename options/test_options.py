@@ -6,10 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
-from options.base_options import IgnoredFlag, add_base_flags, network_config
+from options.base_options import add_base_flags, add_ignored_flags, filled, network_config
 from options.config import DataConfig, TestConfig
 from util.cli import Formatter, natural_int, positive_int
-from util.errors import OptionError
 from util.log import warn_once
 
 logger = logging.getLogger(__name__)
@@ -20,18 +19,6 @@ _DESCRIPTION = """Makes talking-face videos: one photo, one voice, one pose vide
   python test.py --gpu_ids -1 ...            on the CPU
   torchrun --nproc_per_node 4 test.py ...    each process takes its share of the rows
 """
-# published flags that say nothing about inference: those with a value, and switches
-_IGNORED_WITH_VALUE = (
-    "generate_interval", "frame_interval", "num_clips", "lrw_data_path", "label_mask", "phase", "norm_G", "norm_D",
-    "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim", "load_size", "preprocess_mode",
-    "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc", "audio_nc", "n_mel_T",
-    "list_num", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
-    "D_input", "feature_encoded_dim",
-)  # fmt: skip
-_IGNORED_SWITCHES = (
-    "style_feature_loss", "noise_pose", "generate_from_audio_only", "serial_batches", "no_flip", "isTrain", "multi_gpu",
-    "no_instance", "no_pairing_check", "cache_filelist_write", "cache_filelist_read", "use_transformer",
-)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,10 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="replace an index.html or report.json of other origin in --results_dir",
     )
 
-    for flag in _IGNORED_WITH_VALUE:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
-    for flag in _IGNORED_SWITCHES:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
+    add_ignored_flags(
+        parser,
+        with_value=("generate_interval", "frame_interval", "num_clips", "lrw_data_path", "n_mel_T"),
+        switches=("generate_from_audio_only",),
+    )
     return parser
 
 
@@ -100,34 +88,13 @@ def to_config(arguments: argparse.Namespace) -> TestConfig:
         CheckpointError: a broken network.json.
     """
     network = network_config(arguments)
-    if 2 * arguments.crop_len >= DataConfig.template_size:
-        raise OptionError(f"--crop_len must be less than {DataConfig.template_size // 2}, got {arguments.crop_len}")
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")
-    return TestConfig(
-        name=arguments.name,
-        checkpoints_dir=arguments.checkpoints_dir,
-        which_epoch=arguments.which_epoch,
-        meta_path_vox=arguments.meta_path_vox,
-        results_dir=arguments.results_dir,
-        gpu_ids=arguments.gpu_ids,
-        precision=arguments.precision,
+    return filled(
+        TestConfig,
+        arguments,
         batch_size=arguments.batchSize,
         num_threads=arguments.nThreads,
-        driving_pose=arguments.driving_pose,
-        published_timing=arguments.published_timing,
-        input_id_feature=arguments.input_id_feature,
-        noise=arguments.noise,
-        seed=arguments.seed,
-        list_start=arguments.list_start,
-        list_end=arguments.list_end,
-        how_many=arguments.how_many,
-        frame_format=arguments.frame_format,
-        gen_video=arguments.gen_video,
-        labels=arguments.labels,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        verbose=arguments.verbose,
         data=DataConfig(crop_len=arguments.crop_len, crop_size=network.crop_size, num_inputs=arguments.num_inputs),
         network=network,
     )

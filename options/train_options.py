@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from options.base_options import IgnoredFlag, add_base_flags, network_config
+from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, size_flags
 from options.config import (
     FREEZABLE,
+    NETWORK_FILE,
     NETWORK_LETTERS,
     DataConfig,
     LossConfig,
@@ -28,18 +29,6 @@ _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, 
   python train.py --gpu_ids 0,1,2,3 ...                  one process per card
   torchrun --nnodes 2 --nproc_per_node 4 train.py ...    several machines
 """
-# published flags without meaning here: those with a value, and switches
-_IGNORED_WITH_VALUE = (
-    "phase", "norm_G", "norm_D", "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim",
-    "load_size", "preprocess_mode", "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc",
-    "audio_nc", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
-    "D_input", "feature_encoded_dim", "optimizer", "list_num", "D_steps_per_G", "netD_subarch", "label_mask",
-    "list_start", "list_end",
-)  # fmt: skip
-_IGNORED_SWITCHES = (
-    "style_feature_loss", "noise_pose", "serial_batches", "no_flip", "isTrain", "multi_gpu", "no_instance",
-    "no_pairing_check", "cache_filelist_write", "cache_filelist_read", "use_transformer", "tf_log", "debug",
-)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,10 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_loss_flags(parser)
     _add_optimiser_flags(parser)
     _add_progress_flags(parser)
-    for flag in _IGNORED_WITH_VALUE:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
-    for flag in _IGNORED_SWITCHES:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
+    add_ignored_flags(
+        parser,
+        with_value=("optimizer", "D_steps_per_G", "netD_subarch", "list_start", "list_end"),
+        switches=("tf_log", "debug"),
+    )
     return parser
 
 
@@ -201,36 +191,12 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         CheckpointError: a broken network.json.
     """
     stage = _stage(arguments)
-    _check(arguments, stage)
     network = _network(arguments)
-    if stage == "dis_pose" and network.clip_len * arguments.frame_interval < 20:
-        raise OptionError(
-            "--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
-            f"got {network.clip_len} * {arguments.frame_interval}"
-        )
-    data = DataConfig(
-        crop_len=arguments.crop_len,
-        crop_size=network.crop_size,
-        num_inputs=arguments.num_inputs,
-        clip_len=network.clip_len,
-        num_clips=arguments.num_clips,
-        frame_interval=arguments.frame_interval,
-        generate_interval=arguments.generate_interval,
-        augment=not arguments.no_augment,
-        augment_shape=arguments.augment_shape,
-        cache_gb=arguments.cache_gb,
-    )
-    paths = tuple(
-        (letter, path) for letter in NETWORK_LETTERS if (path := getattr(arguments, f"{letter}_pretrain_path"))
-    )
-    same = (
-        "name", "checkpoints_dir", "which_epoch", "gpu_ids", "precision", "seed", "dataset_mode", "train_list",
-        "val_list", "generate_from_audio_only", "vgg_path", "vggface_path", "continue_train", "max_steps",
-        "max_minutes", "save_freq", "save_epoch_freq", "keep_last", "print_freq", "display_freq", "val_freq",
-        "val_batches", "probe_path", "gradient_checkpointing", "dry_run", "verbose",
-    )  # fmt: skip
-    return TrainConfig(
-        **{name: getattr(arguments, name) for name in same},
+    _check(arguments, stage, network)
+    paths = ((letter, getattr(arguments, f"{letter}_pretrain_path")) for letter in NETWORK_LETTERS)
+    return filled(
+        TrainConfig,
+        arguments,
         stage=stage,
         batch_size=arguments.batchSize,
         num_threads=arguments.nThreads,
@@ -241,14 +207,20 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         sync_batch_norm=not arguments.no_sync_batch_norm,
         frozen=tuple(part for part in FREEZABLE if getattr(arguments, f"fix_net{part}")),
         pretrain_dirs=tuple(arguments.load_pretrain),
-        pretrain_paths=paths,
+        pretrain_paths=tuple((letter, path) for letter, path in paths if path),
         grow_generator=arguments.grow_G,
         use_html=not arguments.no_html,
         use_tensorboard=not arguments.no_tensorboard,
-        data=data,
+        data=filled(
+            DataConfig,
+            arguments,
+            crop_size=network.crop_size,
+            clip_len=network.clip_len,
+            augment=not arguments.no_augment,
+        ),
         network=network,
         loss=_losses(arguments, stage),
-        optim=_optimiser(arguments),
+        optim=filled(OptimConfig, arguments, no_ttur=arguments.no_TTUR, amsgrad=not arguments.no_amsgrad),
     )
 
 
@@ -259,16 +231,19 @@ def _stage(arguments: argparse.Namespace) -> str:
     return chosen[0] if chosen else "joint"
 
 
-def _check(arguments: argparse.Namespace, stage: str) -> None:
+def _check(arguments: argparse.Namespace, stage: str, network: NetworkConfig) -> None:
     if not (arguments.dataroot or arguments.lrw_data_path or arguments.train_list):
         raise OptionError(
             "no data: give --train_list (a csv, see scripts/prepare_voxceleb2.py) or --dataroot (a tree of videos)"
         )
     if arguments.train_list and arguments.dataset_mode == "webdataset":
         raise OptionError("--train_list lists clips, --dataset_mode webdataset reads --dataroot's shards: choose one")
-    if 2 * arguments.crop_len >= DataConfig.template_size:
-        raise OptionError(f"--crop_len must be less than {DataConfig.template_size // 2}, got {arguments.crop_len}")
-    if arguments.lambda_independence > 0 and _network(arguments).clip_len < 2:
+    if stage == "dis_pose" and network.clip_len * arguments.frame_interval < 20:
+        raise OptionError(
+            "--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
+            f"got {network.clip_len} * {arguments.frame_interval}"
+        )
+    if arguments.lambda_independence > 0 and network.clip_len < 2:
         raise OptionError("--lambda_independence compares moments of a clip: --clip_len must be at least 2, got 1")
     if arguments.niter + arguments.niter_decay == 0:
         raise OptionError("--niter 0 and --niter_decay 0: nothing to train")
@@ -290,26 +265,20 @@ def _check(arguments: argparse.Namespace, stage: str) -> None:
 
 def _network(arguments: argparse.Namespace) -> NetworkConfig:
     """Sizes: of the run that is continued, of --network_file, or of the flags."""
-    if arguments.network_file is None or (arguments.continue_train and own_sizes(arguments).is_file()):
+    own = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
+    if arguments.network_file is None or (arguments.continue_train and own.is_file()):
         network = network_config(arguments)
     elif arguments.network_file.is_file():
-        flags = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
-        given = {name: value for name in flags if (value := getattr(arguments, name)) is not None}
-        network = dataclasses.replace(NetworkConfig.from_file(arguments.network_file), **given)
+        network = dataclasses.replace(NetworkConfig.from_file(arguments.network_file), **size_flags(arguments))
     else:
         raise OptionError(f"--network_file {arguments.network_file}: no such file")
     return network if arguments.n_mel_T is None else dataclasses.replace(network, n_mel_t=arguments.n_mel_T)
 
 
-def own_sizes(arguments: argparse.Namespace) -> Path:
-    """The network.json of the run."""
-    return arguments.checkpoints_dir / arguments.name / "network.json"
-
-
 def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
     values = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(LossConfig)}
-    if arguments.vggface and not values["lambda_vggface"]:
-        values["lambda_vggface"] = 5.0
+    if arguments.vggface:
+        values["lambda_vggface"] = values["lambda_vggface"] or 5.0
     switches = {
         "lambda_vgg": arguments.no_vgg_loss,
         "lambda_feat": arguments.no_ganFeat_loss,
@@ -324,21 +293,6 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
     if not any(values[name] for name in needed.get(stage, others)):
         raise OptionError(f"stage {stage}: every loss is switched off, there is nothing to train")
     return LossConfig(**values)
-
-
-def _optimiser(arguments: argparse.Namespace) -> OptimConfig:
-    return OptimConfig(
-        lr=arguments.lr,
-        beta1=arguments.beta1,
-        beta2=arguments.beta2,
-        no_ttur=arguments.no_TTUR,
-        amsgrad=not arguments.no_amsgrad,
-        niter=arguments.niter,
-        niter_decay=arguments.niter_decay,
-        accumulate=arguments.accumulate,
-        clip_grad=arguments.clip_grad,
-        ema=arguments.ema,
-    )
 
 
 def _natural_float(text: str) -> float:

@@ -136,7 +136,7 @@ def evaluation_config(args: argparse.Namespace) -> EvaluationConfig:
     wanted = {*(args.metrics or protocol.metrics), *(metric for metric, weights in asked_for.items() if weights)}
     device = "cpu"
     if args.gpu_ids[0] >= 0:
-        from models.av_model import select_device
+        from util.device import select_device
 
         device = str(select_device(args.gpu_ids))
     return EvaluationConfig(

@@ -150,6 +150,15 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     return Workspace(root)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked `gpu` where there is no CUDA."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs CUDA")
+
+
 @pytest.fixture(autouse=True)
 def _forget_once_messages() -> None:
     from util import log

@@ -90,15 +90,15 @@ def test_demodulation_stays_in_single_precision_under_autocast() -> None:
 
 def test_blur_and_upsample_equal_zero_insertion_and_padding() -> None:
     torch.manual_seed(0)
-    kernel = Blur().kernel
+    kernel = Blur(3).kernel
     assert kernel.sum().item() == pytest.approx(4)
     x = torch.randn(2, 3, 9, 9)
     plain = F.conv2d(F.pad(x, (1, 1, 1, 1)).view(6, 1, 11, 11), kernel[None, None]).view(2, 3, 8, 8)
-    assert torch.allclose(Blur()(x), plain, atol=1e-6)
+    assert torch.allclose(Blur(3)(x), plain, atol=1e-6)
     zeros = torch.zeros(2, 3, 18, 18)
     zeros[..., ::2, ::2] = x
     plain = F.conv2d(F.pad(zeros, (2, 1, 2, 1)).view(6, 1, 21, 21), kernel[None, None]).view(2, 3, 18, 18)
-    assert torch.allclose(Upsample()(x), plain, atol=1e-6)
+    assert torch.allclose(Upsample(3)(x), plain, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_training_steps_with_the_textbook_generator_make_the_same_losses(bench: 
         torch.manual_seed(0)
         trainer = benchmark_training.build_trainer(config, bench.device, with_textbook)
         trainer.networks["E"].get_submodule("model.m0.dropout").p = 0  # type: ignore[assignment]  # follows the layout
-        losses.append(trainer.train_step([batch]))
+        losses.append(trainer.training_step([batch]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert {"G/vgg", "D/fake"} < losses[0].keys()
 

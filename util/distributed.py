@@ -12,14 +12,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.distributed.nn.functional as collective
 from torch import Tensor, distributed
 
 from util.errors import OptionError
-
-_MAIN_RANK = 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Ranks:
     @property
     def is_main(self) -> bool:
         """Whether this process writes checkpoints and logs."""
-        return self.rank == _MAIN_RANK
+        return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
@@ -89,7 +87,11 @@ def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 60
 
 
 def shutdown() -> None:
-    """Leaves the other processes."""
+    """Leaves the other processes.
+
+    Every DistributedDataParallel must be gone by then: the last to hold the process group, it would wait for threads
+    of the group that wait for Python. And not after an error: that may wait for ranks that wait for this one.
+    """
     if _is_joined():
         distributed.destroy_process_group()
 
@@ -108,23 +110,11 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     Returns:
         (world_size * B, ...); alone, `tensor` itself.
     """
-    return _Gather.apply(tensor) if _is_joined() else tensor
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.num_rows = len(tensor)
-        pieces = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(pieces, tensor.contiguous())
-        return torch.cat(pieces)  # (world_size * B, ...)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous().clone()  # autograd may still need what it handed over
-        distributed.all_reduce(total)
-        first = distributed.get_rank() * ctx.num_rows
-        return total[first : first + ctx.num_rows]
+    if not _is_joined():
+        return tensor
+    rows = [torch.zeros_like(tensor) for _ in range(distributed.get_world_size())]
+    rows[distributed.get_rank()] = tensor
+    return collective.all_reduce(torch.cat(rows))  # a sum with zeros; its gradient is summed over ranks, too
 
 
 def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
@@ -145,21 +135,6 @@ def any_rank(flag: bool) -> bool:
     number = torch.tensor([float(flag)], device=_exchange_device())
     distributed.all_reduce(number, distributed.ReduceOp.MAX)
     return bool(number.item())
-
-
-def broadcast_object(value: Any) -> Any:
-    """What rank 0 passed, on every rank; it must be picklable."""
-    if not _is_joined():
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box, src=_MAIN_RANK, device=_exchange_device())
-    return box[0]
-
-
-def barrier() -> None:
-    """Returns when all ranks have called it."""
-    if _is_joined():
-        distributed.all_reduce(torch.zeros(1, device=_exchange_device()))
 
 
 def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> int:

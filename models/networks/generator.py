@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.networks.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+from models.networks.layers import EqualLinear, StyledConv, ToRGB
 
 # channels up to a resolution (pixels), as in StyleGAN2's larger configuration
 _CHANNEL_TABLE = ((64, 512), (128, 256), (256, 128), (512, 64), (1024, 32))
@@ -54,7 +54,7 @@ class Generator(nn.Module):
         style_dim: length of the style.
         channels: per resolution, from the smallest; None takes StyleGAN2's table.
         input_channels: of the identity map.
-        mapping_layers: depth of the mapping network, which is in the checkpoints and not run.
+        mapping_layers: of the mapping network, whose weights are in the checkpoints; it is never run.
 
     Source: Karras et al. 2020; Zhou et al. 2021, section 3.4.
     """
@@ -78,8 +78,8 @@ class Generator(nn.Module):
         # (H, W) of every layer's noise: one at the smallest resolution, two at each further one
         self.noise_sizes = [sizes[0]] + [size for size in sizes[1:] for _ in range(2)]
 
-        mapping = [EqualLinear(style_dim, style_dim, lr_multiplier=0.01, activate=True) for _ in range(mapping_layers)]
-        self.style = nn.Sequential(PixelNorm(), *mapping)
+        mapping = [EqualLinear(style_dim, style_dim, lr_multiplier=0.01) for _ in range(mapping_layers)]
+        self.style = nn.Sequential(nn.Identity(), *mapping)  # published keys count a layer without weights before them
         self.input = ConstantInput(input_channels, sizes[0])
         self.conv1 = StyledConv(input_channels, channels[0], style_dim)
         self.to_rgb1 = ToRGB(channels[0], style_dim, upsample=False)

@@ -17,13 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
-SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU
+SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU; the gain keeps the variance
 DEMODULATION_EPS = 1e-8
-
-
-def scaled_leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU with slope 0.2, times sqrt 2 to keep the variance."""
-    return F.leaky_relu(x, SLOPE) * GAIN
 
 
 def resize_to(images: Tensor, size: int | None) -> Tensor:
@@ -84,13 +79,6 @@ def _single_precision(device_type: str) -> AbstractContextManager[object]:
     return torch.autocast(device_type, enabled=False)
 
 
-class PixelNorm(nn.Module):
-    """Scales every row to unit mean square."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
 class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate: stored weights are scaled at run time.
 
@@ -98,31 +86,31 @@ class EqualLinear(nn.Module):
         in_dim, out_dim: features.
         bias_init: initial value of every bias.
         lr_multiplier: learning-rate multiplier of weight and bias.
-        activate: scaled leaky ReLU behind it.
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, bias_init: float = 0.0, lr_multiplier: float = 1.0, activate: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, bias_init: float = 0.0, lr_multiplier: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_dim,), float(bias_init)))
         self.scale = lr_multiplier / math.sqrt(in_dim)
         self.lr_multiplier = lr_multiplier
-        self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x * self.scale, self.weight, self.bias * self.lr_multiplier)
-        return scaled_leaky_relu(y) if self.activate else y
+        return F.linear(x * self.scale, self.weight, self.bias * self.lr_multiplier)
 
 
 class FixedFilter(nn.Module):
-    """Holds the [1, 3, 3, 1] filter as the checkpoints do: a (4, 4) buffer `kernel`, gain included."""
+    """Holds the [1, 3, 3, 1] filter as the checkpoints do: a (4, 4) buffer `kernel`, gain included.
+
+    Args:
+        channels: of the image; each is filtered alone.
+    """
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         taps = torch.tensor(BLUR_TAPS)
         kernel = torch.outer(taps, taps)
         self.register_buffer("kernel", kernel / kernel.sum() * 4)  # gain 4: every second sample was a zero
@@ -131,23 +119,23 @@ class FixedFilter(nn.Module):
         """(4,) the one-dimensional filter whose outer product is `kernel`."""
         return self.kernel.sum(dim=0) / self.kernel.sum().sqrt()
 
+    def _weight(self, dtype: torch.dtype) -> Tensor:
+        return self.kernel.to(dtype).expand(self.channels, 1, 4, 4)
+
 
 class Blur(FixedFilter):
     """Smooths what a stride-2 transposed convolution leaves: (B, C, 2H+1, 2W+1) -> (B, C, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
         # all sixteen taps at once: in channels-last layout one pass over memory costs more than the sums saved by two
-        return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 4, 4), padding=1, groups=channels)
+        return F.conv2d(x, self._weight(x.dtype), padding=1, groups=self.channels)
 
 
 class Upsample(FixedFilter):
     """Doubles an image with the same filter: (B, C, H, W) -> (B, C, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        weight = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+        return F.conv_transpose2d(x, self._weight(x.dtype), stride=2, padding=1, groups=self.channels)
 
 
 class ModulatedConv2d(nn.Module):
@@ -167,7 +155,7 @@ class ModulatedConv2d(nn.Module):
         self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last)[None])
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         if upsample:
-            self.blur = Blur()
+            self.blur = Blur(out_channels)
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2
         self.upsample = upsample
@@ -241,7 +229,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         if upsample:
-            self.upsample = Upsample()
+            self.upsample = Upsample(3)
         self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim)
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None = None) -> Tensor:

@@ -29,10 +29,6 @@ class SyncNet(nn.Module):
         self.netfclip = _head(embedding_dim)
         self.netcnnlip = _lip_trunk()
 
-    def forward(self, lip: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors of both streams, see `embed_lip` and `embed_audio`."""
-        return self.embed_lip(lip), self.embed_audio(audio)
-
     def embed_lip(self, lip: Tensor) -> Tensor:
         """(B, 3, 5, 224, 224) float32 BGR in [0, 255] -> (B, embedding_dim), not normalised."""
         return self.netfclip(self.netcnnlip(lip).flatten(1))  # (B, 512, 1, 1, 1) -> (B, 512)

@@ -55,23 +55,33 @@ class Adversary(nn.Module, ABC):
     def set_trainable(self, trainable: bool) -> None:
         """Whether backward reaches its parameters; off during the stage's own step."""
 
+    def parameters_to_train(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """(`adversary.name`, parameter) of everything its optimiser moves, while it is trainable."""
+        return ((f"adversary.{name}", p) for name, p in self.named_parameters() if p.requires_grad)
+
 
 class Stage(nn.Module, ABC):
     """One stage of training.
 
     Args:
-        networks: by letter; the stage keeps those it needs.
+        networks: by letter, those of `config.letters`; all but D are the stage's own, D is its adversary's.
         config: of the run.
         gather: (B, D) -> (ranks * B, D), rows of all ranks with gradients; the identity on one device.
+        measures: networks that are not trained but measure pictures: `vgg`, `vggface`, `probe`.
     """
 
-    letters: tuple[str, ...] = ()  # networks that the stage's own optimiser may move
-
-    def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig, gather: Gather) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        config: TrainConfig,
+        gather: Gather = lambda rows: rows,
+        measures: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.gather = gather
-        self.networks = nn.ModuleDict({letter: networks[letter] for letter in self.letters})
+        self.networks = nn.ModuleDict({letter: networks[letter] for letter in config.letters if letter != "D"})
+        self.measures = nn.ModuleDict(measures or {}).requires_grad_(False)
         for letter, network in self.networks.items():
             network.requires_grad_(True)
             self._freeze(letter, network)
@@ -136,14 +146,14 @@ class Stage(nn.Module, ABC):
         return self
 
     def _freeze(self, letter: str, network: nn.Module) -> None:
-        prefixes = list(self.unused(letter))
+        frozen = list(self.unused(letter))  # prefixes of names
         if letter == "E":
             for part, names in E_PARTS.items():
-                prefixes += names if part in self.config.frozen else ()
+                frozen += names if part in self.config.frozen else ()
         elif letter in self.config.frozen:
-            prefixes.append("")
+            frozen.append("")
         for name, parameter in network.named_parameters():
-            if name.startswith(tuple(prefixes) or ("\0",)):
+            if name.startswith(tuple(frozen)):
                 parameter.requires_grad_(False)
 
 

@@ -29,7 +29,6 @@ class GeneratorAdversary(Adversary):
         self.headpose_classifier = headpose_classifier
 
     def set_trainable(self, trainable: bool) -> None:
-        """Whether backward reaches its parameters; off during the stage's own step."""
         self.discriminator.requires_grad_(trainable and "D" not in self.config.frozen)
         if self.headpose_classifier is not None:
             self.headpose_classifier.requires_grad_(trainable)
@@ -68,19 +67,14 @@ class GeneratorStage(Stage):
     reach G through it; sound and pose come from the same clip as the target.
     """
 
-    letters = ("G", "V", "E", "A_sync")
-
     def __init__(
         self,
         networks: Mapping[str, nn.Module],
         config: TrainConfig,
-        gather: Gather,
-        perceptual: Mapping[str, nn.Module] | None = None,
-        probe: nn.Module | None = None,
+        gather: Gather = lambda rows: rows,
+        measures: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        super().__init__(networks, config, gather)
-        self.perceptual = nn.ModuleDict(perceptual or {})
-        self.probe = probe.requires_grad_(False) if probe is not None else None
+        super().__init__(networks, config, gather, measures)
         encoder = networks["E"]
         classifier = encoder.get_submodule("headpose_fc") if config.stage == "dis_pose" else None
         # in a tuple, so that its parameters do not count as the stage's own
@@ -139,8 +133,9 @@ class GeneratorStage(Stage):
             losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
         if loss.lambda_feat > 0:
             losses["G/feature_matching"] = feature_matching_loss(fake_levels, real_levels)
-        for name, network in self.perceptual.items():
-            losses[f"G/{name}"] = perceptual_loss(network(fake), network(real))
+        for name in ("vgg", "vggface"):
+            if name in self.measures:
+                losses[f"G/{name}"] = perceptual_loss(self.measures[name](fake), self.measures[name](real))
         if loss.lambda_identity > 0:
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
@@ -171,8 +166,8 @@ class GeneratorStage(Stage):
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
         figures["val/l1"] = float(F.l1_loss(images.float(), targets))
         figures["val/ssim"] = _mean_ssim(images.float(), targets)
-        if self.probe is not None:
-            figures |= _probed(self.probe, images.float(), targets)
+        if "probe" in self.measures:
+            figures |= _probed(self.measures["probe"], images.float(), targets)
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ class SyncStage(Stage):
     Source: Zhou et al. 2021, section 3.3; docs/how_it_works.md section 6, point 2.
     """
 
-    letters = ("A_sync", "E")
-
     @property
     def weights(self) -> dict[str, float]:
         return sync_weights(self.config.loss)
@@ -27,17 +25,19 @@ class SyncStage(Stage):
         return (*super().unused(letter), *heads)
 
     def forward(self, batch: Batch) -> StepOutput:
-        speech = speech_features(self.network("A_sync"), batch["mel"])
-        encoder = self.network("E")
-        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
+        speech, mouth = self._encode(batch)
         return StepOutput(sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss, self.gather))
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """Retrieval among the clips of the batch, from sound to picture and back."""
+        speech, mouth = self._encode(batch)
+        return sync_retrieval(speech, mouth, batch["mel"].shape[2])
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is heard and what is seen in every frame, (B*K*T, D) each."""
         speech = speech_features(self.network("A_sync"), batch["mel"])
         encoder = self.network("E")
-        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
-        return sync_retrieval(speech, mouth, batch["mel"].shape[2])
+        return speech, encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
 
 
 def sync_weights(loss: LossConfig) -> dict[str, float]:

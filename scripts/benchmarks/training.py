@@ -20,12 +20,11 @@ from models.av_model import PRECISIONS
 from models.networks import textbook
 from models.networks.perceptual import VGG19Features
 from models.trainers.base import to_device
+from models.trainers.build import TRAINERS, build_networks
 from models.trainers.loop import Trainer
-from models.trainers.plan import make_stage
 from options.config import DataConfig, LossConfig, TrainConfig
 from scripts.benchmarks.stages import OURS, TEXTBOOK, Bench, peak_memory_mib, race_ceilings
 from scripts.benchmarks.textbook import in_textbook_layout
-from scripts.training import build_networks
 from util.distributed import Ranks
 from util.torchvision_compat import ensure_torchvision
 
@@ -71,7 +70,7 @@ def build_trainer(config: TrainConfig, device: torch.device, with_textbook: bool
             in_textbook_layout(network)
         generator: Any = networks["G"]
         generator.forward = functools.partial(textbook.generate, generator)
-    stage = make_stage(config, networks, perceptual={"vgg": VGG19Features(vgg.features)}).to(device)
+    stage = TRAINERS[config.stage](networks, config, measures={"vgg": VGG19Features(vgg.features)}).to(device)
     return Trainer(stage, networks, config, device, Ranks(), steps_per_epoch=1000)
 
 
@@ -110,7 +109,7 @@ def _race_steps(bench: Bench, config: TrainConfig) -> float:
     memory: dict[str, float | None] = {}
     for name in (OURS, TEXTBOOK):
         trainer = build_trainer(config, bench.device, with_textbook=name == TEXTBOOK)
-        calls[name] = functools.partial(trainer.train_step, [batch])
+        calls[name] = functools.partial(trainer.training_step, [batch])
         calls[name]()  # gradients and moments are there from now on
         memory[name] = step_memory_mib(calls[name], bench.device)
     macs = count_macs(calls[OURS])

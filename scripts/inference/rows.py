@@ -20,11 +20,12 @@ from data.metadata import Row, read_rows, unique_names
 from data.result_videos import make_videos
 from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
-from models.av_model import AvModel, select_device
+from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, TestConfig, to_plain
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
+from util.device import select_device
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
