@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from options.config import SAMPLE_RATE_HZ
+from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 
-SAMPLES_PER_FRAME = 640  # at 25 fps
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
 WINDOW_FRAMES = 5
 MFCC_PER_FRAME = 4
 FACE_SIZE = 224  # pixels
@@ -28,6 +28,7 @@ _FFT_LENGTH = 512
 _NUM_FILTERS = 26
 _PRE_EMPHASIS = 0.97
 _LIFTER = 22
+_BATCH = 20  # windows of lips in memory
 _CHUNK = 4096  # MFCC steps or windows at a time: keeps memory flat
 
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -43,23 +44,22 @@ class SyncScores:
     distances: np.ndarray  # (windows, 2 * MAX_SHIFT + 1) float64; column k compares with the sound k - MAX_SHIFT later
 
 
-def sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT) -> SyncScores:
-    """Compares every window of lips with the windows of sound up to `max_shift` frames before and after.
+def sync_scores(video: np.ndarray, audio: np.ndarray) -> SyncScores:
+    """Compares every window of lips with the windows of sound up to 15 frames before and after.
 
     Beyond both ends the sound's vectors are zeros, as in the published tool. In short clips (29 frames of LRW leave 24
     windows) most of the comparisons at large shifts are with zeros: the figures of short and long clips do not compare.
 
     Args:
         video, audio: (windows, D), the vectors of window i of both streams.
-        max_shift: frames.
 
     Raises:
         MediaError: no windows, or shapes that differ.
     """
     if video.ndim != 2 or len(video) == 0 or video.shape != audio.shape:
         raise MediaError(f"sync needs two arrays of (windows, D), got {video.shape} and {audio.shape}")
-    padded = np.pad(audio, ((max_shift, max_shift), (0, 0)))
-    distances = np.empty((len(video), 2 * max_shift + 1))
+    padded = np.pad(audio, ((MAX_SHIFT, MAX_SHIFT), (0, 0)))
+    distances = np.empty((len(video), 2 * MAX_SHIFT + 1))
     for start in range(0, len(video), _CHUNK):
         lips = video[start : start + _CHUNK].astype(np.float64)
         for k in range(distances.shape[1]):
@@ -67,7 +67,7 @@ def sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT
     mean = distances.mean(axis=0)
     best = int(mean.argmin())
     lse_d = float(mean[best])
-    return SyncScores(max_shift - best, lse_d, float(np.median(mean)) - lse_d, distances)
+    return SyncScores(MAX_SHIFT - best, lse_d, float(np.median(mean)) - lse_d, distances)
 
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:
@@ -81,10 +81,8 @@ def score_clip(
     wave: np.ndarray,
     embed_lip: Embed,
     embed_audio: Embed,
-    *,
-    batch_size: int = 20,
 ) -> SyncScores:
-    """Sync scores of a clip; its frames are asked for one by one and at most `batch_size` windows are kept.
+    """Sync scores of a clip; its frames are asked for one by one and a few windows at a time are kept.
 
     Args:
         frames: (H, W, 3) uint8 BGR faces, 25 a second, the first at the start of the sound; resized to 224 px.
@@ -100,8 +98,8 @@ def score_clip(
     lips = itertools.islice(lip_windows(frames), count)
     video: list[np.ndarray] = []
     audio: list[np.ndarray] = []
-    while batch := list(itertools.islice(lips, batch_size)):
-        audio.append(embed_audio(sound[len(audio) * batch_size :][: len(batch)]))
+    while batch := list(itertools.islice(lips, _BATCH)):
+        audio.append(embed_audio(sound[len(audio) * _BATCH :][: len(batch)]))
         video.append(embed_lip(np.stack(batch)))
     found = sum(map(len, video))
     if found < count:
