@@ -170,6 +170,8 @@ def seeded_weights(directory: Path, sizes: NetworkConfig) -> Path:
         for name, parameter in network.named_parameters():
             if name.endswith("noise.weight"):  # it starts at 0, and AvModel spares itself noise that is not used
                 nn.init.constant_(parameter, 0.1)
+            elif letter != "G" and parameter.dim() > 1:  # else codes vanish or grow so much that the picture saturates
+                nn.init.kaiming_normal_(parameter, nonlinearity="linear")
         save_state_dict(network.state_dict(), network_path(directory, "latest", letter))
     write_json(directory / NETWORK_FILE, to_plain(sizes))
     return directory
