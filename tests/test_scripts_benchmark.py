@@ -246,7 +246,7 @@ def test_frames_that_differ_are_an_error(
         (["--stages", "gpu"], 2, "--stages gpu needs --device cuda"),
         (["--repeats", "0"], 2, "argument --repeats: must be at least 1, got 0"),
         (["--name", "nobody", "--stages", "V"], 1, "missing weights latest_net_G.pth"),
-        (["--network_file", "nowhere.json"], 1, "nowhere.json: not a readable JSON object of network sizes"),
+        (["--network_file", "nowhere.json"], 1, "nowhere.json: No such file or directory"),
     ],
 )
 def test_wrong_flags_are_named(
