@@ -24,7 +24,7 @@ from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, r
 from data.results import read_column
 from options.config import COLUMNS, FPS
 from util.errors import MediaError
-from util.ffmpeg import probe, protocol_free
+from util.ffmpeg import named_colours, open_media, probe
 from util.files import require_utf8_name
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
@@ -51,7 +51,7 @@ def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
     if not os.path.isfile(path):  # pathlib raises for names no disk can hold
         raise MediaError(f"{path}: no such clip")
     try:
-        with av.open(protocol_free(path), metadata_errors="replace") as container:
+        with open_media(path) as container:
             yield container
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError(f"{path}: not a readable {kind}: {_reason(error)}") from error
@@ -102,7 +102,9 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
         except av.error.FFmpegError:
             continue  # what follows may be whole
         if frames:
-            times[packet.stream.index] = float(frames[0].time or 0)
+            start_s = float(frames[0].time or 0)
+            # sound before 0 is an encoder warming up, which not every FFmpeg shows
+            times[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s
         if len(times) == len(streams):
             break
     return times
@@ -244,7 +246,7 @@ def _decoded(path: Path, threads: str = "SLICE") -> Iterator[av.VideoFrame]:
 
 
 def _upright(picture: av.VideoFrame) -> np.ndarray:
-    image = picture.to_ndarray(format="bgr24")
+    image = picture.to_ndarray(format="bgr24", **named_colours(picture))
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
 
@@ -336,7 +338,7 @@ def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]
     convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
     with open_container(path) as container:
         for picture in _nearest(container, path, [number / FPS for number in numbers]):
-            yield convert.reformat(picture, format="bgr24").to_ndarray()
+            yield convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
 
 
 def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:

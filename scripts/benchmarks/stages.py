@@ -230,7 +230,7 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
             process.kill()  # when it still runs, this one was interrupted
     wall, report = time.perf_counter() - started, read_report(output)
     if process.returncode or report is None:
-        raise PcavsError(f"test.py failed with exit code {process.returncode}: {log.read_text()[-2000:]}")
+        raise PcavsError(f"test.py failed with exit code {process.returncode}: {log.read_text()[-4000:]}")
     return RunTimes(wall, first or wall, report.rows[0], peak)
 
 
