@@ -12,7 +12,7 @@ from data.audio import load_audio, log_mel
 from data.clip_list import ClipRecord
 from data.frames import crop_template, list_frames, read_image
 from data.video_reader import frames_by_number, read_header
-from options.config import AudioConfig, DataConfig
+from options.config import SAMPLE_RATE_HZ, DataConfig
 from util.errors import MediaError
 
 _KEPT_MELS = 64
@@ -24,12 +24,12 @@ class ClipReader:
     """Reads clips as the networks see them, and keeps some of them.
 
     Args:
-        audio, data: settings. With `data.cache_gb` above 0 whole clips (cropped and resized) and their spectrograms
+        data: settings. With `cache_gb` above 0 whole clips (cropped and resized) and their spectrograms
             stay in memory until that much is full; what comes later is read anew each time.
     """
 
-    def __init__(self, audio: AudioConfig, data: DataConfig) -> None:
-        self._audio, self._data = audio, data
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
         self._free_bytes = int(data.cache_gb * _BYTES_PER_GB)
         self._kept_frames: dict[Path, np.ndarray] = {}
         self._kept_mels: dict[Path, np.ndarray] = {}
@@ -73,7 +73,7 @@ class ClipReader:
         if key in self._recent_mels:
             self._recent_mels.move_to_end(key)
             return self._recent_mels[key]
-        mel = log_mel(load_sound(key, record.audio, self._audio), self._audio)
+        mel = log_mel(load_sound(key, record.audio))
         mel.setflags(write=False)
         if mel.nbytes <= self._free_bytes:
             self._free_bytes -= mel.nbytes
@@ -126,19 +126,18 @@ def find_sound(clip: Path, audio: Path | None = None) -> Path:
     raise MediaError(f"{clip}: no sound found; looked for it {', '.join(tried)}")
 
 
-def load_sound(clip: Path, audio: Path | None = None, config: AudioConfig | None = None) -> np.ndarray:
+def load_sound(clip: Path, audio: Path | None = None) -> np.ndarray:
     """The sound of a clip from the start of frame 0 on: (samples,) float32.
 
     Raises:
         MediaError: see `find_sound` and `data.audio.load_audio`.
     """
-    config = config or AudioConfig()
     path = find_sound(clip, audio)
-    wave = load_audio(path, config)
+    wave = load_audio(path)
     if path != clip:
         return wave
     # inside one file sound and picture have clocks; the sound may start later or earlier than the picture
-    late = round((read_header(path).sound_delay_s or 0.0) * config.sample_rate_hz)
+    late = round((read_header(path).sound_delay_s or 0.0) * SAMPLE_RATE_HZ)
     return np.pad(wave, (late, 0)) if late > 0 else wave[-late:]
 
 

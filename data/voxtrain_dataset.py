@@ -27,6 +27,7 @@ from util.seed import generator_for
 FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 FAILURES_IN_A_ROW = 10
 _NAMED = 3  # clips a warning names
+_WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,7 @@ class VoxTrainDataset(Dataset):
 
     Args:
         records: the clips. Those that are too short for K pieces are left out with a warning.
-        audio, data: settings.
+        data: settings.
         seed: of all random choices.
         fields: the parts to read, some of FIELDS.
         n_mel_t: windows of `voice`.
@@ -72,7 +73,6 @@ class VoxTrainDataset(Dataset):
     def __init__(
         self,
         records: Sequence[ClipRecord],
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
@@ -80,8 +80,8 @@ class VoxTrainDataset(Dataset):
     ) -> None:
         check_fields(fields)
         self.records = PackedRecords(long_enough(records, data))
-        self._audio, self._data, self._seed, self._fields, self._n_mel_t = audio, data, seed, fields, n_mel_t
-        self._reader = ClipReader(audio, data)
+        self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t
+        self._reader = ClipReader(data)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -103,7 +103,7 @@ class VoxTrainDataset(Dataset):
             record = self.records[index]
             rng = generator_for(self._seed, epoch, index)
             try:
-                item = make_item(self._reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+                item = make_item(self._reader, record, rng, self._data, self._fields, self._n_mel_t)
                 return {**item, "index": index, "skipped": skipped}
             except MediaError as error:
                 warn_once(_log, f"{error}; the next clip takes its place")
@@ -150,7 +150,6 @@ def make_item(
     reader: ClipReader,
     record: ClipRecord,
     rng: np.random.Generator,
-    audio: AudioConfig,
     data: DataConfig,
     fields: frozenset[str],
     n_mel_t: int,
@@ -160,27 +159,27 @@ def make_item(
     Raises:
         MediaError: the clip cannot be read.
     """
-    plan = draw_plan(rng, record.num_frames, audio, data, n_mel_t)
+    plan = draw_plan(rng, record.num_frames, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
     item.update(_read_frames(reader, record, plan, pieces, data, fields))
     if "mel" in fields:
         mel = reader.mel(record)
-        item["mel"] = np.stack([[mel_window(mel, int(number), audio) for number in piece] for piece in pieces])
+        item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
         mel = reader.mel(record)
-        windows = [mel_window(mel, plan.voice + _frames_of_window(audio) * k, audio) for k in range(n_mel_t)]
+        windows = [mel_window(mel, plan.voice + _WINDOW_FRAMES * k) for k in range(n_mel_t)]
         item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
-def draw_plan(rng: np.random.Generator, num_frames: int, audio: AudioConfig, data: DataConfig, n_mel_t: int) -> Plan:
+def draw_plan(rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel_t: int) -> Plan:
     """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then."""
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
     # the windows of the voice lie within the clip; in a shorter one the last of them are silent
-    first = audio.window_offset_frames
-    last = max(first, first + num_frames - n_mel_t * _frames_of_window(audio))
+    first = AudioConfig.window_offset_frames
+    last = max(first, first + num_frames - n_mel_t * _WINDOW_FRAMES)
     voice = int(rng.integers(first, last + 1))
     return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 
@@ -196,11 +195,6 @@ def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> 
     slack = latest - apart * (count - 1)
     starts = np.sort(rng.integers(0, slack + 1, count)) + apart * np.arange(count)
     return rng.permutation(starts)
-
-
-def _frames_of_window(audio: AudioConfig) -> int:
-    """How many frames a mel window lasts: 5."""
-    return audio.bins_per_window // audio.bins_per_frame
 
 
 def _read_frames(

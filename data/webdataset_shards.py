@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset
 from data.clip_list import VIDEO_SUFFIX, ClipRecord
 from data.clip_reader import ClipReader
 from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
-from options.config import AudioConfig, DataConfig
+from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import write_json
 from util.log import warn_once
@@ -83,7 +83,7 @@ class ShardDataset(IterableDataset):
 
     Args:
         root: folder of the shards.
-        audio, data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
+        data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
         rank, world_size: this process among all that train.
 
     Raises:
@@ -95,7 +95,6 @@ class ShardDataset(IterableDataset):
     def __init__(
         self,
         root: str | Path,
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
@@ -117,7 +116,7 @@ class ShardDataset(IterableDataset):
                 f"{root}: has {len(self.index.shards)} shards for {world_size} processes; "
                 "write more with a smaller --shard_size_mb"
             )
-        self._audio, self._data = audio, dataclasses.replace(data, cache_gb=0.0)
+        self._data = dataclasses.replace(data, cache_gb=0.0)
         self._seed, self._fields, self._n_mel_t = seed, fields, n_mel_t
         self._rank, self._world_size = rank, world_size
         self._epoch = 0
@@ -144,7 +143,7 @@ class ShardDataset(IterableDataset):
         shards = self._my_shards()[number::count]
         if not shards:
             return
-        reader = ClipReader(self._audio, self._data)
+        reader = ClipReader(self._data)
         skipped: list[str] = []
         with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
             for sample in self._samples(shards, number):
@@ -191,7 +190,7 @@ class ShardDataset(IterableDataset):
             for path, payload in files.items():
                 path.write_bytes(payload)
             rng = generator_for(self._seed, self._epoch, number)
-            item = make_item(reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+            item = make_item(reader, record, rng, self._data, self._fields, self._n_mel_t)
         finally:
             for path in files:
                 path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from data.audio import load_audio, log_mel
 from data.clip_list import ClipRecord
 from data.clip_reader import ClipReader, find_sound, load_sound
 from data.frames import crop_template, read_image
-from options.config import AudioConfig, DataConfig
+from options.config import DataConfig
 from tests.clip_factory import BRIGHT, DARK, steady_times, write_clip
 from tests.conftest import voice, write_frames, write_wav
 from tests.numbered_clips import numbers_in, write_numbered
@@ -25,7 +25,7 @@ SMALL = DataConfig(crop_size=28)
 
 
 def reader(data: DataConfig = SMALL) -> ClipReader:
-    return ClipReader(AudioConfig(), data)
+    return ClipReader(data)
 
 
 def test_frames_of_video_come_in_the_order_asked_for(tmp_path: Path) -> None:

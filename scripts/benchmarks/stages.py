@@ -429,10 +429,10 @@ def slow_log_mel(wave: np.ndarray) -> np.ndarray:
     """`log_mel` as a Python loop over STFT frames, in double precision: (bins, bands) float32."""
     config = AudioConfig()
     hop, length = config.hop_length, config.frame_length
-    bins = num_mel_bins(len(wave), config)
+    bins = num_mel_bins(len(wave))
     padded = np.zeros((bins - 1) * hop + length)
-    padded[length - hop : length - hop + len(wave)] = normalise_rms(wave, config)
-    window, basis = analysis_window(config), mel_basis()
+    padded[length - hop : length - hop + len(wave)] = normalise_rms(wave)
+    window, basis = analysis_window(), mel_basis()
     floor = 10 ** (config.min_level_db / 20)
     rows = []
     for number in range(bins):

@@ -97,7 +97,7 @@ def random_batch(config: TrainConfig, device: torch.device) -> dict[str, Any]:
 def training_items(config: TrainConfig, paths: list[Path]) -> VoxTrainDataset:
     """Clips as a loading process of train.py reads them."""
     records = [ClipRecord(path, None, _CLIP_FRAMES, f"id{i:05d}", i) for i, path in enumerate(paths)]
-    dataset = VoxTrainDataset(records, config.audio, config.data, config.seed, config.fields, config.network.n_mel_t)
+    dataset = VoxTrainDataset(records, config.data, config.seed, config.fields, config.network.n_mel_t)
     collate([dataset[0, 0]])
     return dataset
 
