@@ -425,7 +425,7 @@ def test_reference_that_was_not_aligned_fails(scene: Scene, capsys: pytest.Captu
 def test_damaged_alignment_fails(scene: Scene, capsys: pytest.CaptureFixture) -> None:
     _still(scene)
     (scene.cropped / "alignment.json").write_text("{}")
-    assert "alignment.json: Object missing required field `format`; run scripts/align_68.py" in _fails(scene, capsys)
+    assert "alignment.json: Object missing required field `source`; run scripts/align_68.py" in _fails(scene, capsys)
 
 
 def test_singular_matrix_fails_naming_the_frame(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from util.errors import MediaError, PcavsError
 
@@ -17,8 +18,8 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
 
     Args:
         path: the file.
-        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`. Fields that the file has beyond those of
-            the dataclass are passed over.
+        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file has
+            beyond those of the dataclass are passed over.
         error: what is raised.
         hint: the next step, put behind the message.
 
@@ -27,12 +28,16 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
             (`clip.json: Expected `int`, got `str` - at `$.first_frame``).
     """
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=kind)
+        return msgspec.json.decode(Path(path).read_bytes(), type=kind, dec_hook=_to_array)
     except OSError as failure:
         reason = failure.strerror or str(failure)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as failure:
         reason = str(failure)
     raise error(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
+
+
+def _to_array(_: type, value: Any) -> np.ndarray:
+    return np.array(value, dtype=np.float64)
 
 
 def to_builtins(value: Any) -> Any:
