@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from data.video_reader import frames_by_number, read_header
 from options.config import SAMPLE_RATE_HZ, DataConfig
 from util.errors import MediaError
 
-_KEPT_MELS = 64
+_KEPT_MELS = 64  # at least, however full the memory is
 _SOUND_SUFFIXES = (".m4a", ".wav")
-_BYTES_PER_GB = 10**9
 
 
 class ClipReader:
@@ -30,10 +28,9 @@ class ClipReader:
 
     def __init__(self, data: DataConfig) -> None:
         self._data = data
-        self._free_bytes = int(data.cache_gb * _BYTES_PER_GB)
+        self._free_bytes = int(data.cache_gb * 1e9)
         self._kept_frames: dict[Path, np.ndarray] = {}
-        self._kept_mels: dict[Path, np.ndarray] = {}
-        self._recent_mels: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._mels: dict[Path, np.ndarray] = {}
 
     def frames(self, record: ClipRecord, numbers: Sequence[int]) -> np.ndarray:
         """Frames of a clip in the order asked for, which may repeat.
@@ -48,7 +45,7 @@ class ClipReader:
             if not 0 <= number < record.num_frames:
                 raise _no_such_frame(record.path, number, record.num_frames)
         kept = self._kept_frames.get(record.path)
-        if kept is None and self._keeps(record):
+        if kept is None and 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes:
             kept = self._read(record.path, range(record.num_frames))
             self._free_bytes -= kept.nbytes
             self._kept_frames[record.path] = kept
@@ -67,25 +64,14 @@ class ClipReader:
         Raises:
             MediaError: no sound, or none that can be read.
         """
-        key = record.path
-        if key in self._kept_mels:
-            return self._kept_mels[key]
-        if key in self._recent_mels:
-            self._recent_mels.move_to_end(key)
-            return self._recent_mels[key]
-        mel = log_mel(load_sound(key, record.audio))
+        if record.path in self._mels:
+            return self._mels[record.path]
+        mel = log_mel(load_sound(record.path, record.audio))
         mel.setflags(write=False)
-        if mel.nbytes <= self._free_bytes:
+        if mel.nbytes <= self._free_bytes or len(self._mels) < _KEPT_MELS:
             self._free_bytes -= mel.nbytes
-            self._kept_mels[key] = mel
-            return mel
-        self._recent_mels[key] = mel
-        if len(self._recent_mels) > _KEPT_MELS:
-            self._recent_mels.popitem(last=False)
+            self._mels[record.path] = mel
         return mel
-
-    def _keeps(self, record: ClipRecord) -> bool:
-        return 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes
 
     def _read(self, path: Path, numbers: Sequence[int]) -> np.ndarray:
         """`numbers` ascend and do not repeat."""

@@ -56,7 +56,10 @@ def find_clips(config: TrainConfig) -> TrainingClips:
         records = read_list(config.train_list)
     elif config.dataset_mode == "lrw":
         records = scan_lrw(root, "train")
-        held_out = held_out or _held_out_words(root)
+        try:
+            held_out = held_out or scan_lrw(root, "val")
+        except MediaError as error:
+            logger.warning("%s; no validation", error)
     else:
         records = scan_tree(root)
     kept = long_enough(records, config.data)
@@ -105,14 +108,6 @@ class HeldOutBatches:
         """Reads the clips anew."""
         for keys in self._keys:
             yield collate([self._dataset[key] for key in keys])
-
-
-def _held_out_words(root: Path) -> list[ClipRecord]:
-    try:
-        return scan_lrw(root, "val")
-    except MediaError as error:
-        logger.warning("%s; no validation", error)
-        return []
 
 
 def _shard_batches(

@@ -79,7 +79,8 @@ def make_videos(
         what `concat` returns. Raises the same.
     """
     generated = generated_column(folder, columns)
-    _check_sound(audio)
+    if probe(audio).audio_codec is None:
+        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
     silent = folder / CONCAT
     comment = video_comment(folder)
     outputs = {folder / f"{column.prefix}.mp4": column.count for column in columns} | {silent: generated.count}
@@ -91,28 +92,25 @@ def make_videos(
         )
         _encode(folder, columns, outputs, labels, wait, comment)
         for video, name in ((silent, WITH_SOUND), (folder / f"{generated.prefix}.mp4", SPEAKING)):
-            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"], comment)
+            mux(video, sound, folder / name, generated.count, comment, ["-c:a", "copy"])
     return [*outputs, folder / WITH_SOUND, folder / SPEAKING]
 
 
-def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str) -> None:
+def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str, coding: Sequence[str] = _AAC) -> None:
     """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
 
     Args:
         comment: for the metadata, see `data.results.video_comment`.
+        coding: ffmpeg's arguments for the sound.
 
     Raises:
         MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
-    _join(video, audio, output, num_frames, _AAC, comment)
-
-
-def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str], comment: str) -> None:
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
     length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
     run_ffmpeg_to(
         output,
-        [*inputs, "-c:v", "copy", *sound, *length],
+        [*inputs, "-c:v", "copy", *coding, *length],
         f"{output}: adding the sound of {audio}",
         lambda path: _check(path, output, num_frames, with_sound=True),
     )
@@ -129,12 +127,6 @@ def _check(path: Path, shown_as: Path, num_frames: int, with_sound: bool = False
         raise MediaError(
             f"{shown_as}: {info.audio_duration_s:.3f} s of sound beside {info.video_duration_s:.3f} s of picture"
         )
-
-
-def _check_sound(audio: Path) -> None:
-    """Before minutes of encoding: is there any sound?"""
-    if probe(audio).audio_codec is None:
-        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
 
 
 def _encode(

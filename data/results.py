@@ -7,7 +7,6 @@ of every row.
 
 from __future__ import annotations
 
-import functools
 import re
 import shutil
 from collections.abc import Iterable
@@ -17,19 +16,12 @@ from typing import Any
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
+from util.files import MARK, claim_output, replace_folder, write_json
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
 OPTIONS, OPTIONS_TEXT = "options.json", "options.txt"
 CONCAT, WITH_SOUND, SPEAKING, PASTED = "concat.mp4", "avconcat.mp4", "generated.mp4", "pasted.mp4"
-# what tells the files of older versions, which carry no mark
-_TEXT_IN = {
-    REPORT: b'"meta_path_vox"',
-    GALLERY: b"<title>PC-AVS: ",
-    OPTIONS: b'"meta_path_vox"',
-    OPTIONS_TEXT: b"meta_path_vox: ",
-}
 PUBLISHED_FIRST_FRAME = 2  # number of the published code's frame 0
 FIXED_POSE = "of the reference"  # what a report says in place of a pose source
 
@@ -64,11 +56,6 @@ class ClipNote:
     columns: tuple[str, ...] = ()
     settings: str = ""
     made_with: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("first_frame", "crop_len"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass
@@ -215,9 +202,8 @@ def claim_results(folder: Path, overwrite: bool = False) -> None:
     Raises:
         OptionError: names the file that is somebody else's.
     """
-    for name, text in _TEXT_IN.items():
-        is_ours = functools.partial(_holds, text=text)
-        claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=is_ours)
+    for name in (REPORT, GALLERY, OPTIONS, OPTIONS_TEXT):
+        claim_output(folder / name, "--results_dir:", overwrite=overwrite)
 
 
 def read_column(folder: Path) -> Column:
@@ -243,10 +229,3 @@ def _is_ours(path: Path) -> bool:
     folder, name = path.parts[0], path.name
     is_frame = re.fullmatch(rf"{re.escape(folder)}\d+\.(jpg|png)", name) is not None
     return len(path.parts) == 2 and folder in COLUMNS and is_frame
-
-
-def _holds(path: Path, text: bytes) -> bool:
-    if carries_mark(path):
-        return True
-    with path.open("rb") as file:
-        return text in file.read(1 << 16)

@@ -56,11 +56,10 @@ class VoxTestDataset:
         self, clip: TestClip, data: DataConfig, published_timing: bool = False, with_pose: bool = True
     ) -> None:
         self._data = data
-        self._reference_paths = _counted(clip.reference_dir, clip.num_references, data.num_inputs)
+        references = _counted(clip.reference_dir, clip.num_references, data.num_inputs)
         self._pose_paths: list[Path] = []
         if with_pose:
-            reference_only = self._reference_paths[:1]
-            self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else reference_only
+            self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else references[:1]
         self._mouth_paths = _counted(clip.mouth_dir, clip.num_mouth_frames) if clip.mouth_dir else []
         self._audio_path = clip.audio
         self._sound = scan_audio(clip.audio)
@@ -68,7 +67,7 @@ class VoxTestDataset:
         self._mel = load_spectrogram(clip.spectrogram, samples) if clip.spectrogram else None
         bins = num_mel_bins(samples) if self._mel is None else len(self._mel)
         self.frames = published_frames(bins) if published_timing else full_frames(samples)
-        self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
+        self.references = np.stack([self._crop(path) for path in references])  # (N, S, S, 3)
 
     def __len__(self) -> int:
         """Number of output frames."""

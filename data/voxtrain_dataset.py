@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -163,11 +164,10 @@ def make_item(
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
     item.update(_read_frames(reader, record, plan, pieces, data, fields))
+    mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
     if "mel" in fields:
-        mel = reader.mel(record)
         item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
-        mel = reader.mel(record)
         windows = [mel_window(mel, plan.voice + _WINDOW_FRAMES * k) for k in range(n_mel_t)]
         item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
@@ -235,8 +235,6 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def worker_init(worker_id: int) -> None:  # noqa: ARG001
     """For `DataLoader(worker_init_fn=...)`: one thread a loading process, because there are many of them."""
-    import cv2
-
     # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from util.errors import MediaError, PcavsError
 
@@ -18,8 +17,8 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
 
     Args:
         path: the file.
-        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file has
-            beyond those of the dataclass are passed over.
+        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file
+            has beyond those of the dataclass are passed over.
         error: what is raised.
         hint: the next step, put behind the message.
 
@@ -36,7 +35,9 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
     raise error(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
 
 
-def _to_array(_: type, value: Any) -> np.ndarray:
+def _to_array(_: type, value: Any) -> Any:
+    import numpy as np  # only here: `--help` answers without it
+
     return np.array(value, dtype=np.float64)
 
 

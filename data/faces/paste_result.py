@@ -73,7 +73,6 @@ class Target:
         Raises:
             MediaError: a frame cannot be read or has another size, or the video ends too early.
         """
-
         numbers = [ping_pong(index, self.record.num_frames) for index in range(first, first + count)]
         if self.record.num_frames == 1:
             pictures: Iterator[np.ndarray] = itertools.repeat(next(self._forwards()), count)
@@ -88,13 +87,11 @@ class Target:
             yield self._fit(name, image)
 
     def _picked(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-
         for number in numbers:
             path = self.clip.files[number]
             yield self._fit(str(path), read_image(path))
 
     def _video(self, first: int, numbers: Sequence[int], scratch: Path) -> Iterator[np.ndarray]:
-
         length, end = self.record.num_frames, first + len(numbers)
         played = 0
         for played, picture in enumerate(itertools.islice(self._forwards(), min(length, end)), start=1):
@@ -161,7 +158,6 @@ def paste_result(
 
 def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
     """Where the matrices are."""
-
     if given is None and note.reference is None:
         raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
     folder = given or Path(str(note.reference))
@@ -176,7 +172,6 @@ def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
 
 
 def _target(record_file: Path, background: Path | None, max_size: int) -> Target:
-
     record = read_record(record_file)
     path = background or record_file.absolute().parent.parent / record.source
     if background is None and not path.exists():
@@ -221,7 +216,6 @@ def _pasted(
     column: Column, target: Target, options: PasteOptions, note: ClipNote, scratch: Path
 ) -> Iterator[np.ndarray]:
     """Finished frames, (height, width, 3) uint8 BGR, one at a time."""
-
     paster = Paster(options.mask, options.feather, options.match_colours)
     config = DataConfig(crop_len=note.crop_len)
     size = 0
@@ -243,7 +237,6 @@ def _pasted(
 def _encode(
     frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
 ) -> None:
-
     def chunks() -> Iterator[bytes]:
         with tqdm(total=count, desc=output.parent.name[:40], unit="frame") as bar:
             for number, frame in enumerate(frames):
