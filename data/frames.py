@@ -46,22 +46,26 @@ def list_frames(directory: str | Path) -> list[Path]:
         hint = "it is a file, a folder of frames is needed" if os.path.exists(folder) else "no such folder of frames"
         raise MediaError(f"{folder}: {hint}; make one with scripts/prepare_testing_files.py")
     pictures = pictures_in(folder)
-    numbered = sorted((int(p.stem), p) for p in pictures if p.stem.isdecimal())
+    numbered = _by_number(folder, pictures)
     if not numbered:
         found = f" ({pictures[0].name} is not a frame number)" if pictures else ""
         raise MediaError(f"{folder}: holds no frames named 000000.jpg, 000001.jpg ...{found}")
-    suffixes = sorted({p.suffix.lower() for _, p in numbered})
+    suffixes = sorted({p.suffix.lower() for p in numbered})
     if len(suffixes) > 1:
         raise MediaError(f"{folder}: mixes frames of type {' and '.join(suffixes)}; keep one of them")
-    for expected, (number, path) in enumerate(numbered):
-        if number == expected:
-            continue
-        if expected == 0:
-            raise MediaError(f"{folder}: frames start at {path.name}, they must be numbered from 000000{path.suffix}")
-        if number < expected:
-            raise MediaError(f"{folder}: frame {number} is there twice ({path.name})")
-        raise MediaError(f"{folder}: frame {expected:06d}{path.suffix} is missing (the next one is {path.name})")
-    return [path for _, path in numbered]
+    for expected, path in enumerate(numbered):
+        if int(path.stem) != expected:
+            missing = f"frame {expected:06d}{path.suffix} is missing (the next one is {path.name})"
+            raise MediaError(f"{folder}: {missing}; number the frames from 0 without gaps")
+    return numbered
+
+
+def _by_number(folder: Path, pictures: list[Path]) -> list[Path]:
+    numbered = sorted((p for p in pictures if p.stem.isdecimal()), key=lambda p: int(p.stem))
+    for one, other in itertools.pairwise(numbered):
+        if int(one.stem) == int(other.stem):
+            raise MediaError(f"{folder}: frame {int(one.stem)} is there twice ({one.name} and {other.name})")
+    return numbered
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -73,7 +77,7 @@ def list_pictures(folder: Path) -> list[Path]:
         MediaError: no pictures, or two of one number.
     """
     pictures = pictures_in(folder)
-    numbered = [p for p in pictures if p.stem.isdecimal()]
+    numbered = _by_number(folder, pictures)
     if not pictures:
         raise MediaError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
     if not numbered:
@@ -81,10 +85,6 @@ def list_pictures(folder: Path) -> list[Path]:
     if len(numbered) < len(pictures):
         left = next(p for p in pictures if not p.stem.isdecimal())
         _log.info("%s: %s and all else not named by a number is no frame, left out", folder, left.name)
-    numbered.sort(key=lambda p: int(p.stem))
-    for one, other in itertools.pairwise(numbered):
-        if int(one.stem) == int(other.stem):
-            raise MediaError(f"{folder}: frame {int(one.stem)} is there twice ({one.name} and {other.name})")
     return numbered
 
 

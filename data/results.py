@@ -12,7 +12,9 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
@@ -51,8 +53,8 @@ class ClipNote:
 
     audio: str | None = None
     reference: str | None = None
-    first_frame: int = 0
-    crop_len: int = DataConfig.crop_len
+    first_frame: Annotated[int, Meta(ge=0)] = 0
+    crop_len: Annotated[int, Meta(ge=0)] = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""
     made_with: str = ""

@@ -184,9 +184,6 @@ def _check_replaceable(output: Path) -> None:
         raise MediaError(f"{output}: was not made by align_68.py (it holds {foreign[0]}); move it away")
 
 
-# ------------------------------------------------------------------------------------------------ first pass: landmarks
-
-
 def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
     """The points of --landmarks_file: .npy or .npz (`landmarks`) of (frames, 68, 2), or an alignment.json."""
     path = config.landmarks_file
@@ -272,9 +269,6 @@ def _measure(source: FrameSource, config: AlignOptions) -> _Landmarks:
         f"{source.path}: no face in {where} ({size} px, by {detector.name}); it should be upright, lit, turned less "
         "than 90 degrees and at least 80 px high; try the other --landmarks, or give points with --landmarks_file"
     )
-
-
-# ---------------------------------------------------------------------------------------------------------- the crops
 
 
 def _record(source: FrameSource, found: _Landmarks, config: AlignOptions, state: Fingerprint) -> AlignmentRecord:
