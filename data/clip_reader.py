@@ -41,9 +41,6 @@ class ClipReader:
         Raises:
             MediaError: the clip is missing, damaged or shorter than a number asks for.
         """
-        for number in numbers:
-            if not 0 <= number < record.num_frames:
-                raise _no_such_frame(record.path, number, record.num_frames)
         kept = self._kept_frames.get(record.path)
         if kept is None and 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes:
             kept = self._read(record.path, range(record.num_frames))
@@ -80,7 +77,7 @@ class ClipReader:
         if path.is_dir():
             paths = list_frames(path)
             if numbers[-1] >= len(paths):
-                raise _no_such_frame(path, numbers[-1], len(paths))
+                raise MediaError(f"{path}: has {len(paths)} frames, number {numbers[-1]} was asked for")
             images: Iterable[np.ndarray] = (read_image(paths[number]) for number in numbers)
         else:
             images = frames_by_number(path, numbers)
@@ -136,7 +133,3 @@ def _sound_candidates(path: Path) -> list[Path]:
         parts[len(parts) - 1 - parts[::-1].index("mp4")] = "aac"
         folders.append(Path(*parts))
     return inside + [folder / f"{name}{suffix}" for folder in folders for suffix in _SOUND_SUFFIXES]
-
-
-def _no_such_frame(path: Path, number: int, count: int) -> MediaError:
-    return MediaError(f"{path}: has {count} frames, number {number} was asked for")

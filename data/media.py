@@ -266,12 +266,8 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
         _log.warning("%s: damaged, parts of its %s may be missing or wrong: %s", media.path, what, complaint)
 
 
-@contextmanager
-def _bar(path: Path, what: str, total: float | None, unit: str) -> Iterator[Any]:
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}]"
-    name = path.name if len(path.name) <= 30 else path.name[:29] + "…"
-    with tqdm(total=total, desc=f"{name}: {what}", unit=unit, bar_format=layout if total else None) as bar:
-        yield bar
+def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
+    return tqdm(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:

@@ -81,11 +81,7 @@ class SourceNote:
 
 
 def origin_of(path: Path, options: dict[str, Any]) -> SourceNote:
-    """Reads a file or folder of pictures through.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
+    """Reads a file or folder of pictures through. Raises MediaError: it cannot be read."""
     files = open_source(path).files if path.is_dir() else (path,)
     digest = fingerprint(files).content
     states = [file.stat() for file in files]

@@ -10,16 +10,16 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+
+from data.frames import read_image
 from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column, read_note, video_comment
 from options.config import DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
 from util.files import atomic_path
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
@@ -186,10 +186,6 @@ def _strips(
     wait: Callable[[int], bool] | None,
 ) -> Iterator[memoryview]:
     """The frames of all columns side by side, below the titles: BGR bytes. A column that ends early holds its last."""
-    import numpy as np
-
-    from data.frames import read_image
-
     pictures = [np.empty(0)] * len(columns)
     for number in range(max(column.count for column in columns)):
         _wait(folder, wait, number)
@@ -209,8 +205,6 @@ def _wait(folder: Path, wait: Callable[[int], bool] | None, number: int) -> None
 
 def _size(column: Column) -> tuple[int, int]:
     """Height and width of a column's frames."""
-    from data.frames import read_image
-
     height, width = read_image(column.path(0)).shape[:2]
     if height % 2 or width % 2:
         raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
@@ -219,9 +213,6 @@ def _size(column: Column) -> tuple[int, int]:
 
 def _titles(columns: Sequence[Column], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
     """(_TITLE_HEIGHT, W, 3) a strip with the name of each column."""
-    import cv2
-    import numpy as np
-
     strips = []
     for column, (_, width) in zip(columns, sizes, strict=True):
         strip = np.full((_TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)

@@ -21,7 +21,7 @@ from data.augment import Augmentation, apply_augmentation, draw_augmentation
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
-from util.errors import MediaError, MetadataError, OptionError
+from util.errors import MediaError, MetadataError
 from util.log import warn_once
 from util.seed import generator_for
 
@@ -67,7 +67,6 @@ class VoxTrainDataset(Dataset):
         n_mel_t: windows of `voice`.
 
     Raises:
-        OptionError: an unknown field.
         MetadataError: no clip is long enough.
     """
 
@@ -79,7 +78,6 @@ class VoxTrainDataset(Dataset):
         fields: frozenset[str],
         n_mel_t: int = 4,
     ) -> None:
-        check_fields(fields)
         self.records = PackedRecords(long_enough(records, data))
         self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t
         self._reader = ClipReader(data)
@@ -112,13 +110,6 @@ class VoxTrainDataset(Dataset):
                 if len(skipped) >= min(FAILURES_IN_A_ROW, len(self.records)):
                     raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {error}") from error
             index = (index + 1) % len(self.records)
-
-
-def check_fields(fields: frozenset[str]) -> None:
-    """Raises OptionError for a name that is not in FIELDS."""
-    unknown = sorted(fields - FIELDS)
-    if unknown:
-        raise OptionError(f"unknown field {unknown[0]!r}; choose from {', '.join(sorted(FIELDS))}")
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:

@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset
 
 from data.clip_list import VIDEO_SUFFIX, ClipRecord
 from data.clip_reader import ClipReader
-from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
+from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
 from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import write_json
@@ -102,7 +102,6 @@ class ShardDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_fields(fields)
         _import_webdataset()
         self._root, self.index = Path(root).absolute(), read_index(root)
         missing = [name for name in self.index.shards if not (self._root / name).is_file()]

@@ -173,10 +173,3 @@ def test_folder_shorter_than_the_list_says_raises_media_error(tmp_path: Path) ->
     record = ClipRecord(write_frames(tmp_path / "a", 3, size=16), None, 9, "x", 0)
     with pytest.raises(MediaError, match=r"a: has 3 frames, number 5 was asked for"):
         reader().frames(record, [0, 5])
-
-
-@pytest.mark.parametrize("number", [-1, 5])
-def test_frame_outside_the_clip_raises_media_error(tmp_path: Path, number: int) -> None:
-    record = write_numbered(tmp_path / "a.mp4", 5, 32)
-    with pytest.raises(MediaError, match=rf"a.mp4: has 5 frames, number {number} was asked for"):
-        reader().frames(record, [0, number])

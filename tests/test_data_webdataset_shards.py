@@ -203,8 +203,3 @@ def test_missing_package_raises_option_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(OptionError, match=r"need the package webdataset: pip install webdataset"):
         dataset(tmp_path)
-
-
-def test_unknown_field_raises_option_error(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="unknown field 'x'"):
-        dataset(tmp_path, fields=frozenset({"x"}))

@@ -218,14 +218,7 @@ def _kept_or_measured(source: FrameSource, output: Path, config: AlignOptions, s
         return found
     found = _measure(source, config)
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        key=key_text,
-        points=found.points,
-        status=np.array(found.status),
-        detector=found.detector,
-        most_faces=found.most_faces,
-    )
+    np.savez(buffer, key=key_text, **vars(found))
     write_bytes(kept, buffer.getvalue())
     return found
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from options.config import DataConfig
-from util.errors import AlignmentError, MediaError
 
 # Outlines within the picture: centre x, y and radii x, y in parts of its side, and k: |x|^(2^k) + |y|^(2^k) = 1, with 0
 # for the square
@@ -59,12 +58,7 @@ def picture_to_source(alignment: np.ndarray, size: int, config: DataConfig) -> n
 
     Returns:
         (2, 3) float64.
-
-    Raises:
-        AlignmentError: the matrix cannot be inverted.
     """
-    if not (np.isfinite(alignment).all() and abs(np.linalg.det(alignment[:, :2])) > 1e-9):
-        raise AlignmentError(f"the alignment matrix {alignment.tolist()} cannot be inverted")
     linear = np.linalg.inv(alignment[:, :2])
     back = np.column_stack([linear, -linear @ alignment[:, 2]])
     return compose(back, picture_to_template(size, config))
@@ -84,12 +78,7 @@ class Canvas:
         """The largest canvas of the source's shape whose longer side is at most `max_size` pixels.
 
         A source that is not reduced loses its last row or column if their number is odd.
-
-        Raises:
-            MediaError: a source of less than 2 x 2 pixels.
         """
-        if min(source_width, source_height) < 2:
-            raise MediaError(f"a {source_width}x{source_height} picture is too small to paste into")
         part = min(1.0, max_size / max(source_width, source_height))
         if part == 1:
             return cls(source_width, source_height, source_width // 2 * 2, source_height // 2 * 2)

@@ -34,7 +34,7 @@ from data.results import (
 )
 from data.video_reader import FrameSource, open_source
 from options.config import FPS, DataConfig, PasteOptions
-from util.errors import AlignmentError, MediaError
+from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
 from util.files import make_directory
 
@@ -134,7 +134,6 @@ def paste_result(
 
     Raises:
         MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
-        AlignmentError: a matrix that cannot be inverted.
     """
     options, sources = options or PasteOptions(), sources or Sources()
     note = read_note(result) or ClipNote(first_frame=PUBLISHED_FIRST_FRAME)
@@ -227,10 +226,7 @@ def _pasted(
         if picture.shape[:2] != (size, size):
             found = f"{picture.shape[1]}x{picture.shape[0]}"
             raise MediaError(f"{path}: is {found}, generated frames are square and of one size; run test.py again")
-        try:
-            matrix = compose(target.canvas.matrix, picture_to_source(target.record.matrices[number], size, config))
-        except AlignmentError as error:
-            raise AlignmentError(f"{target.clip.path}: frame {number}: {error}; {_ALIGN_AGAIN}") from error
+        matrix = compose(target.canvas.matrix, picture_to_source(target.record.matrices[number], size, config))
         yield paster.paste(canvas, picture, matrix)
 
 
