@@ -98,13 +98,12 @@ def list_numbered_pictures(folder: Path) -> list[Path]:
     matches = [match for match in (re.fullmatch("(.*?)([0-9]+)", path.stem) for path in pictures) if match]
     if len(matches) < len(pictures) or len({match[1] for match in matches}) > 1:
         return pictures
-    by_number = {int(match[2]): path for match, path in zip(matches, pictures, strict=True)}
-    numbers = range(min(by_number), min(by_number) + len(pictures))
-    for number in numbers:
-        if number not in by_number:
-            name = f"{matches[0][1]}{number}"
+    numbered = sorted((int(match[2]), path) for match, path in zip(matches, pictures, strict=True))
+    for expected, (number, _) in enumerate(numbered, start=numbered[0][0]):
+        if number != expected:
+            name = f"{matches[0][1]}{expected}"
             raise MediaError(f"{folder}: picture {name} is missing or there twice; number the frames without gaps")
-    return [by_number[number] for number in numbers]
+    return [path for _, path in numbered]
 
 
 def is_whole(path: Path) -> bool:
@@ -138,12 +137,11 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         payload = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
         # OpenCV 4 decodes a JPEG that was cut off without a word
         cut_off = payload[:2].tobytes() == JPEG_START and JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
         image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size and not cut_off else None
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except cv2.error as error:
         raise MediaError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:

@@ -152,10 +152,10 @@ def count_ready_frames(folder: Path) -> int:
     first = None
     for path in frames:
         with _pillow(path, path) as opened:  # reads the head of the file only
-            size = opened.size if opened is not None else read_image(path).shape[1::-1]
-        first = first or (path, size)
-        if size != first[1]:
-            sizes = f"{size[0]}x{size[1]}, {first[0].name} is {first[1][0]}x{first[1][1]}"
+            width, height = opened.size if opened is not None else read_image(path).shape[1::-1]
+        first = first or f"{width}x{height}"
+        if first != f"{width}x{height}":
+            sizes = f"{width}x{height}, {frames[0].name} is {first}"
             raise MediaError(f"{path}: is {sizes}; the frames of a clip must have one size")
     return len(frames)
 

@@ -126,9 +126,8 @@ class RowPreparer:
         """The folder of frames of a source, aligned if that was asked for, and their number."""
         folder, count = self._extracted(role, media)
         made_by_align_68 = (media.path / RECORD_NAME).is_file()
-        if self._config.align == "off" or made_by_align_68:
-            return folder, count
-        if self._config.align == "auto" and self._is_template_like(folder):
+        align = self._config.align
+        if align == "off" or made_by_align_68 or (align == "auto" and self._is_template_like(folder)):
             return folder, count
         result = align_source(folder, default_output(folder), self._config.faces)
         self._say(str(result))

@@ -187,10 +187,7 @@ def put_in_place(folder: Path, result: Path) -> None:
             kept = folder / path.relative_to(result)
             if path.is_file() and not _is_ours(path.relative_to(result)) and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    kept.hardlink_to(path)
-                except OSError:  # a disk without such links
-                    shutil.copy2(path, kept)
+                shutil.copy2(path, kept)
         replace_folder(folder, result)
     except OSError as error:
         raise MediaError(

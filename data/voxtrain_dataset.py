@@ -154,7 +154,17 @@ def make_item(
     plan = draw_plan(rng, record.num_frames, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
-    item.update(_read_frames(reader, record, plan, pieces, data, fields))
+    wanted = {"reference": plan.references, "target": pieces[0, :: data.generate_interval], "augmented": pieces.ravel()}
+    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
+    if wanted:
+        # one reading for all parts, because decoding passes over the frames between them anyway
+        frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
+        ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
+        item.update(zip(wanted, np.split(frames, ends), strict=True))
+    if "augmented" in fields:
+        clips = item["augmented"]
+        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
+        item["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
     mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
     if "mel" in fields:
         item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
@@ -186,30 +196,6 @@ def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> 
     slack = latest - apart * (count - 1)
     starts = np.sort(rng.integers(0, slack + 1, count)) + apart * np.arange(count)
     return rng.permutation(starts)
-
-
-def _read_frames(
-    reader: ClipReader,
-    record: ClipRecord,
-    plan: Plan,
-    pieces: np.ndarray,
-    data: DataConfig,
-    fields: frozenset[str],
-) -> dict[str, np.ndarray]:
-    targets = pieces[0, :: data.generate_interval]
-    wanted = {"reference": plan.references, "target": targets, "augmented": pieces.ravel()}
-    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
-    if not wanted:
-        return {}
-    # one reading for all parts, because decoding passes over the frames between them anyway
-    frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
-    ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
-    parts = dict(zip(wanted, np.split(frames, ends), strict=True))
-    if "augmented" in parts:
-        clips = parts["augmented"]
-        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
-        parts["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
-    return parts
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

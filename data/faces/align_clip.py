@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import logging
-import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -209,16 +208,15 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
 def _kept_or_measured(source: FrameSource, output: Path, config: AlignOptions, state: Fingerprint) -> _Landmarks:
     """The landmarks of an earlier run with the same detector and face, or new ones, which are then kept."""
     kept = output.with_name(f".{output.name}.landmarks.npz")
-    settings = _settings(config)
-    key = {name: settings[name] for name in ("format", "landmarks", "face", "detect_every")}
-    key_text = json.dumps({**key, "content": state.content})
-    found = _read_kept(kept, key_text)
+    settings = _settings(config) | {"content": state.content}
+    key = json.dumps({name: settings[name] for name in ("format", "landmarks", "face", "detect_every", "content")})
+    found = _read_kept(kept, key)
     if found is not None:
         _log.info("%s: landmarks by %s, kept from an earlier run", source.path, found.detector)
         return found
     found = _measure(source, config)
     buffer = io.BytesIO()
-    np.savez(buffer, key=key_text, **vars(found))
+    np.savez(buffer, key=key, **vars(found))
     write_bytes(kept, buffer.getvalue())
     return found
 
@@ -230,8 +228,8 @@ def _read_kept(path: Path, key: str) -> _Landmarks | None:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
                 return None
-            status, detector = stored["status"].tolist(), str(stored["detector"])
-            return _Landmarks(stored["points"], status, detector, int(stored["most_faces"]))
+            values = {name: stored[name].tolist() for name in ("status", "detector", "most_faces")}
+            return _Landmarks(stored["points"], **values)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s: not readable (%s), the landmarks are measured again", path, error)
         return None
@@ -244,14 +242,12 @@ def _measure(source: FrameSource, config: AlignOptions) -> _Landmarks:
     points: list[np.ndarray] = []
     status: list[str] = []
     size = ""
-    start = time.perf_counter()
     for image in _with_progress(source, "landmarks", source.expected_frames):
         face, word = tracker.step(image)
         points.append(np.full((68, 2), np.nan) if face is None else face.points)
         status.append(word)
         size = f"{image.shape[1]}x{image.shape[0]}"
-    rate = len(status) / max(time.perf_counter() - start, 1e-9)
-    _log.info("%s: landmarks by %s, %.1f frames/s with reading", source.path, detector.name, rate)
+    _log.info("%s: landmarks by %s", source.path, detector.name)
     if set(status) != {"missing"}:
         return _Landmarks(np.stack(points), status, detector.name, tracker.most_faces)
     if tracker.most_faces and config.face.isdecimal():

@@ -5,7 +5,6 @@ Faces are looked for in a reduced copy, landmarks are always measured in the ful
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.client
 import importlib.util
@@ -15,7 +14,7 @@ import math
 import pickle
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,11 +211,13 @@ class FaceAlignmentDetector(LandmarkDetector):
         # torch.compile needs a C++ compiler and minutes; versions before 1.5 do not know the argument
         accepted = inspect.signature(face_alignment.FaceAlignment).parameters
         extra = {"compile": False} if "compile" in accepted else {}
+        # torch.hub sets no timeout of its own: without one a dropped connection would wait for ever
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
-            with _socket_timeout(DOWNLOAD_TIMEOUT_S):
-                self._net = face_alignment.FaceAlignment(
-                    face_alignment.LandmarksType.TWO_D, device=device, flip_input=False, **extra
-                )
+            self._net = face_alignment.FaceAlignment(
+                face_alignment.LandmarksType.TWO_D, device=device, flip_input=False, **extra
+            )
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -224,6 +225,8 @@ class FaceAlignmentDetector(LandmarkDetector):
                 f"face_alignment: its weights are not (whole) in {folder} and cannot be fetched ({reason}); "
                 "put s3fd-*.pth and 2DFAN4-* there, or use --landmarks dlib"
             ) from error
+        finally:
+            socket.setdefaulttimeout(before)
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         found = self._net.face_detector.detect_from_image(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
@@ -326,14 +329,3 @@ def _dlib_model(load: Callable[[str], Any], name: str) -> Any:
         return load(str(Path(spec.origin).parent / "models" / name))
     except RuntimeError as error:
         raise AlignmentError(f"dlib's model {name} cannot be read ({error}); reinstall {_PACKAGE}") from error
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub sets no timeout of its own: without one a dropped connection would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

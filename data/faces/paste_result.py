@@ -77,7 +77,8 @@ class Target:
         if self.record.num_frames == 1:
             pictures: Iterator[np.ndarray] = itertools.repeat(next(self._forwards()), count)
         elif self.clip.kind == "folder":
-            pictures = self._picked(numbers)
+            files = (self.clip.files[number] for number in numbers)
+            pictures = (self._fit(str(path), read_image(path)) for path in files)
         else:
             pictures = self._video(first, numbers, scratch)
         yield from zip(numbers, pictures, strict=True)
@@ -85,11 +86,6 @@ class Target:
     def _forwards(self) -> Iterator[np.ndarray]:
         for name, image in self.clip.frames():
             yield self._fit(name, image)
-
-    def _picked(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        for number in numbers:
-            path = self.clip.files[number]
-            yield self._fit(str(path), read_image(path))
 
     def _video(self, first: int, numbers: Sequence[int], scratch: Path) -> Iterator[np.ndarray]:
         length, end = self.record.num_frames, first + len(numbers)
