@@ -56,7 +56,7 @@ def list_frames(directory: str | Path) -> list[Path]:
     for expected, path in enumerate(numbered):
         if int(path.stem) != expected:
             missing = f"frame {expected:06d}{path.suffix} is missing (the next one is {path.name})"
-            raise MediaError(f"{folder}: {missing}; number the frames from 0 without gaps")
+            raise MediaError(f"{folder}: {missing}; frames must be numbered from 000000 on")
     return numbered
 
 

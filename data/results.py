@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import MARK, claim_output, replace_folder, write_json
+from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
@@ -202,7 +202,11 @@ def claim_results(folder: Path, overwrite: bool = False) -> None:
         OptionError: names the file that is somebody else's.
     """
     for name in (REPORT, GALLERY, OPTIONS, OPTIONS_TEXT):
-        claim_output(folder / name, "--results_dir:", overwrite=overwrite)
+        claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=_is_of_a_run)
+
+
+def _is_of_a_run(path: Path) -> bool:
+    return carries_mark(path) or b"meta_path_vox" in path.read_bytes()  # options files carry no mark
 
 
 def read_column(folder: Path) -> Column:
