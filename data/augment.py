@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 _DRAWN_AT = 224  # pixels; the size that the published amounts belong to
-_SMALLEST_MEDIAN = 3
 _SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
 
 
@@ -51,18 +50,10 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
     enlarge = int(rng.integers(20, 40)) * _sign(rng)
     blurred = rng.random() < 0.5
     median = int(rng.choice((3, 5, 7, 9)))
-    return Augmentation(
-        size=size,
-        gain=gain,
-        first_channel=first_channel,
-        end_channel=end_channel,
-        stretched_axis=stretched_axis,
-        stretch=stretch * scale * shape,
-        extra=extra * scale * shape,
-        taper=taper * scale * shape,
-        enlarge=enlarge * scale * shape,
-        median=_scaled_median(median, scale) if blurred else 0,
-    )
+    # the nearest odd width, and at least 3: less would do nothing
+    median = max(3, 2 * round((median * scale - 1) / 2) + 1) if blurred else 0
+    lengths = (stretch * scale * shape, extra * scale * shape, taper * scale * shape, enlarge * scale * shape)
+    return Augmentation(size, gain, first_channel, end_channel, stretched_axis, *lengths, median)
 
 
 def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.ndarray:
@@ -130,11 +121,6 @@ def _gain_table(augmentation: Augmentation) -> np.ndarray:
     levels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)
     levels[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-def _scaled_median(width: int, scale: float) -> int:
-    """The nearest odd width, and at least 3: less would do nothing."""
-    return max(_SMALLEST_MEDIAN, 2 * round((width * scale - 1) / 2) + 1)
 
 
 def _sign(rng: np.random.Generator) -> int:

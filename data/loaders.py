@@ -56,7 +56,10 @@ def find_clips(config: TrainConfig) -> TrainingClips:
         records = read_list(config.train_list)
     elif config.dataset_mode == "lrw":
         records = scan_lrw(root, "train")
-        held_out = held_out or _held_out_words(root)
+        try:
+            held_out = held_out or scan_lrw(root, "val")
+        except MediaError as error:
+            logger.warning("%s; no validation", error)
     else:
         records = scan_tree(root)
     kept = long_enough(records, config.data)
@@ -75,7 +78,7 @@ def training_batches(
     Raises:
         MetadataError: fewer clips than a batch needs. For tar shards also OptionError and MediaError, see there.
     """
-    settings = (config.audio, config.data, config.seed, config.fields, config.network.n_mel_t)
+    settings = (config.data, config.seed, config.fields, config.network.n_mel_t)
     if clips.shards is not None:
         shards = ShardDataset(clips.shards, *settings, rank=ranks.rank, world_size=ranks.world_size)
         epoch = start_batch * config.batch_size // max(1, clips.num_clips)
@@ -97,7 +100,7 @@ class HeldOutBatches:
     def __init__(self, config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> None:
         data = dataclasses.replace(config.data, num_inputs=2, num_clips=1)
         fields = config.fields | ({"reference"} if config.stage != "sync" else set())
-        self._dataset = VoxTrainDataset(clips, config.audio, data, config.seed, fields, config.network.n_mel_t)
+        self._dataset = VoxTrainDataset(clips, data, config.seed, fields, config.network.n_mel_t)
         size = min(max(2, config.batch_size // ranks.world_size), len(self._dataset))
         self._keys = list(itertools.islice(EpochBatches(len(self._dataset), size, config.seed), config.val_batches))
 
@@ -105,14 +108,6 @@ class HeldOutBatches:
         """Reads the clips anew."""
         for keys in self._keys:
             yield collate([self._dataset[key] for key in keys])
-
-
-def _held_out_words(root: Path) -> list[ClipRecord]:
-    try:
-        return scan_lrw(root, "val")
-    except MediaError as error:
-        logger.warning("%s; no validation", error)
-        return []
 
 
 def _shard_batches(

@@ -35,9 +35,6 @@ _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as m
 _log = logging.getLogger(__name__)
 
 
-# ---------------------------------------------------------------------------------------------- containers, headers
-
-
 @contextmanager
 def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
     """`av.open` of a file.
@@ -209,8 +206,7 @@ def open_source(path: str | Path) -> FrameSource:
     return FrameSource(source, "video", (source,), expected)
 
 
-def timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decoded pictures with their times. Raises MediaError: damage, or a picture without a time."""
+def _timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     start_s = None
     for picture in _decoded(path):
         if picture.time is None:
@@ -249,9 +245,6 @@ def _upright(picture: av.VideoFrame) -> np.ndarray:
     image = picture.to_ndarray(format="bgr24", **named_colours(picture))
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
-
-
-# -------------------------------------------------------------------------------------------------------- 25 a second
 
 
 @dataclass(frozen=True)
@@ -311,7 +304,7 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
         MediaError: damage, or nothing to decode.
     """
     number, before = 0, None
-    for picture in timed_pictures(path):
+    for picture in _timed_pictures(path):
         while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
             yield _upright(before[1])
             number += 1
@@ -322,9 +315,6 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
         raise MediaError(f"{path}: holds no pictures that can be decoded")
     for _ in range(number, count):
         yield _upright(before[1])
-
-
-# ----------------------------------------------------------------------------------------------------------- by number
 
 
 def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:

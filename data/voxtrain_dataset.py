@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -20,13 +21,14 @@ from data.augment import Augmentation, apply_augmentation, draw_augmentation
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
-from util.errors import MediaError, MetadataError, OptionError
+from util.errors import MediaError, MetadataError
 from util.log import warn_once
 from util.seed import generator_for
 
 FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 FAILURES_IN_A_ROW = 10
 _NAMED = 3  # clips a warning names
+_WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 _log = logging.getLogger(__name__)
 
 
@@ -59,29 +61,26 @@ class VoxTrainDataset(Dataset):
 
     Args:
         records: the clips. Those that are too short for K pieces are left out with a warning.
-        audio, data: settings.
+        data: settings.
         seed: of all random choices.
         fields: the parts to read, some of FIELDS.
         n_mel_t: windows of `voice`.
 
     Raises:
-        OptionError: an unknown field.
         MetadataError: no clip is long enough.
     """
 
     def __init__(
         self,
         records: Sequence[ClipRecord],
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
         n_mel_t: int = 4,
     ) -> None:
-        check_fields(fields)
         self.records = PackedRecords(long_enough(records, data))
-        self._audio, self._data, self._seed, self._fields, self._n_mel_t = audio, data, seed, fields, n_mel_t
-        self._reader = ClipReader(audio, data)
+        self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t
+        self._reader = ClipReader(data)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -103,7 +102,7 @@ class VoxTrainDataset(Dataset):
             record = self.records[index]
             rng = generator_for(self._seed, epoch, index)
             try:
-                item = make_item(self._reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+                item = make_item(self._reader, record, rng, self._data, self._fields, self._n_mel_t)
                 return {**item, "index": index, "skipped": skipped}
             except MediaError as error:
                 warn_once(_log, f"{error}; the next clip takes its place")
@@ -111,13 +110,6 @@ class VoxTrainDataset(Dataset):
                 if len(skipped) >= min(FAILURES_IN_A_ROW, len(self.records)):
                     raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {error}") from error
             index = (index + 1) % len(self.records)
-
-
-def check_fields(fields: frozenset[str]) -> None:
-    """Raises OptionError for a name that is not in FIELDS."""
-    unknown = sorted(fields - FIELDS)
-    if unknown:
-        raise OptionError(f"unknown field {unknown[0]!r}; choose from {', '.join(sorted(FIELDS))}")
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:
@@ -150,7 +142,6 @@ def make_item(
     reader: ClipReader,
     record: ClipRecord,
     rng: np.random.Generator,
-    audio: AudioConfig,
     data: DataConfig,
     fields: frozenset[str],
     n_mel_t: int,
@@ -160,27 +151,36 @@ def make_item(
     Raises:
         MediaError: the clip cannot be read.
     """
-    plan = draw_plan(rng, record.num_frames, audio, data, n_mel_t)
+    plan = draw_plan(rng, record.num_frames, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
-    item.update(_read_frames(reader, record, plan, pieces, data, fields))
+    wanted = {"reference": plan.references, "target": pieces[0, :: data.generate_interval], "augmented": pieces.ravel()}
+    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
+    if wanted:
+        # one reading for all parts, because decoding passes over the frames between them anyway
+        frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
+        ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
+        item.update(zip(wanted, np.split(frames, ends), strict=True))
+    if "augmented" in fields:
+        clips = item["augmented"]
+        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
+        item["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
+    mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
     if "mel" in fields:
-        mel = reader.mel(record)
-        item["mel"] = np.stack([[mel_window(mel, int(number), audio) for number in piece] for piece in pieces])
+        item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
-        mel = reader.mel(record)
-        windows = [mel_window(mel, plan.voice + _frames_of_window(audio) * k, audio) for k in range(n_mel_t)]
+        windows = [mel_window(mel, plan.voice + _WINDOW_FRAMES * k) for k in range(n_mel_t)]
         item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
-def draw_plan(rng: np.random.Generator, num_frames: int, audio: AudioConfig, data: DataConfig, n_mel_t: int) -> Plan:
+def draw_plan(rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel_t: int) -> Plan:
     """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then."""
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
     # the windows of the voice lie within the clip; in a shorter one the last of them are silent
-    first = audio.window_offset_frames
-    last = max(first, first + num_frames - n_mel_t * _frames_of_window(audio))
+    first = AudioConfig.window_offset_frames
+    last = max(first, first + num_frames - n_mel_t * _WINDOW_FRAMES)
     voice = int(rng.integers(first, last + 1))
     return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 
@@ -198,35 +198,6 @@ def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> 
     return rng.permutation(starts)
 
 
-def _frames_of_window(audio: AudioConfig) -> int:
-    """How many frames a mel window lasts: 5."""
-    return audio.bins_per_window // audio.bins_per_frame
-
-
-def _read_frames(
-    reader: ClipReader,
-    record: ClipRecord,
-    plan: Plan,
-    pieces: np.ndarray,
-    data: DataConfig,
-    fields: frozenset[str],
-) -> dict[str, np.ndarray]:
-    targets = pieces[0, :: data.generate_interval]
-    wanted = {"reference": plan.references, "target": targets, "augmented": pieces.ravel()}
-    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
-    if not wanted:
-        return {}
-    # one reading for all parts, because decoding passes over the frames between them anyway
-    frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
-    ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
-    parts = dict(zip(wanted, np.split(frames, ends), strict=True))
-    if "augmented" in parts:
-        clips = parts["augmented"]
-        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
-        parts["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
-    return parts
-
-
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stacks items to a batch of tensors; `label`, `index` and `start` are int64, `skipped` is one list of paths."""
     batch: dict[str, Any] = {}
@@ -241,8 +212,6 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def worker_init(worker_id: int) -> None:  # noqa: ARG001
     """For `DataLoader(worker_init_fn=...)`: one thread a loading process, because there are many of them."""
-    import cv2
-
     # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

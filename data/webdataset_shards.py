@@ -23,8 +23,8 @@ from torch.utils.data import IterableDataset
 
 from data.clip_list import VIDEO_SUFFIX, ClipRecord
 from data.clip_reader import ClipReader, find_sound
-from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
-from options.config import AudioConfig, DataConfig
+from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
+from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import atomic_path, write_json
 from util.json_files import parse_json, read_json
@@ -193,7 +193,7 @@ class ShardDataset(IterableDataset):
 
     Args:
         root: folder of the shards.
-        audio, data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
+        data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
         rank, world_size: this process among all that train.
 
     Raises:
@@ -205,7 +205,6 @@ class ShardDataset(IterableDataset):
     def __init__(
         self,
         root: str | Path,
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
@@ -213,7 +212,6 @@ class ShardDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_fields(fields)
         _import_webdataset()
         self._root, self.index = Path(root).absolute(), read_index(root)
         missing = [name for name in self.index.shards if not (self._root / name).is_file()]
@@ -227,7 +225,7 @@ class ShardDataset(IterableDataset):
                 f"{root}: has {len(self.index.shards)} shards for {world_size} processes; "
                 "write more with a smaller --shard_size_mb"
             )
-        self._audio, self._data = audio, dataclasses.replace(data, cache_gb=0.0)
+        self._data = dataclasses.replace(data, cache_gb=0.0)
         self._seed, self._fields, self._n_mel_t = seed, fields, n_mel_t
         self._rank, self._world_size = rank, world_size
         self._epoch = 0
@@ -254,7 +252,7 @@ class ShardDataset(IterableDataset):
         shards = self._my_shards()[number::count]
         if not shards:
             return
-        reader = ClipReader(self._audio, self._data)
+        reader = ClipReader(self._data)
         skipped: list[str] = []
         with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
             for sample in self._samples(shards, number):
@@ -301,7 +299,7 @@ class ShardDataset(IterableDataset):
             for path, payload in files.items():
                 path.write_bytes(payload)
             rng = generator_for(self._seed, self._epoch, number)
-            item = make_item(reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+            item = make_item(reader, record, rng, self._data, self._fields, self._n_mel_t)
         finally:
             for path in files:
                 path.unlink(missing_ok=True)

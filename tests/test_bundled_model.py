@@ -14,7 +14,7 @@ from data.metadata import read_rows
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from models.networks.probe import Probe
-from options.config import INFERENCE_LETTERS, AudioConfig, DataConfig
+from options.config import INFERENCE_LETTERS, DataConfig
 from util.checkpoint import load_network
 from util.images import to_unit_range
 
@@ -49,7 +49,7 @@ def test_demo_rows_speak_turn_nod_and_fall_silent(model: AvModel, probe: Probe) 
     rows = read_rows(replaced if replaced.is_file() else ROOT / "misc" / "demo.csv")
     assert len(rows) == 2
     for row in rows:
-        data = VoxTestDataset(row.clip(), DataConfig(), AudioConfig())
+        data = VoxTestDataset(row.clip(), DataConfig())
         assert len(data) == 100
         items = list(data.items(range(0, 75, 5)))
         references = torch.from_numpy(to_unit_range(data.references))

@@ -67,7 +67,10 @@ def test_list_frames_with_gap_names_the_missing_frame(tmp_path: Path) -> None:
 def test_list_frames_starting_at_one_raises_media_error(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", 2, size=8, suffix=".png")
     (folder / "000000.png").unlink()
-    with pytest.raises(MediaError, match=r"frames start at 000001.png, they must be numbered from 000000.png"):
+    with pytest.raises(
+        MediaError,
+        match=r"frame 000000.png is missing \(the next one is 000001.png\); frames must be numbered from 000000",
+    ):
         list_frames(folder)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data import video_reader
-from data.video_reader import frames_by_number, open_source, open_video, read_header, timed_pictures
+from data.video_reader import frames_by_number, open_source, open_video, read_header, steady_frames
 from tests.clip_factory import NTSC, rotate, steady_times, write_clip
 from tests.conftest import voice, write_wav
 from tests.numbered_clips import write_numbered
@@ -139,7 +139,7 @@ def test_frames_of_a_damaged_video_raise(tmp_path: Path) -> None:
     third = len(payload) // 3
     payload[third : 2 * third] = np.random.default_rng(0).bytes(third)
     path.write_bytes(payload)
-    for frames in (open_source(path).frames(), timed_pictures(path)):
+    for frames in (open_source(path).frames(), steady_frames(path, 100)):
         with pytest.raises(MediaError, match=r"clip\.mp4: damaged after frame \d+: Invalid data"):
             list(frames)
 
@@ -199,7 +199,7 @@ def test_open_video_of_another_rate_is_refused_or_resampled_to_the_nearest_frame
 
 def test_open_video_holds_the_last_frame_up_to_the_count(tmp_path: Path) -> None:
     write_numbered(tmp_path / "v.mp4", 4, size=32)
-    assert _numbers(video_reader.steady_frames(tmp_path / "v.mp4", 6)) == [0, 1, 2, 3, 3, 3]
+    assert _numbers(steady_frames(tmp_path / "v.mp4", 6)) == [0, 1, 2, 3, 3, 3]
 
 
 def test_open_video_of_a_folder_goes_by_number(tmp_path: Path) -> None:

@@ -16,14 +16,13 @@ from torch.utils.data import DataLoader
 from data.clip_list import ClipRecord, scan_tree, write_list
 from data.voxtrain_dataset import FIELDS, VoxTrainDataset, collate
 from data.webdataset_shards import ShardDataset, ShardIndex, read_index, write_index
-from options.config import AudioConfig, DataConfig
+from options.config import DataConfig
 from scripts.write_shards import build_parser, run
 from tests.conftest import voice
 from tests.numbered_clips import write_numbered, write_tree
 from util.errors import MediaError, MetadataError, OptionError
 from util.ffmpeg import run_ffmpeg
 
-AUDIO = AudioConfig()
 DATA = DataConfig(crop_size=28, clip_len=3, num_clips=2)
 
 
@@ -55,7 +54,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, clips: list[ClipRecord]) ->
 
 def dataset(folder: Path, **changes: Any) -> ShardDataset:
     values: dict[str, Any] = {"data": DATA, "seed": 3, "fields": FIELDS} | changes
-    return ShardDataset(folder, AUDIO, **values)
+    return ShardDataset(folder, **values)
 
 
 def indices(data: ShardDataset, epoch: int = 0) -> list[int]:
@@ -65,7 +64,7 @@ def indices(data: ShardDataset, epoch: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_items_equal_those_from_files(shards: Path, clips: list[ClipRecord], epoch: int) -> None:
-    data, files = dataset(shards), VoxTrainDataset(clips, AUDIO, DATA, 3, FIELDS)
+    data, files = dataset(shards), VoxTrainDataset(clips, DATA, 3, FIELDS)
     data.set_epoch(epoch)
     items = {item["index"]: item for item in data}
     assert sorted(items) == list(range(7)) == list(range(len(data)))
@@ -212,8 +211,3 @@ def test_missing_package_raises_option_error(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(OptionError, match=r"need the package webdataset: pip install webdataset"):
         dataset(tmp_path)
-
-
-def test_unknown_field_raises_option_error(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="unknown field 'x'"):
-        dataset(tmp_path, fields=frozenset({"x"}))

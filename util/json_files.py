@@ -20,8 +20,8 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
 
     Args:
         path: the file.
-        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`. Fields that the file has beyond those of
-            the dataclass are passed over.
+        kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file
+            has beyond those of the dataclass are passed over.
         error: what is raised.
         hint: the next step, put behind the message.
 
@@ -41,7 +41,7 @@ def parse_json(
 ) -> Value:
     """Reads one JSON value from memory, as `read_json` does; `place` says in messages where it comes from."""
     try:
-        return msgspec.json.decode(payload, type=kind)
+        return msgspec.json.decode(payload, type=kind, dec_hook=_to_array)
     except (ValueError, RecursionError) as failure:  # msgspec's own errors are ValueErrors
         raise error(f"{place}: {failure}" + (f"; {hint}" if hint else "")) from failure
 
@@ -67,6 +67,12 @@ def read_json_lines(path: str | Path, kind: type[Value], error: type[PcavsError]
                 yield value
     except OSError as failure:
         raise error(f"{path}: cannot be read: {failure.strerror or failure}") from failure
+
+
+def _to_array(_: type, value: Any) -> Any:
+    import numpy as np  # only here: `--help` answers without it
+
+    return np.array(value, dtype=np.float64)
 
 
 def to_builtins(value: Any) -> Any:

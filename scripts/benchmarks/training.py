@@ -64,7 +64,7 @@ def training_items(config: TrainConfig) -> VoxTrainDataset:
         path = config.checkpoints_dir / "clips" / f"{number}.mp4"
         write_clip(make_clip(number, 0, _CLIP_FRAMES), path)
         records.append(ClipRecord(path, None, _CLIP_FRAMES, f"id{number:05d}", number))
-    return VoxTrainDataset(records, config.audio, config.data, config.seed, config.fields, config.network.n_mel_t)
+    return VoxTrainDataset(records, config.data, config.seed, config.fields, config.network.n_mel_t)
 
 
 def training_batch(config: TrainConfig, dataset: VoxTrainDataset, device: torch.device) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         "mouth": str(clip.mouth_dir or ""),
     }
     started = time.monotonic()
-    dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
+    dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
     result = config.results_dir / report.name
     logger.info("%s: %d frames", report.name, len(dataset))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
