@@ -96,6 +96,22 @@ def test_open_source_video_gives_every_frame(tmp_path: Path) -> None:
     assert _numbers(image for _, image in source.frames(3, 7)) == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m", "bt2020nc"])
+@pytest.mark.parametrize("colour_range", ["tv", "pc"])
+def test_frames_have_the_colours_that_matrix_and_range_of_the_video_mean(
+    tmp_path: Path, matrix: str, colour_range: str
+) -> None:
+    colour = (60, 120, 200)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 48, 3), colour, np.uint8))
+    coding = ["-vf", f"scale=out_color_matrix={matrix}:out_range={colour_range}", "-qp", "0", "-pix_fmt", "yuv420p"]
+    labels = ["-colorspace", matrix, "-color_range", colour_range]
+    run_ffmpeg(["-i", tmp_path / "a.png", *coding, *labels, tmp_path / "a.mp4"], "making a clip")
+    ((_, one),) = open_source(tmp_path / "a.mp4").frames()
+    (other,) = frames_by_number(tmp_path / "a.mp4", [0])
+    assert np.abs(one.astype(int) - colour).max() <= 3
+    assert np.array_equal(one, other)
+
+
 def test_video_frames_are_turned_upright(tmp_path: Path) -> None:
     path = tmp_path / "phone.mp4"
     write_clip(path, steady_times(25, 0.2), flash_s=9, with_sound=False, size=(96, 64))

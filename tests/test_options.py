@@ -58,7 +58,7 @@ def test_defaults_come_from_the_config() -> None:
         (["--gpu_ids", "cuda"], "--gpu_ids: must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got cuda"),
         (["--list_start", "-2"], "--list_start: must not be negative"),
         (["--driving"], "unrecognized arguments: --driving"),
-        (["--use_audio", "0"], "--use_audio: invalid choice: 0"),
+        (["--use_audio", "0"], "--use_audio: invalid choice: '?0"),
     ],
 )
 def test_wrong_values_name_the_flag(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:

@@ -444,7 +444,7 @@ def test_frame_cut_short_without_a_word_from_ffmpeg_is_noticed(
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stop_in_the_middle_and_a_second_run(place: Path, sign: signal.Signals) -> None:
     """ffmpeg hangs after half a frame; whatever ends the script, the next run makes the whole clip."""
-    stub = _write_stub(place, f"{HALF_A_FRAME}; echo $$ > started; exec sleep 60")
+    stub = _write_stub(place, f"{HALF_A_FRAME}; sleep 0.5; echo $$ > started; exec sleep 60")
     command = [sys.executable, str(ROOT / "scripts/prepare_testing_files.py"), "--src_input_path", "me.png",
                "--src_pose_path", "talk.mp4", "--src_audio_path", "voice.wav"]  # fmt: skip
     more = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,15 @@ import pytest
 
 from tests.conftest import voice, write_frames, write_wav
 from util.errors import MediaError
-from util.ffmpeg import decode_audio, decode_audio_pieces, probe, protocol_free, run_ffmpeg, run_ffmpeg_fed
+from util.ffmpeg import (
+    decode_audio,
+    decode_audio_pieces,
+    open_media,
+    probe,
+    protocol_free,
+    run_ffmpeg,
+    run_ffmpeg_fed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +57,15 @@ def test_probe_of_no_media_raises_media_error(tmp_path: Path) -> None:
         probe(tmp_path / "a.mp4")
     with pytest.raises(MediaError, match=r"gone.mp4: no such file"):
         probe(tmp_path / "gone.mp4")
+
+
+def test_title_that_is_not_utf8_is_no_error(tmp_path: Path, clip: Path) -> None:
+    titled = tmp_path / "titled.mp4"
+    run_ffmpeg(["-i", clip, "-c", "copy", "-metadata", os.fsdecode(b"title=Caf\xe9"), titled], "writing a title")
+    assert b"Caf\xe9" in titled.read_bytes()
+    with open_media(titled) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+    assert probe(titled).video_frames == 30
 
 
 def test_decode_audio_of_video_without_sound_raises_media_error(tmp_path: Path) -> None:

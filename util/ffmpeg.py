@@ -16,9 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
 from util.files import atomic_path
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 _ERROR_LINES = 3
 # what writing to a program that has ended raises; on Windows it has no name of its own
@@ -201,6 +206,33 @@ def protocol_free(path: str | Path) -> str:
     return f"file:{path}"
 
 
+def open_media(path: str | Path) -> InputContainer:
+    """`av.open` of a local file; titles and comments in it that are not UTF-8 are no error."""
+    import av
+
+    # PyAV 19 reads such text without being told, and no longer knows the argument
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
+    return av.open(protocol_free(path), "r", **keywords)
+
+
+def named_colours(picture: VideoFrame) -> dict[str, Any]:
+    """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
+
+    PyAV does so by itself from 17 on. Before, it takes every video for BT.601: HD is up to 22 levels off.
+    """
+    if _pyav_version() >= 17:
+        return {}
+    source = {"src_colorspace": picture.colorspace, "src_color_range": picture.color_range}
+    return {**source, "dst_colorspace": 0, "dst_color_range": "JPEG"}
+
+
+@functools.cache
+def _pyav_version() -> int:
+    import av
+
+    return int(av.__version__.split(".")[0])
+
+
 def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
     """Decodes the first audio stream to mono 32-bit float PCM, little endian.
 
@@ -253,7 +285,7 @@ def probe(path: str | Path) -> MediaInfo:
     if not source.is_file():
         raise MediaError(f"{source}: no such file")
     try:
-        with av.open(protocol_free(source)) as container:
+        with open_media(source) as container:
             video = container.streams.video[0] if container.streams.video else None
             audio = container.streams.audio[0] if container.streams.audio else None
             spans: dict[int, list[Fraction]] = {}

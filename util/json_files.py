@@ -1,7 +1,10 @@
-"""JSON files read into dataclasses with every type checked; an error names file, field and the types."""
+"""JSON read into dataclasses with every type checked; an error names file, field and the types."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,14 +30,47 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
             (`clip.json: Expected `int`, got `str` - at `$.first_frame``).
     """
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=kind)
+        payload = Path(path).read_bytes()
     except OSError as failure:
-        reason = failure.strerror or str(failure)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as failure:
-        reason = str(failure)
-    raise error(f"{path}: {reason}" + (f"; {hint}" if hint else ""))
+        raise error(f"{path}: {failure.strerror or failure}" + (f"; {hint}" if hint else "")) from failure
+    return parse_json(payload, kind, str(path), error, hint)
+
+
+def parse_json(
+    payload: bytes, kind: type[Value], place: str, error: type[PcavsError] = MediaError, hint: str = ""
+) -> Value:
+    """Reads one JSON value from memory, as `read_json` does; `place` says in messages where it comes from."""
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (ValueError, RecursionError) as failure:  # msgspec's own errors are ValueErrors
+        raise error(f"{place}: {failure}" + (f"; {hint}" if hint else "")) from failure
+
+
+def read_json_lines(path: str | Path, kind: type[Value], error: type[PcavsError] = MediaError) -> Iterator[Value]:
+    """Yields the values of a file that holds one a line; a line that is no such value, torn or foreign, is passed over.
+
+    Text may hold bytes of file names that are not UTF-8, as `\\udc..`.
+
+    Args:
+        path, kind, error: as for `read_json`.
+
+    Raises:
+        PcavsError: of the kind `error`: the file is missing or cannot be read.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    value = msgspec.convert(json.loads(line), kind)
+                except (ValueError, RecursionError):
+                    continue
+                yield value
+    except OSError as failure:
+        raise error(f"{path}: cannot be read: {failure.strerror or failure}") from failure
 
 
 def to_builtins(value: Any) -> Any:
     """A dataclass as nested dicts and lists of JSON values; paths become text."""
-    return msgspec.to_builtins(value, enc_hook=str)
+    # of a dataclass that it has read, msgspec passes over the fields that the file left out
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    return msgspec.to_builtins(plain, enc_hook=str)

@@ -6,6 +6,8 @@ bursts. Formants of the vowels: Peterson and Barney 1952, men; a speaker's tract
 
 from __future__ import annotations
 
+import io
+import wave
 from dataclasses import dataclass
 
 import numpy as np
@@ -412,3 +414,14 @@ def _gate(timeline: list[Phoneme], samples: int) -> np.ndarray:
             window = gate[end : min(end + attack, samples)]
             window[:] = np.linspace(0, 1, attack)[: len(window)]
     return gate
+
+
+def as_wav(samples: np.ndarray) -> bytes:
+    """(N,) float in [-1, 1] at 16 kHz as a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -65,7 +65,7 @@ def sync_scores(video: np.ndarray, audio: np.ndarray) -> SyncScores:
         for k in range(distances.shape[1]):
             distances[start : start + _CHUNK, k] = np.linalg.norm(lips - padded[start + k :][: len(lips)], axis=1)
     mean = distances.mean(axis=0)
-    best = int(mean.argmin())
+    best = int(np.argmin(mean))
     lse_d = float(mean[best])
     return SyncScores(MAX_SHIFT - best, lse_d, float(np.median(mean)) - lse_d, distances)
 
