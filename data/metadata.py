@@ -158,6 +158,14 @@ def format_row(fields: Iterable[object]) -> str:
     return f'"{values[0]}"{line[len(values[0]) :]}' if line.startswith("#") else line
 
 
+def holds_rows(path: Path) -> bool:
+    """Whether a file is a metadata file, or empty: what may be replaced by one."""
+    try:
+        return path.stat().st_size == 0 or all(row.fields() for row in read_rows(path))
+    except (MetadataError, OSError):
+        return False
+
+
 def write_rows(path: str | Path, rows: Iterable[Iterable[object]], append: bool = False) -> None:
     """Writes rows atomically; with `append` after those that are there."""
     target = Path(path)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig, to_plain
 from util.cli import run_command
 from util.errors import CheckpointError, OptionError
-from util.files import make_directory, write_json
+from util.files import claim_output, make_directory, write_json
 
 _LARGEST_HALF = 65504.0
 
@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", type=Path, required=True, help="folder of the training")
     parser.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model that is made")
+    parser.add_argument("--overwrite", action="store_true", help="replace weights in it that this command has not made")
     return parser
 
 
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.output.resolve() == args.source.resolve():
         raise OptionError(f"--output {args.output}: is the source, whose weights of full precision would be lost")
+    for letter in INFERENCE_LETTERS:
+        claim_output(network_path(args.output, "latest", letter), "--output:", overwrite=args.overwrite)
     require_networks(args.source, args.which_epoch, INFERENCE_LETTERS)
     sizes = NetworkConfig.from_file(args.source / NETWORK_FILE)
     states = {}

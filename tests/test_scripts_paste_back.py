@@ -400,10 +400,10 @@ def test_unreadable_generated_frame_fails_and_keeps_the_earlier_video(
     scene: Scene, capsys: pytest.CaptureFixture
 ) -> None:
     _still(scene)
-    scene.output.write_bytes(b"earlier")
+    scene.output.write_bytes(b"earlier, made by PC-AVS")
     (scene.result / "G_Pose_Driven_" / "G_Pose_Driven_3.png").write_bytes(b"rubbish")
     assert "G_Pose_Driven_3.png: not a readable picture" in _fails(scene, capsys)
-    assert scene.output.read_bytes() == b"earlier"
+    assert scene.output.read_bytes() == b"earlier, made by PC-AVS"
 
 
 @pytest.mark.parametrize("shape", [(40, 56, 3), (40, 40, 3)])
@@ -512,7 +512,9 @@ def test_sound_that_cannot_be_used_fails_before_the_work(
 def test_output_must_not_take_the_place_of_an_input(scene: Scene, capsys: pytest.CaptureFixture) -> None:
     scene.video([_flat(50)] * 2).align([MATRIX] * 2).generate([_flat(200, (28, 28))] * 2)
     before = scene.source.read_bytes()
-    assert "would overwrite what it is made from" in _fails(scene, capsys, "--output", scene.source)
+    assert "was not made by this command" in _fails(scene, capsys, "--output", scene.source)
+    message = _fails(scene, capsys, "--output", scene.source, "--overwrite")
+    assert "would overwrite what it is made from" in message
     assert scene.source.read_bytes() == before
 
 
@@ -537,7 +539,7 @@ def test_frames_must_not_take_the_place_of_the_background(
 def test_output_that_is_a_folder_fails(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     _still(scene)
     (tmp_path / "x.mp4").mkdir()
-    assert "x.mp4: is a folder; give a file such as" in _fails(scene, capsys, "--output", tmp_path / "x.mp4")
+    assert "x.mp4: is a folder; give the name of a file" in _fails(scene, capsys, "--output", tmp_path / "x.mp4")
 
 
 def test_output_in_an_impossible_place_fails(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

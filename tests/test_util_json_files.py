@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from util.errors import CheckpointError, MediaError
+from util.files import write_json
 from util.json_files import parse_json, read_json, read_json_lines, to_builtins
 
 
@@ -54,6 +55,11 @@ def test_wrong_json_is_named_with_file_field_and_type(tmp_path: Path, text: str,
     with pytest.raises(MediaError, match=r"note\.json: ") as error:
         _read(tmp_path, text)
     assert said in str(error.value)
+
+
+def test_bytes_of_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "note.json", {"name": "a\udcff"})
+    assert read_json(tmp_path / "note.json", Note).name == "a\udcff"
 
 
 def test_missing_file_raises_the_error_that_was_asked_for_with_the_hint(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import struct
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from util.errors import CheckpointError
-from util.files import atomic_path
+from util.files import MARK, atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +146,9 @@ def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save(plain, file)  # given a name, it would write that into the file
+            # a comment at the end of the archive, whose length stands in its last two bytes
+            file.seek(-2, os.SEEK_END)
+            file.write(struct.pack("<H", len(MARK)) + MARK.encode())
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 

@@ -41,6 +41,8 @@ def parse_json(
 ) -> Value:
     """Reads one JSON value from memory, as `read_json` does; `place` says in messages where it comes from."""
     try:
+        if rb"\ud" in payload:  # half a character: a byte of a file name that is not UTF-8, see `util.files.write_text`
+            return msgspec.convert(json.loads(payload), kind, dec_hook=_to_array)
         return msgspec.json.decode(payload, type=kind, dec_hook=_to_array)
     except (ValueError, RecursionError) as failure:  # msgspec's own errors are ValueErrors
         raise error(f"{place}: {failure}" + (f"; {hint}" if hint else "")) from failure
