@@ -34,6 +34,7 @@ from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
 from util.cli import FAILED, INTERRUPTED, Formatter, natural_int, positive_int, print_error, run_command
 from util.errors import OptionError
+from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead: HOST:PORT; see docs/evaluation.md")  # fmt: skip
     run.add_argument("--resume", action="store_true", help="keep figures of clips and settings that have not changed")
+    run.add_argument("--overwrite", action="store_true", help="replace reports in --output that are of other origin")
     run.add_argument("--strict", action="store_true", help="exit 1 if anything is missing or wrong")
     run.add_argument("--show", type=natural_int, default=6, metavar="N", help="worst clips on the page")
     run.add_argument(
@@ -216,15 +218,17 @@ def run(args: argparse.Namespace) -> int:
     """
     from scripts.evaluation.instruments import load_instruments
     from scripts.evaluation.jobs import measure_all, plan
-    from scripts.evaluation.report import write_reports
+    from scripts.evaluation.report import claim_reports, write_reports
 
     config = evaluation_config(args)
-    code, found = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
-    instruments = load_instruments(config)
-    tasks = plan(found.pairs, config, args.output, instruments.missing)
-    results = measure_all(tasks, config, args.workers, args.dask, args.resume)
-    title = f"Evaluation of {args.results or args.generated or args.pairs or args.self_reenact}"
-    problems = write_reports(args.output, title, config, instruments, tasks, results, found.problems, args.show)
+    with folder_lock(args.output, "--output"):
+        claim_reports(args.output, args.overwrite)
+        code, found = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
+        instruments = load_instruments(config)
+        tasks = plan(found.pairs, config, args.output, instruments.missing)
+        results = measure_all(tasks, config, args.workers, args.dask, args.resume)
+        title = f"Evaluation of {args.results or args.generated or args.pairs or args.self_reenact}"
+        problems = write_reports(args.output, title, config, instruments, tasks, results, found.problems, args.show)
     has_features = any(task.path.with_suffix(".npz").is_file() for task in tasks)
     if not any(result.generated for result in results) and not has_features:
         print_error("nothing could be measured")

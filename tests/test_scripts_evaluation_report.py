@@ -12,8 +12,9 @@ from data.video_pairs import VideoPair
 from scripts.evaluation.clip import ClipResult
 from scripts.evaluation.instruments import Instruments
 from scripts.evaluation.jobs import plan, run_task
-from scripts.evaluation.report import frechet_cells, summarise, worst_numbers, write_reports
+from scripts.evaluation.report import claim_reports, frechet_cells, summarise, worst_numbers, write_reports
 from tests.evaluation_factory import config_for, two_features, write_levels
+from util.errors import OptionError
 
 
 def test_frechet_distance_is_over_all_clips_and_zero_for_the_truth(tmp_path: Path) -> None:
@@ -76,3 +77,13 @@ def test_features_of_an_earlier_run_are_not_taken_for_this_ones(tmp_path: Path) 
     results = [run_task(tasks[0], config, without)]
     assert not tasks[0].path.with_suffix(".npz").exists()
     assert frechet_cells(results, tmp_path / "out") == ({}, [])
+
+
+@pytest.mark.parametrize("name", ["index.html", "summary.md", "evaluation.json"])
+def test_reports_replace_earlier_reports_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OptionError, match=rf"--output: .*{name}: is there and was not made by this command"):
+        claim_reports(tmp_path)
+    claim_reports(tmp_path, overwrite=True)
+    (tmp_path / "evaluation.json").write_text('{"made_by": "made by PC-AVS"}')
+    claim_reports(tmp_path)

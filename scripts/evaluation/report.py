@@ -18,7 +18,7 @@ from scripts.evaluation.clip import FAKE, REAL, ClipResult, metrics_by_reason
 from scripts.evaluation.instruments import EvaluationConfig, Instruments
 from scripts.evaluation.jobs import CLIPS, MeasureTask, read_curves
 from util.errors import PcavsError
-from util.files import make_directory, write_json, write_text
+from util.files import MARK, carries_mark, claim_output, make_directory, write_json, write_text
 from util.metrics.frechet import Moments, frechet_distance
 from util.metrics.protocol import LOWER, NEED_REAL, QUANTITIES
 from util.plot import Curve, draw_distribution, draw_panel, write_png
@@ -133,6 +133,14 @@ def _inapplicable(results: Sequence[ClipResult]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------ report
 
 
+def claim_reports(folder: Path, overwrite: bool = False) -> None:
+    """Makes sure that the reports replace nothing but earlier ones. Raises OptionError: names the user's file."""
+    reports = ("evaluation.json", "index.html", "summary.md", "summary.tex", "clips.csv")
+    are_ours = carries_mark(folder / reports[0])  # the others cannot all carry it
+    for name in reports:
+        claim_output(folder / name, "--output:", overwrite=overwrite, is_ours=lambda _: are_ours)
+
+
 def write_reports(
     folder: Path,
     title: str,
@@ -168,6 +176,7 @@ def write_reports(
     write_json(
         folder / "evaluation.json",
         {
+            "made_by": MARK,
             "protocol": dataclasses.asdict(config.protocol),
             "metrics": config.metrics,
             "how": facts,
