@@ -21,7 +21,7 @@ from data.frames import IMAGE_SUFFIXES, list_frames
 from data.video_reader import read_header
 from options.config import FPS
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import write_text
+from util.files import read_text, write_text
 from util.parallel import prefetch
 from util.seed import generator_for
 
@@ -62,7 +62,7 @@ def read_list(path: str | Path) -> list[ClipRecord]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text(source)
     except FileNotFoundError as error:
         raise MetadataError(f"{source}: no such list of clips; {_HOW_TO_WRITE}") from error
     except (OSError, UnicodeDecodeError) as error:

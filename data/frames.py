@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import logging
 import os
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from options.config import DataConfig
 from util.errors import MediaError
-from util.files import write_bytes
+from util.files import open_file, write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
+MOST_PIXELS = 120 * 10**6  # of a picture that is read
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 65536  # bytes that cameras may append
 _PNG_END = b"IEND\xaeB`\x82"
@@ -136,10 +140,13 @@ def read_image(path: str | Path) -> np.ndarray:
         MediaError: missing, empty, or not a picture OpenCV can decode completely.
     """
     try:
-        payload = np.fromfile(path, dtype=np.uint8)
+        with open_file(path) as file:
+            payload = file.read()
+        require_size(path, io.BytesIO(payload))
         # OpenCV 4 decodes a JPEG that was cut off without a word
-        cut_off = payload[:2].tobytes() == JPEG_START and JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
-        image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size and not cut_off else None
+        cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
+        pixels = np.frombuffer(payload, dtype=np.uint8)
+        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if payload and not cut_off else None
     except OSError as error:
         raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except cv2.error as error:
@@ -147,6 +154,17 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
+
+
+def require_size(path: str | Path, file: Path | io.BytesIO) -> None:
+    """Raises MediaError for a picture file of too many pixels, told by its header: a small file may hold a huge one."""
+    Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's own alarm
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(file) as header:
+        if header.width * header.height > MOST_PIXELS:
+            size = f"{header.width}x{header.height} pixels"
+            raise MediaError(
+                f"{path}: has {size}, more than the {MOST_PIXELS // 10**6} million that are read; reduce it"
+            )
 
 
 def encode_image(image_bgr: np.ndarray, suffix: str = ".jpg", quality: int = JPEG_QUALITY) -> bytes:

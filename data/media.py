@@ -24,12 +24,12 @@ from av.stream import Disposition
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from tqdm import tqdm
 
-from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image
+from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image, require_size
 from data.video_reader import first_times, open_container, open_source
 from options.config import FPS, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
-from util.files import require_utf8_name, write_bytes
+from util.files import open_file, require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
@@ -94,7 +94,7 @@ def inspect(path: str | Path) -> Media:
             raise MediaError(
                 f"{source}: {'is neither a file nor a folder' if source.exists() else 'no such file or folder'}"
             )
-        with source.open("rb") as file:
+        with open_file(source) as file:
             if not file.read(1):
                 raise MediaError(f"{source}: the file is empty (0 bytes)")
     except OSError as error:
@@ -321,7 +321,7 @@ def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
 @contextmanager
 def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
-    Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's alarm threshold
+    require_size(path, file)
     try:
         opened = Image.open(file)
     except UnidentifiedImageError:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.errors import MetadataError
-from util.files import safe_name, write_text
+from util.files import read_text, safe_name, write_text
 
 NUM_FIELDS = 8
 _LONGEST_NAME_BYTES = 70
@@ -132,7 +132,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text(source)
     except FileNotFoundError as error:
         raise MetadataError(f"{source}: no such metadata file; {_HOW_TO_WRITE}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepare
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import write_bytes
+from util.files import read_text, write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
@@ -73,7 +73,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         MetadataError: no such file, not text, or nothing in it.
     """
     try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        texts = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise MetadataError(f"--batch {path}: cannot be read as UTF-8 text: {error}; {_BATCH_FORMAT}") from error
     lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
@@ -225,7 +225,7 @@ def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
         MetadataError: the csv cannot be read or the row not be written.
     """
     try:
-        known = csv_path.read_text(encoding="utf-8-sig").splitlines() if append and csv_path.exists() else []
+        known = read_text(csv_path).splitlines() if append and csv_path.exists() else []
         row = list(fields)
         if format_row(row) in known:
             return False

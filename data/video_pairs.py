@@ -37,6 +37,7 @@ from data.results import (
 from data.video_reader import Video, open_video
 from options.config import FPS, GENERATED, INPUT, MOUTH, AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
+from util.files import read_text
 from util.json_files import read_json
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -194,7 +195,7 @@ def pairs_from_csv(path: Path) -> FoundPairs:
         MediaError: a result whose `clip.json` cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise MetadataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)

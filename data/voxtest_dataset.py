@@ -18,6 +18,7 @@ from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
+from util.files import open_file
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -131,7 +132,8 @@ def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
         MediaError: not such an array, or not the length the sound asks for.
     """
     try:
-        mel = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            mel = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
     bands = AudioConfig.num_mel_bands

@@ -7,6 +7,7 @@ process that makes it. The lock ends with the process, however that ends: whoeve
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from util.errors import MediaError, OptionError
 
@@ -102,6 +103,24 @@ def remove_leftovers(folder: Path) -> None:
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 if (match := _PART.fullmatch(entry.name)) is not None:
                     _remove_if_dead(Path(entry.path), folder / match["name"], match["state"])
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Opens an input for reading. Raises OSError, also for a pipe, socket or device, which might never end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:  # a name no disk can hold
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: str | Path) -> str:
+    """Reads UTF-8 text, with or without a byte-order mark. Raises OSError, as `open_file`, and UnicodeDecodeError."""
+    with open_file(path) as file:
+        return file.read().decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def write_bytes(path: str | Path, payload: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from util.errors import MediaError, PcavsError
+from util.files import open_file
 
 Value = TypeVar("Value")
 
@@ -30,7 +31,8 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
             (`clip.json: Expected `int`, got `str` - at `$.first_frame``).
     """
     try:
-        payload = Path(path).read_bytes()
+        with open_file(path) as file:
+            payload = file.read()
     except OSError as failure:
         raise error(f"{path}: {failure.strerror or failure}" + (f"; {hint}" if hint else "")) from failure
     return parse_json(payload, kind, str(path), error, hint)

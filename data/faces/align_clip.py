@@ -42,7 +42,7 @@ from data.prepared import Fingerprint, fingerprint, is_unchanged
 from data.video_reader import FrameSource, open_source
 from options.config import AlignOptions
 from util.errors import AlignmentError, MediaError
-from util.files import atomic_folder, make_directory, remove_leftovers, require_utf8_name, write_bytes
+from util.files import atomic_folder, make_directory, open_file, remove_leftovers, require_utf8_name, write_bytes
 
 SHEET_NAME = "contact_sheet.png"
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
@@ -193,8 +193,9 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
         if path.suffix == ".json":
             points = read_record(path).landmarks
         else:
-            loaded = np.load(path, allow_pickle=False)
-            points = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["landmarks"], dtype=np.float64)
+            with open_file(path) as file:
+                loaded = np.load(file, allow_pickle=False)
+                points = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["landmarks"], dtype=np.float64)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise MediaError(f"--landmarks_file {path}: not readable as .npy, .npz or .json: {error}") from error
     points = points[None] if points.shape == (68, 2) else points
