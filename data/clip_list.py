@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
+from data.metadata import MOST_FRAMES, whole_number
 from data.video_reader import read_header
 from options.config import FPS
 from util.errors import MediaError, MetadataError, OptionError
@@ -26,6 +27,7 @@ from util.parallel import prefetch
 from util.seed import generator_for
 
 SPLITS = ("train", "val", "test")
+_LARGEST_LABEL = 10**6 - 1  # a million speakers
 COLUMNS = ("path", "audio", "num_frames", "speaker", "label")
 VIDEO_SUFFIX = ".mp4"
 _NAMED = 5  # broken files a warning names
@@ -307,16 +309,10 @@ def _record(fields: list[str], source: Path, place: str) -> ClipRecord:
     return ClipRecord(
         path=source.parent / path,
         audio=source.parent / audio if audio else None,
-        num_frames=_number("num_frames", num_frames, 1, place),
+        num_frames=whole_number(f"{place}: num_frames", num_frames, 1, MOST_FRAMES),
         speaker=speaker,
-        label=_number("label", label, 0, place),
+        label=whole_number(f"{place}: label", label, 0, _LARGEST_LABEL),
     )
-
-
-def _number(column: str, text: str, at_least: int, place: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < at_least:
-        raise MetadataError(f"{place}: {column} must be a whole number of at least {at_least}, got {text!r}")
-    return int(text)
 
 
 def _relative(path: Path, folder: Path) -> str:

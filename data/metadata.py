@@ -20,6 +20,7 @@ from util.errors import MetadataError
 from util.files import read_text, safe_name, write_text
 
 NUM_FIELDS = 8
+MOST_FRAMES = 10**8  # of a clip: 46 days
 _LONGEST_NAME_BYTES = 70
 _NO_PATH = ("None", "none", "")
 _HOW_TO_WRITE = "write it with scripts/prepare_testing_files.py"
@@ -106,17 +107,21 @@ class Row:
         )
 
     def _count(self, what: str, text: str, at_least: int) -> int:
-        if not text.isdecimal() or int(text) < at_least:
-            raise MetadataError(
-                f"{self.place}: the {what} frame count must be a whole number of at least {at_least}, got {text!r}"
-            )
-        return int(text)
+        return whole_number(f"{self.place}: the {what} frame count", text, at_least, MOST_FRAMES)
 
     def _find(self, text: str) -> Path:
         """Relative paths count from the working directory, else from the csv's folder or the folder above it."""
         path = Path(text)
         folder = self.source.parent
         return next((p for p in (path, folder / path, folder.parent / path) if os.path.exists(p)), path)
+
+
+def whole_number(what: str, text: str, at_least: int, at_most: int) -> int:
+    """A number in a csv. Raises MetadataError, which begins with `what`, for anything but one in the range."""
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(at_most)) and at_least <= int(text) <= at_most:
+        return int(text)
+    shown = repr(text if len(text) <= 20 else f"{text[:20]}...")
+    raise MetadataError(f"{what} must be a whole number from {at_least} to {at_most}, got {shown}")
 
 
 def split_fields(text: str) -> list[str]:

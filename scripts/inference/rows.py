@@ -127,8 +127,8 @@ def _load_model(config: TestConfig, world: int) -> AvModel:
 def _name_of(row: Row) -> str:
     try:
         return row.clip().name
-    except MetadataError:
-        return f"line_{row.line}"  # the row will fail when its turn comes
+    except Exception:  # whatever it is: the row fails when its turn comes, and keeps no other from running
+        return f"line_{row.line}"
 
 
 def _try_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
