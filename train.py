@@ -72,8 +72,9 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
         network = dataclasses.replace(config.network, num_classes=clips.num_classes)
         config = dataclasses.replace(config, network=network)
     check(config, clips.num_classes, ranks.world_size)
-    if config.dry_run:
+    if ranks.is_main:
         print(describe_plan(config, clips.num_clips))
+    if config.dry_run:
         return DONE
 
     device = select_device(config.gpu_ids, ranks.local_rank, several=ranks.is_distributed)
@@ -84,7 +85,6 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
     if ranks.is_main:
         make_directory(config.directory)
         base_options.save(config.directory, parser, args)
-        print(describe_plan(config, clips.num_clips))
         trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
 
     with stop_on_signal(trainer):
@@ -99,10 +99,6 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
 
 def check(config: TrainConfig, num_classes: int, processes: int) -> None:
     """Refuses what would overwrite a run, and what cannot begin as asked.
-
-    Args:
-        num_classes: of the data.
-        processes: that train together.
 
     Raises:
         OptionError: of the run's folder, the batch or the labels. CheckpointError: no weights to start from.

@@ -73,8 +73,7 @@ class Workers:
     number of rows, the last one filled up: a frame does not depend on the batch it came in.
 
     Args:
-        device: where the networks run.
-        dtype: what they compute in; anything but float32 is autocast.
+        dtype: what the networks compute in; anything but float32 is autocast.
 
     Attributes:
         piece: rows that the networks get at a time.
@@ -168,18 +167,13 @@ def frames_in_order(
     group_size: int,
     ahead: int,
 ) -> Generator[tuple[CueType, np.ndarray], None, None]:
-    """Frames while their cues arrive.
+    """Frames while their cues arrive, as AvModel.stream yields them; `workers` call the two functions.
 
     Args:
-        workers: call `encode_poses` and `make_frames`.
-        cues: the next one is asked for when there is room for work on it.
         encode_poses: pictures (S, S, 3) uint8 -> the code of each.
         make_frames: a group of B cues -> (B, S, S, 3) uint8, and (B,) whether a frame is free of NaN.
         group_size: cues of a group.
         ahead: cues that may be taken before the frame of an earlier one is yielded.
-
-    Yields:
-        a cue and its frame, (S, S, 3) uint8.
 
     Raises:
         MediaError: a frame holds NaN or infinity. And whatever `cues` and the two functions raise.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,50 +12,12 @@ from torch.nn import functional as F
 from models.av_model import SPEECH_GAIN
 from models.losses import confusion_loss, feature_matching_loss, gan_loss, independence_loss, perceptual_loss
 from models.networks.layers import resize_to
-from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, identity_retrieval
-from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
+from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
+from models.trainers.sync import sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
+from util.distributed import gather_with_gradient
 from util.images import tensor_to_uint8
 from util.metrics.ssim import ssim
-
-
-class GeneratorAdversary(Adversary):
-    """D, and with `--train_dis_pose` the classifier that tries to tell the word (or speaker) from the head's motion."""
-
-    def __init__(self, discriminator: nn.Module, headpose_classifier: nn.Module | None, config: TrainConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.discriminator = discriminator
-        self.headpose_classifier = headpose_classifier
-
-    def set_trainable(self, trainable: bool) -> None:
-        self.discriminator.requires_grad_(trainable and "D" not in self.config.frozen)
-        if self.headpose_classifier is not None:
-            self.headpose_classifier.requires_grad_(trainable)
-
-    def forward(self, fake: Tensor, real: Tensor, motion: Tensor | None, labels: Tensor) -> StepOutput:
-        """Losses of telling true frames from generated ones.
-
-        Args:
-            fake, real: (N, 3, S, S).
-            motion: (B, clip_len * pose_dim) pose codes of whole clips, or None.
-            labels: (B,).
-        """
-        mode = self.config.loss.gan_mode
-        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]))]
-        count = len(fake)
-        losses = {
-            "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
-            "D/real": gan_loss([s[count:] for s in scores], True, True, mode),
-        }
-        if self.headpose_classifier is not None:
-            assert motion is not None
-            losses["D/headpose"] = F.cross_entropy(self.headpose_classifier(motion).float(), labels)
-        return StepOutput(losses)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        return {"D/fake": 1.0, "D/real": 1.0, "D/headpose": 1.0}
 
 
 class GeneratorStage(Stage):
@@ -67,19 +29,17 @@ class GeneratorStage(Stage):
     reach G through it; sound and pose come from the same clip as the target.
     """
 
+    adversary: Adversary
+
     def __init__(
         self,
         networks: Mapping[str, nn.Module],
         config: TrainConfig,
-        gather: Gather = lambda rows: rows,
         measures: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        super().__init__(networks, config, gather, measures)
-        encoder = networks["E"]
-        classifier = encoder.get_submodule("headpose_fc") if config.stage == "dis_pose" else None
-        # in a tuple, so that its parameters do not count as the stage's own
-        self._players = (GeneratorAdversary(networks["D"], classifier, config),)
-        self.adversary.set_trainable(False)
+        super().__init__(networks, config, measures)
+        classifier = networks["E"].get_submodule("headpose_fc") if config.stage == "dis_pose" else None
+        self.adversary = Adversary(networks["D"], classifier, config)
         self.network("G").checkpointing = config.gradient_checkpointing
 
     @property
@@ -96,14 +56,11 @@ class GeneratorStage(Stage):
             **sync_weights(loss),
         }
 
-    @property
-    def adversary(self) -> GeneratorAdversary:
-        return self._players[0]
-
     def unused(self, letter: str) -> tuple[str, ...]:
         unused = super().unused(letter)
         if letter == "G":
-            noise = () if self.config.use_noise else tuple(n for n, _ in self._noise_weights())
+            weights = (name for name, _ in self.networks["G"].named_parameters() if name.endswith("noise.weight"))
+            noise = () if self.config.use_noise else tuple(weights)
             return (*unused, *noise, *(("input.",) if self.config.input_id_feature else ()))
         if letter == "V":
             without_map = () if self.config.input_id_feature else ("conv1x1.",)
@@ -140,19 +97,19 @@ class GeneratorStage(Stage):
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self._contrasts:
-            losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss, self.gather)
+            losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
         if loss.lambda_independence > 0:
-            pose, speech = (self.gather(self._changes(codes[name].float(), batch)) for name in ("pose", "speech"))
+            # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
+            clips = (codes[name].float().unflatten(0, batch["mel"].shape[:3]) for name in ("pose", "speech"))
+            pose, speech = (gather_with_gradient(clip.diff(dim=2).flatten(0, 2)) for clip in clips)
             losses["E/independence"] = independence_loss(pose, speech)
-        extras = {"fake": fake.detach(), "real": real}
+        motion = None
         if adversary.headpose_classifier is not None:
-            motion = self._motion(codes["pose"], batch)
+            # (B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip
+            motion = codes["pose"].unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
             losses["E/confusion"] = confusion_loss(adversary.headpose_classifier(motion).float())
-            extras["motion"] = motion.detach()
-        return StepOutput(losses, extras)
-
-    def adversary_inputs(self, output: StepOutput, batch: Batch) -> tuple[Tensor | None, ...]:
-        return output.extras["fake"], output.extras["real"], output.extras.get("motion"), batch["label"]
+            motion = motion.detach()
+        return StepOutput(losses, (fake.detach(), real, motion, batch["label"]))
 
     def count_images(self, batch: Batch) -> int:
         return batch["target"].shape[:2].numel() * (1 if self.config.generate_from_audio_only else 2)
@@ -187,7 +144,7 @@ class GeneratorStage(Stage):
         features = encoder(batch["augmented"].flatten(0, 2))
         codes = {
             "identity": identity,
-            "speech": speech_features(self.network("A_sync"), batch["mel"]),
+            "speech": self.network("A_sync")(batch["mel"].flatten(0, 2)),
             "pose": encoder.headpose_embed(encoder.to_headpose(features)),
         }
         if self.config.input_id_feature:
@@ -207,9 +164,6 @@ class GeneratorStage(Stage):
 
     def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
         return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
-
-    def _noise_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((n, p) for n, p in self.networks["G"].named_parameters() if n.endswith("noise.weight"))
 
     def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
         """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
@@ -231,14 +185,6 @@ class GeneratorStage(Stage):
         """(B*K*T, D) -> (B*N, D): of each item's first clip the frames that are generated."""
         clips = values.unflatten(0, batch["mel"].shape[:3])  # (B, K, T, D)
         return clips[:, 0, :: self.config.data.generate_interval].flatten(0, 1)
-
-    def _changes(self, values: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken."""
-        return values.unflatten(0, batch["mel"].shape[:3]).diff(dim=2).flatten(0, 2)
-
-    def _motion(self, pose: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip."""
-        return pose.unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
 
 
 def _mean_ssim(images: Tensor, targets: Tensor) -> float:

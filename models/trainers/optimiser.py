@@ -23,7 +23,6 @@ class Player:
     """A stage or its adversary, with the optimiser of what it trains, which must require gradients now.
 
     Args:
-        module: on the device.
         scaler: of losses in fp16; the stage and its adversary share it.
         is_distributed: whether gradients are averaged over ranks.
     """
