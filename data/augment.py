@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 _DRAWN_AT = 224  # pixels; the size that the published amounts belong to
-_SMALLEST_MEDIAN = 3
 _SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
 
 
@@ -37,8 +36,6 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
 
     Args:
         shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
-
-    Source: docs/how_it_works.md section 6; how the lengths combine is our reading of it (`_source_positions`).
     """
     scale = size / _DRAWN_AT
     gain = float(rng.uniform(0.3, 1.6))
@@ -66,16 +63,7 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
 
 
 def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Applies one augmentation to all frames of a clip.
-
-    Args:
-        frames: (T, 3, S, S) uint8 RGB, with the S the augmentation was drawn for.
-
-    Returns:
-        (T, 3, S, S) uint8 RGB.
-    """
-    size = augmentation.size
-    assert frames.shape[1:] == (3, size, size), f"drawn for {size} pixels, got {frames.shape}"
+    """Applies one augmentation to frames (T, 3, S, S) uint8 RGB, with the S that it was drawn for."""
     positions = _source_positions(augmentation)
     # fixed-point positions: twice as fast, exact to 1/32 pixel
     whole, fraction = cv2.convertMaps(positions[..., 0], positions[..., 1], cv2.CV_16SC2)
@@ -134,7 +122,7 @@ def _gain_table(augmentation: Augmentation) -> np.ndarray:
 
 def _scaled_median(width: int, scale: float) -> int:
     """The nearest odd width, and at least 3: less would do nothing."""
-    return max(_SMALLEST_MEDIAN, 2 * round((width * scale - 1) / 2) + 1)
+    return max(3, 2 * round((width * scale - 1) / 2) + 1)
 
 
 def _sign(rng: np.random.Generator) -> int:

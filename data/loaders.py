@@ -70,7 +70,6 @@ def training_batches(
 
     Args:
         start_batch: how many batches of the run have been seen already. Tar shards begin that batch's epoch anew.
-        pin_memory: for a GPU.
 
     Raises:
         MetadataError: fewer clips than a batch needs. For tar shards also OptionError and MediaError, see there.
@@ -89,9 +88,6 @@ class HeldOutBatches:
 
     A batch is as large as a rank's share of a training batch, so that it fits where training does, but at least 2
     clips with two references each: a face must be told from another, and found again.
-
-    Args:
-        clips: held-out ones, at least one.
     """
 
     def __init__(self, config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> None:

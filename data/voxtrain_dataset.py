@@ -20,11 +20,10 @@ from data.augment import Augmentation, apply_augmentation, draw_augmentation
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
-from util.errors import MediaError, MetadataError, OptionError
+from util.errors import MediaError, MetadataError
 from util.log import warn_once
 from util.seed import generator_for
 
-FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 FAILURES_IN_A_ROW = 10
 _NAMED = 3  # clips a warning names
 _log = logging.getLogger(__name__)
@@ -59,13 +58,10 @@ class VoxTrainDataset(Dataset):
 
     Args:
         records: the clips. Those that are too short for K pieces are left out with a warning.
-        audio, data: settings.
-        seed: of all random choices.
-        fields: the parts to read, some of FIELDS.
+        fields: the parts to read.
         n_mel_t: windows of `voice`.
 
     Raises:
-        OptionError: an unknown field.
         MetadataError: no clip is long enough.
     """
 
@@ -78,7 +74,6 @@ class VoxTrainDataset(Dataset):
         fields: frozenset[str],
         n_mel_t: int = 4,
     ) -> None:
-        check_fields(fields)
         self.records = PackedRecords(long_enough(records, data))
         self._audio, self._data, self._seed, self._fields, self._n_mel_t = audio, data, seed, fields, n_mel_t
         self._reader = ClipReader(audio, data)
@@ -96,8 +91,6 @@ class VoxTrainDataset(Dataset):
             MediaError: ten clips in a row cannot be read.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if not 0 <= index < len(self.records):
-            raise IndexError(f"item {index} of {len(self.records)}")
         skipped: list[str] = []
         while True:
             record = self.records[index]
@@ -111,13 +104,6 @@ class VoxTrainDataset(Dataset):
                 if len(skipped) >= min(FAILURES_IN_A_ROW, len(self.records)):
                     raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {error}") from error
             index = (index + 1) % len(self.records)
-
-
-def check_fields(fields: frozenset[str]) -> None:
-    """Raises OptionError for a name that is not in FIELDS."""
-    unknown = sorted(fields - FIELDS)
-    if unknown:
-        raise OptionError(f"unknown field {unknown[0]!r}; choose from {', '.join(sorted(FIELDS))}")
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:

@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset
 
 from data.clip_list import VIDEO_SUFFIX, ClipRecord
 from data.clip_reader import ClipReader, find_sound
-from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
+from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import atomic_path, write_json
@@ -197,7 +197,7 @@ class ShardDataset(IterableDataset):
         rank, world_size: this process among all that train.
 
     Raises:
-        OptionError: an unknown field, no package webdataset, or fewer shards than ranks.
+        OptionError: no package webdataset, or fewer shards than ranks.
         MetadataError: no or a damaged `shards.json`.
         MediaError: shards are missing.
     """
@@ -213,7 +213,6 @@ class ShardDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_fields(fields)
         _import_webdataset()
         self._root, self.index = Path(root).absolute(), read_index(root)
         missing = [name for name in self.index.shards if not (self._root / name).is_file()]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from options.config import NETWORK_FILE, DataConfig, NetworkConfig, TestConfig
+from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
@@ -58,30 +58,26 @@ def add_ignored_flags(
 def gpu_list(text: str) -> tuple[int, ...]:
     """argparse type: `0`, `0,2` or `-1` for the CPU."""
     try:
-        ids = tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in text.split(",") if part.strip()) or (-1,)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
-        ) from error
-    return ids or (-1,)
+        reason = f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
+        raise argparse.ArgumentTypeError(reason) from error
 
 
 def add_base_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that mean the same in testing and training."""
     run = parser.add_argument_group("run")
-    run.add_argument("--name", default=TestConfig.name, help="the model: its weights lie in <checkpoints_dir>/<name>")
-    run.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
-    run.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
-    run.add_argument(
-        "--gpu_ids", type=gpu_list, default=TestConfig.gpu_ids, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU"
-    )
+    run.add_argument("--name", help="the model: its weights lie in <checkpoints_dir>/<name>")
+    run.add_argument("--checkpoints_dir", type=Path, help="folder of all models")
+    run.add_argument("--which_epoch", help="first part of the weights' file names")
+    run.add_argument("--gpu_ids", type=gpu_list, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
     run.add_argument(
         "--batchSize", type=positive_int, default=TestConfig.batch_size, help="frames that are loaded and sent together"
     )
     run.add_argument(
         "--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames"
     )
-    run.add_argument("--seed", type=natural_int, default=TestConfig.seed, help="of every random choice")
+    run.add_argument("--seed", type=natural_int, help="of every random choice")
     run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
     run.add_argument(
         "--load_from_opt_file",
@@ -105,15 +101,15 @@ def add_base_flags(parser: argparse.ArgumentParser) -> None:
         "--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones"
     )
     networks.add_argument("--input_id_feature", action="store_true", help="G starts from the identity map")
-    networks.add_argument(
-        "--crop_len", type=natural_int, default=DataConfig.crop_len, help="pixels cut off the 224 px frame"
-    )
-    networks.add_argument(
-        "--num_inputs",
-        type=positive_int,
-        default=DataConfig.num_inputs,
-        help="reference images averaged into an identity",
-    )
+    networks.add_argument("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
+    networks.add_argument("--num_inputs", type=positive_int, help="reference images averaged into an identity")
+
+
+def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:
+    """Gives the flags without a default that of the field of the same name in these dataclasses."""
+    values = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+    flags = {action.dest for action in parser._actions if action.default is None} - set(_SIZE_FLAGS)
+    parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -206,11 +202,9 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
         action = actions.get(name)
         if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
-        if isinstance(action, IgnoredFlag):
+        if isinstance(action, IgnoredFlag) or (action is None and legacy):
             continue
         if action is None:
-            if legacy:
-                continue
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
         if action.nargs == "+":
             flags += [action.option_strings[0], *map(str, value)] if value else []

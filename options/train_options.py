@@ -6,7 +6,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, size_flags
+from options.base_options import (
+    add_base_flags,
+    add_ignored_flags,
+    filled,
+    network_config,
+    size_flags,
+    take_defaults,
+)
 from options.config import (
     FREEZABLE,
     NETWORK_FILE,
@@ -37,13 +44,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="train.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
     add_base_flags(parser)
-    parser.set_defaults(name=TrainConfig.name, input_id_feature=TrainConfig.input_id_feature)
+    parser.set_defaults(input_id_feature=TrainConfig.input_id_feature)
     _add_stage_flags(parser)
     _add_data_flags(parser)
     _add_start_flags(parser)
     _add_loss_flags(parser)
     _add_optimiser_flags(parser)
     _add_progress_flags(parser)
+    take_defaults(parser, DataConfig, LossConfig, OptimConfig, TrainConfig)
     add_ignored_flags(
         parser,
         with_value=("optimizer", "D_steps_per_G", "netD_subarch", "list_start", "list_end"),
@@ -75,7 +83,6 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset_mode",
-        default=TrainConfig.dataset_mode,
         choices=("voxtrain", "lrw", "webdataset"),
         help="kind of data: videos, LRW's tree, or tar shards",
     )
@@ -84,16 +91,11 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--train_list", type=Path, help="csv of clips, written by scripts/prepare_voxceleb2.py")
     group.add_argument("--val_list", type=Path, help="csv of held-out clips; none: no validation")
     for flag in ("num_clips", "frame_interval", "generate_interval"):
-        default = getattr(DataConfig, flag)
-        group.add_argument(f"--{flag}", type=positive_int, default=default, help="see docs/training.md")
+        group.add_argument(f"--{flag}", type=positive_int, help="see docs/training.md")
     group.add_argument("--n_mel_T", type=positive_int, help="mel windows that A sees together")
-    group.add_argument(
-        "--augment_shape", type=_natural_float, default=DataConfig.augment_shape, help="strength of E's distortions"
-    )
+    group.add_argument("--augment_shape", type=_natural_float, help="strength of E's distortions")
     group.add_argument("--no_augment", action="store_true", help="E sees the frames as they are")
-    group.add_argument(
-        "--cache_gb", type=_natural_float, default=DataConfig.cache_gb, help="decoded videos kept per loading process"
-    )
+    group.add_argument("--cache_gb", type=_natural_float, help="decoded videos kept per loading process")
 
 
 def _add_start_flags(parser: argparse.ArgumentParser) -> None:
@@ -113,10 +115,10 @@ def _add_start_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_loss_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("losses")
-    group.add_argument("--gan_mode", default=LossConfig.gan_mode, choices=("hinge", "ls", "original", "w"), help="form")
+    group.add_argument("--gan_mode", choices=("hinge", "ls", "original", "w"), help="form")
     for field in dataclasses.fields(LossConfig):
         if field.name.startswith("lambda_"):
-            group.add_argument(f"--{field.name}", type=_natural_float, default=field.default, help="weight")
+            group.add_argument(f"--{field.name}", type=_natural_float, help="weight")
     group.add_argument("--no_vgg_loss", action="store_true", help="without the VGG19 loss, which needs its weights")
     group.add_argument("--no_ganFeat_loss", action="store_true", help="without feature matching")
     group.add_argument("--no_gan_loss", action="store_true", help="without the adversarial term of G")
@@ -127,32 +129,25 @@ def _add_loss_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vggface_path", type=Path, help="VGGFace weights in VGG19's layout")
     group.add_argument(
         "--contrastive_form",
-        default=LossConfig.contrastive_form,
         choices=("inverse_distance", "cosine"),
         help="logits of the contrastive loss: as released, or as in the paper",
     )
-    group.add_argument("--temperature", type=_positive_float, default=LossConfig.temperature, help="of the cosine form")
+    group.add_argument("--temperature", type=_positive_float, help="of the cosine form")
 
 
 def _add_optimiser_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("optimiser")
-    group.add_argument("--lr", type=_positive_float, default=OptimConfig.lr, help="Adam's rate before TTUR")
+    group.add_argument("--lr", type=_positive_float, help="Adam's rate before TTUR")
     group.add_argument("--beta1", type=_natural_float, help="default: 0 with TTUR, else 0.9")
     group.add_argument("--beta2", type=_natural_float, help="default: 0.9 with TTUR, else 0.999")
     group.add_argument("--no_TTUR", action="store_true", help="one rate for G and D instead of lr / 2 and lr * 2")
     group.add_argument("--no_amsgrad", action="store_true", help="plain Adam for G; learns faster from nothing")
-    group.add_argument("--niter", type=natural_int, default=OptimConfig.niter, help="epochs at the first rate")
-    group.add_argument(
-        "--niter_decay", type=natural_int, default=OptimConfig.niter_decay, help="epochs in which it falls to 0"
-    )
-    group.add_argument(
-        "--accumulate", type=positive_int, default=OptimConfig.accumulate, help="batches summed up to one step"
-    )
-    group.add_argument("--clip_grad", type=_natural_float, default=OptimConfig.clip_grad, help="0: off")
-    group.add_argument("--ema", type=_natural_float, default=OptimConfig.ema, help="decay for G's average; 0: off")
-    group.add_argument(
-        "--precision", default=TrainConfig.precision, choices=("fp32", "fp16", "bf16"), help="of the networks"
-    )
+    group.add_argument("--niter", type=natural_int, help="epochs at the first rate")
+    group.add_argument("--niter_decay", type=natural_int, help="epochs in which it falls to 0")
+    group.add_argument("--accumulate", type=positive_int, help="batches summed up to one step")
+    group.add_argument("--clip_grad", type=_natural_float, help="0: off")
+    group.add_argument("--ema", type=_natural_float, help="decay for G's average; 0: off")
+    group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of the networks")
     group.add_argument(
         "--gradient_checkpointing", action="store_true", help="compute G's activations twice to save memory"
     )
@@ -166,18 +161,13 @@ def _add_optimiser_flags(parser: argparse.ArgumentParser) -> None:
 def _add_progress_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("progress")
     group.add_argument("--dry_run", action="store_true", help="print plan, parameters and memory, and stop")
-    frequencies = {
-        "save_freq": ("save_latest_freq", "steps between saves of `latest`"),
-        "save_epoch_freq": ("", "epochs between saves under the epoch's number"),
-        "print_freq": ("", "steps between lines of losses"),
-        "display_freq": ("", "steps between pictures"),
-        "val_freq": ("", "steps between validations"),
-    }
-    for flag, (published, text) in frequencies.items():
-        names = [f"--{flag}", *([f"--{published}"] if published else [])]
-        group.add_argument(*names, type=positive_int, default=getattr(TrainConfig, flag), dest=flag, help=text)
-    group.add_argument("--keep_last", type=positive_int, default=TrainConfig.keep_last, help="numbered saves kept")
-    group.add_argument("--val_batches", type=positive_int, default=TrainConfig.val_batches, help="per validation")
+    group.add_argument("--save_freq", "--save_latest_freq", type=positive_int, help="steps between saves of `latest`")
+    group.add_argument("--save_epoch_freq", type=positive_int, help="epochs between saves under the epoch's number")
+    group.add_argument("--print_freq", type=positive_int, help="steps between lines of losses")
+    group.add_argument("--display_freq", type=positive_int, help="steps between pictures")
+    group.add_argument("--val_freq", type=positive_int, help="steps between validations")
+    group.add_argument("--keep_last", type=positive_int, help="numbered saves kept")
+    group.add_argument("--val_batches", type=positive_int, help="per validation")
     group.add_argument("--no_html", action="store_true", help="no web page")
     group.add_argument("--no_tensorboard", action="store_true", help="no TensorBoard files")
     group.add_argument("--probe_path", type=Path, help="probe for synthetic heads: validation measures mouth and pose")
