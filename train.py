@@ -58,7 +58,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
         print(base_options.describe(parser, args))
 
     # torch is imported here, after --help and wrong options
-    from data.loaders import HeldOutBatches, find_clips, training_batches
+    from data.loaders import find_clips, held_out_batches, training_batches
     from models.trainers.build import build_trainer
     from models.trainers.plan import describe_plan
     from util.device import select_device
@@ -81,7 +81,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
     init_process_group(ranks, device)
     trainer = build_trainer(config, device, ranks, clips.num_clips)
     batches = training_batches(config, clips, ranks, trainer.batches_seen, pin_memory=device.type == "cuda")
-    validation = HeldOutBatches(config, clips.held_out, ranks) if clips.held_out else None
+    validation = held_out_batches(config, clips.held_out, ranks) if clips.held_out else None
     if ranks.is_main:
         make_directory(config.directory)
         base_options.save(config.directory, parser, args)

@@ -25,7 +25,6 @@ from util.log import warn_once
 from util.seed import generator_for
 
 FAILURES_IN_A_ROW = 10
-_NAMED = 3  # clips a warning names
 _log = logging.getLogger(__name__)
 
 
@@ -107,11 +106,7 @@ class VoxTrainDataset(Dataset):
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:
-    """The clips that have room for the pieces of an item; a warning counts and names the others.
-
-    Raises:
-        MetadataError: none is left.
-    """
+    """The clips that have room for the pieces of an item; a warning names others. MetadataError if none is left."""
     shortest = shortest_clip(data)
     kept = [record for record in records if record.num_frames >= shortest]
     short = [record for record in records if record.num_frames < shortest]
@@ -121,8 +116,8 @@ def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRec
             f"--frame_interval {data.frame_interval} and --num_clips {data.num_clips} need; lower one of them"
         )
     if short:
-        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:_NAMED])
-        more = " ..." if len(short) > _NAMED else ""
+        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:3])
+        more = " ..." if len(short) > 3 else ""
         _log.warning("%d clips have less than %d frames and are left out: %s%s", len(short), shortest, names, more)
     return kept
 
@@ -141,11 +136,7 @@ def make_item(
     fields: frozenset[str],
     n_mel_t: int,
 ) -> dict[str, Any]:
-    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`.
-
-    Raises:
-        MediaError: the clip cannot be read.
-    """
+    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`."""
     plan = draw_plan(rng, record.num_frames, audio, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}

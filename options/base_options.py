@@ -66,43 +66,37 @@ def gpu_list(text: str) -> tuple[int, ...]:
 
 def add_base_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that mean the same in testing and training."""
-    run = parser.add_argument_group("run")
-    run.add_argument("--name", help="the model: its weights lie in <checkpoints_dir>/<name>")
-    run.add_argument("--checkpoints_dir", type=Path, help="folder of all models")
-    run.add_argument("--which_epoch", help="first part of the weights' file names")
-    run.add_argument("--gpu_ids", type=gpu_list, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
-    run.add_argument(
+    add = parser.add_argument_group("run").add_argument
+    add("--name", help="the model: its weights lie in <checkpoints_dir>/<name>")
+    add("--checkpoints_dir", type=Path, help="folder of all models")
+    add("--which_epoch", help="first part of the weights' file names")
+    add("--gpu_ids", type=gpu_list, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
+    add(
         "--batchSize", type=positive_int, default=TestConfig.batch_size, help="frames that are loaded and sent together"
     )
-    run.add_argument(
-        "--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames"
-    )
-    run.add_argument("--seed", type=natural_int, help="of every random choice")
-    run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
-    run.add_argument(
+    add("--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames")
+    add("--seed", type=natural_int, help="of every random choice")
+    add("--verbose", action="store_true", help="more messages, and tracebacks")
+    add(
         "--load_from_opt_file",
         nargs="?",
         const="",
         metavar="FILE",
         help="take flags from a saved options.json (default: opt.json beside the weights); the command line goes first",
     )
-    run.add_argument(
-        "--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code"
-    )
+    add("--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code")
 
-    networks = parser.add_argument_group("networks")
-    networks.add_argument("--model", default="av", choices=("av",), help="the published name of the system")
+    add = parser.add_argument_group("networks").add_argument
+    add("--model", default="av", choices=("av",), help="the published name of the system")
     for letter, name in _NETWORK_NAMES.items():
-        networks.add_argument(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
+        add(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
     for flag in _SIZE_FLAGS:
         default = getattr(NetworkConfig, flag)
-        networks.add_argument(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
-    networks.add_argument(
-        "--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones"
-    )
-    networks.add_argument("--input_id_feature", action="store_true", help="G starts from the identity map")
-    networks.add_argument("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
-    networks.add_argument("--num_inputs", type=positive_int, help="reference images averaged into an identity")
+        add(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
+    add("--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones")
+    add("--input_id_feature", action="store_true", help="G starts from the identity map")
+    add("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
+    add("--num_inputs", type=positive_int, help="reference images averaged into an identity")
 
 
 def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:

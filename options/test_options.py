@@ -27,42 +27,34 @@ def build_parser() -> argparse.ArgumentParser:
         prog="test.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
     add_base_flags(parser)
-    rows = parser.add_argument_group("rows")
-    rows.add_argument("--meta_path_vox", type=Path, help="metadata file, 8 fields a row")
-    rows.add_argument("--dataset_mode", default="voxtest", choices=("voxtest",), help="kind of metadata")
-    rows.add_argument("--list_start", type=natural_int, help="first row, counted from 0")
-    rows.add_argument("--list_end", type=natural_int, help="row to stop before")
-    rows.add_argument("--how_many", type=positive_int, help="at most so many rows")
+    add = parser.add_argument_group("rows").add_argument
+    add("--meta_path_vox", type=Path, help="metadata file, 8 fields a row")
+    add("--dataset_mode", default="voxtest", choices=("voxtest",), help="kind of metadata")
+    add("--list_start", type=natural_int, help="first row, counted from 0")
+    add("--list_end", type=natural_int, help="row to stop before")
+    add("--how_many", type=positive_int, help="at most so many rows")
 
-    generation = parser.add_argument_group("generation")
-    generation.add_argument(
-        "--driving_pose", action="store_true", help="head pose from the pose video, not the reference's"
+    add = parser.add_argument_group("generation").add_argument
+    add("--driving_pose", action="store_true", help="head pose from the pose video, not the reference's")
+    add("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
+    add(
+        "--published_timing", action="store_true", help="exactly the published frames: 3 fewer, the picture 80 ms early"
     )
-    generation.add_argument("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
-    generation.add_argument(
-        "--published_timing",
-        action="store_true",
-        help="exactly the published frames: 3 fewer, the picture 80 ms early",
-    )
-    generation.add_argument("--noise", choices=("random", "stored", "none"), help="the generator's noise images")
-    generation.add_argument(
+    add("--noise", choices=("random", "stored", "none"), help="the generator's noise images")
+    add(
         "--precision",
         choices=("fp32", "tf32", "fp16", "bf16"),
         help="of the networks; tf32 is fp32 with coarser products, on a GPU",
     )
 
-    output = parser.add_argument_group("output")
-    output.add_argument("--results_dir", type=Path, help="a folder per row is made here")
-    output.add_argument("--frame_format", choices=("jpg", "png"), help="of frames")
-    output.add_argument(
-        "--gen_video", action="store_true", help="encode mp4 files: each column, side by side, with sound"
-    )
-    output.add_argument("--labels", action="store_true", help="write column titles into the side-by-side video")
-    output.add_argument("--resume", action="store_true", help="keep the frames an interrupted run has finished")
-    output.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace an index.html or report.json of other origin in --results_dir",
+    add = parser.add_argument_group("output").add_argument
+    add("--results_dir", type=Path, help="a folder per row is made here")
+    add("--frame_format", choices=("jpg", "png"), help="of frames")
+    add("--gen_video", action="store_true", help="encode mp4 files: each column, side by side, with sound")
+    add("--labels", action="store_true", help="write column titles into the side-by-side video")
+    add("--resume", action="store_true", help="keep the frames an interrupted run has finished")
+    add(
+        "--overwrite", action="store_true", help="replace an index.html or report.json of other origin in --results_dir"
     )
 
     take_defaults(parser, DataConfig, TestConfig)

@@ -151,8 +151,8 @@ class FastStyledConv:
     def __init__(self, layer: StyledConv, size: int) -> None:
         weight = layer.conv.weight[0]
         self.energy = weight.square().sum(dim=(2, 3)).t().contiguous()  # (in, out)
-        self.bias = layer.activate.bias.flatten() * GAIN
-        self.noise_gain = layer.noise.weight.item() * GAIN
+        self.bias = layer.activate["bias"].flatten() * GAIN
+        self.noise_gain = layer.noise["weight"].item() * GAIN
         self.convolution = conv3x3(weight, size, size) if not layer.conv.upsample else None
         if layer.conv.upsample:
             self.upsampling = UpsamplingConv2d(weight, size, size)

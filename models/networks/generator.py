@@ -21,12 +21,9 @@ def resolutions(image_size: int) -> list[int]:
     >>> resolutions(56)
     [7, 14, 28, 56]
     """
-    start = image_size
-    while start % 2 == 0 and start > 4:
-        start //= 2
-    sizes = [start]
-    while sizes[-1] < image_size:
-        sizes.append(2 * sizes[-1])
+    sizes = [image_size]
+    while sizes[0] % 2 == 0 and sizes[0] > 4:
+        sizes.insert(0, sizes[0] // 2)
     return sizes
 
 

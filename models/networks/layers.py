@@ -154,22 +154,6 @@ class ModulatedConv2d(nn.Module):
         return F.conv2d(x, weight, padding=self.padding)
 
 
-class NoiseInjection(nn.Module):
-    """Holds the weight of the noise, one for all channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-
-class BiasedActivation(nn.Module):
-    """Holds the bias of every channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, demodulation, noise, bias and scaled leaky ReLU.
 
@@ -180,15 +164,16 @@ class StyledConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, upsample: bool = False) -> None:
         super().__init__()
         self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, upsample=upsample)
-        self.noise = NoiseInjection()
-        self.activate = BiasedActivation(out_channels)
+        # the names are keys of the checkpoints
+        self.noise = nn.ParameterDict({"weight": nn.Parameter(torch.zeros(1))})
+        self.activate = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(1, out_channels, 1, 1))})
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         modulation = self.conv.modulate(style)
         factor = self.conv.demodulation(modulation) * GAIN  # (B, out)
-        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * GAIN)
+        x = scale_and_shift(self.conv(x, modulation), factor, self.activate["bias"][0, :, 0, 0] * GAIN)
         if noise is not None:
-            x = x.add_(noise.to(x.dtype) * (self.noise.weight * GAIN).to(x.dtype))
+            x = x.add_(noise.to(x.dtype) * (self.noise["weight"] * GAIN).to(x.dtype))
         return F.leaky_relu_(x, SLOPE)
 
 

@@ -100,10 +100,7 @@ class Stage(nn.Module, ABC):
     adversary: Adversary | None  # what is trained against this stage
 
     def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        config: TrainConfig,
-        measures: Mapping[str, nn.Module] | None = None,
+        self, networks: Mapping[str, nn.Module], config: TrainConfig, measures: Mapping[str, nn.Module] | None = None
     ) -> None:
         super().__init__()
         self.config = config

@@ -32,10 +32,7 @@ class GeneratorStage(Stage):
     adversary: Adversary
 
     def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        config: TrainConfig,
-        measures: Mapping[str, nn.Module] | None = None,
+        self, networks: Mapping[str, nn.Module], config: TrainConfig, measures: Mapping[str, nn.Module] | None = None
     ) -> None:
         super().__init__(networks, config, measures)
         classifier = networks["E"].get_submodule("headpose_fc") if config.stage == "dis_pose" else None
