@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,21 +39,15 @@ _IGNORED_SWITCHES = (
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
 
 
-class IgnoredFlag(argparse.Action):
-    """A published flag without meaning here: accepted, and reported once per run."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
-        namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
-
-
 def add_ignored_flags(
     parser: argparse.ArgumentParser, with_value: Sequence[str] = (), switches: Sequence[str] = ()
 ) -> None:
     """Accepts the published flags without meaning here: those that no command needs, and a command's own."""
+    add = functools.partial(parser.add_argument, dest="ignored_flags", help=argparse.SUPPRESS)
     for flag in (*_IGNORED_WITH_VALUE, *with_value):
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
+        add(f"--{flag}", action="append", type=lambda _, flag=flag: f"--{flag}")  # type: ignore[misc]
     for flag in (*_IGNORED_SWITCHES, *switches):
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
+        add(f"--{flag}", action="append_const", const=f"--{flag}")
 
 
 def gpu_list(text: str) -> tuple[int, ...]:
@@ -116,7 +111,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if arguments.load_from_opt_file is not None:
         path = _options_file(arguments)
         arguments = parser.parse_args([*_as_flags(parser, path, arguments.trust_pickle), *argv])
-    for flag in dict.fromkeys(getattr(arguments, "ignored_flags", None) or []):
+    for flag in dict.fromkeys(arguments.ignored_flags or []):
         warn_once(logger, f"{flag} is accepted for old scripts and has no meaning here")
     return arguments
 
@@ -196,10 +191,10 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
         action = actions.get(name)
         if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
-        if isinstance(action, IgnoredFlag) or (action is None and legacy):
-            continue
-        if action is None:
+        if action is None and not legacy:
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
+        if action is None or action.dest == "ignored_flags":
+            continue
         if action.nargs == "+":
             flags += [action.option_strings[0], *map(str, value)] if value else []
         elif action.nargs == 0:

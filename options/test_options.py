@@ -67,12 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def to_config(arguments: argparse.Namespace) -> TestConfig:
-    """The namespace as a frozen dataclass.
-
-    Raises:
-        OptionError: sizes that contradict each other, or a crop that leaves nothing.
-        CheckpointError: a broken network.json.
-    """
+    """The namespace as a frozen dataclass."""
     network = network_config(arguments)
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")

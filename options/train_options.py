@@ -6,14 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from options.base_options import (
-    add_base_flags,
-    add_ignored_flags,
-    filled,
-    network_config,
-    size_flags,
-    take_defaults,
-)
+from options import base_options
+from options.base_options import filled, network_config, size_flags
 from options.config import (
     FREEZABLE,
     NETWORK_FILE,
@@ -43,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
-    add_base_flags(parser)
+    base_options.add_base_flags(parser)
     parser.set_defaults(input_id_feature=TrainConfig.input_id_feature)
 
     add = parser.add_argument_group("stage").add_argument
@@ -135,8 +129,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_tensorboard", action="store_true", help="no TensorBoard files")
     add("--probe_path", type=Path, help="probe for synthetic heads: validation measures mouth and pose")
 
-    take_defaults(parser, DataConfig, LossConfig, OptimConfig, TrainConfig)
-    add_ignored_flags(
+    base_options.take_defaults(parser, DataConfig, LossConfig, OptimConfig, TrainConfig)
+    base_options.add_ignored_flags(
         parser,
         with_value=("optimizer", "D_steps_per_G", "netD_subarch", "list_start", "list_end"),
         switches=("tf_log", "debug"),
@@ -145,12 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def to_config(arguments: argparse.Namespace) -> TrainConfig:
-    """The namespace as a frozen dataclass; the number of classes may still follow from the data.
-
-    Raises:
-        OptionError: flags that contradict each other, or none that say where the data is.
-        CheckpointError: a broken network.json.
-    """
+    """The namespace as a frozen dataclass; the number of classes may still follow from the data."""
     stage = _stage(arguments)
     network = _network(arguments)
     _check(arguments, stage, network)

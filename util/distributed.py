@@ -40,11 +40,7 @@ class Ranks:
 
 
 def ranks_from_environment() -> Ranks:
-    """Reads RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; none of them: a single process.
-
-    Raises:
-        OptionError: some are missing, or are no numbers that fit together.
-    """
+    """Reads RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; none of them: a single process."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     texts = {name: os.environ.get(name) for name in names}
     if all(text is None for text in texts.values()):
@@ -104,11 +100,7 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     gathered rows (or the mean over ranks of what they compute is that loss), training steps as one process with the
     whole batch would: sum over N ranks of the same gradient, divided by N. Nothing is to be scaled by hand.
 
-    Args:
-        tensor: (B, ...), of the same shape on all ranks.
-
-    Returns:
-        (world_size * B, ...); alone, `tensor` itself.
+    (B, ...), of the same shape on all ranks -> (world_size * B, ...); alone, `tensor` itself.
     """
     if not distributed.is_initialized():
         return tensor
@@ -172,9 +164,6 @@ def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> i
 
 def visible_devices(gpu_ids: Sequence[int], visible: str | None) -> str:
     """The value of CUDA_VISIBLE_DEVICES that makes `gpu_ids`, counted within `visible`, cards 0, 1, 2 ...
-
-    Raises:
-        OptionError: a card that `visible` does not have.
 
     >>> visible_devices((0, 2), "4,5,6")
     '4,6'

@@ -166,12 +166,9 @@ class Stage(nn.Module, ABC):
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
     """Sends a batch; pictures become float32 in [-1, 1], see `util.images`."""
-    sent: dict[str, Any] = {}
-    for name, value in batch.items():
-        there = value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        is_picture = isinstance(there, Tensor) and there.dtype == torch.uint8
-        sent[name] = tensor_to_unit_range(there) if is_picture else there
-    return sent
+    sent = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    pictures = {k: v for k, v in sent.items() if isinstance(v, Tensor) and v.dtype == torch.uint8}
+    return sent | {k: tensor_to_unit_range(v) for k, v in pictures.items()}
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

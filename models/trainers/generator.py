@@ -76,7 +76,11 @@ class GeneratorStage(Stage):
 
     def forward(self, batch: Batch) -> StepOutput:
         codes = self._encode(batch)
-        fake, real = self._generate(batch, codes)
+        real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
+        fake = self._from_speech(batch, codes, noise=True)
+        if not self.config.generate_from_audio_only:  # from the visual mouth code as well
+            fake = torch.cat([fake, self._make(batch, codes, codes["mouth"], noise=True)])
+            real = torch.cat([real, real])
         adversary = self.adversary
         fake_levels = adversary.discriminator(fake)
         with torch.no_grad():
@@ -119,7 +123,8 @@ class GeneratorStage(Stage):
         figures |= identity_retrieval(self.network("V"), batch["reference"])
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
         figures["val/l1"] = float(F.l1_loss(images.float(), targets))
-        figures["val/ssim"] = _mean_ssim(images.float(), targets)
+        pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images.float(), targets)), strict=True)
+        figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
         if "probe" in self.measures:
             figures |= _probed(self.measures["probe"], images.float(), targets)
         return figures
@@ -150,23 +155,15 @@ class GeneratorStage(Stage):
             codes["mouth"] = encoder.to_mouth(features)
         return codes
 
-    def _generate(self, batch: Batch, codes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Generated frames and their targets, (N, 3, S, S); from speech, and from the visual mouth code as well."""
-        real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
-        fake = self._from_speech(batch, codes, noise=True)
-        if self.config.generate_from_audio_only:
-            return fake, real
-        seen = self._make(batch, codes, codes["mouth"], noise=True)
-        return torch.cat([fake, seen]), torch.cat([real, real])
-
     def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
         return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
 
     def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
         """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
-        count = batch["target"].shape[1]
-        mouth_code = self.network("E").mouth_embed(self._generated_frames(mouth, batch))
-        pose_code = self._generated_frames(codes["pose"], batch)
+        count, interval = batch["target"].shape[1], self.config.data.generate_interval
+        clips = (values.unflatten(0, batch["mel"].shape[:3]) for values in (mouth, codes["pose"]))  # (B, K, T, D)
+        mouth, pose_code = (clip[:, 0, ::interval].flatten(0, 1) for clip in clips)  # (B*N, D)
+        mouth_code = self.network("E").mouth_embed(mouth)
         identity = codes["identity"].repeat_interleave(count, dim=0)
         style = torch.cat([identity, mouth_code, pose_code], dim=1)  # (B*N, 2560)
         start = codes["map"].repeat_interleave(count, dim=0) if "map" in codes else None
@@ -177,17 +174,6 @@ class GeneratorStage(Stage):
                 torch.randn(len(style), 1, s, s, device=style.device, dtype=style.dtype) for s in generator.noise_sizes
             ]
         return generator(start, style, layers)
-
-    def _generated_frames(self, values: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, D) -> (B*N, D): of each item's first clip the frames that are generated."""
-        clips = values.unflatten(0, batch["mel"].shape[:3])  # (B, K, T, D)
-        return clips[:, 0, :: self.config.data.generate_interval].flatten(0, 1)
-
-
-def _mean_ssim(images: Tensor, targets: Tensor) -> float:
-    """SSIM of (N, 3, S, S) pictures in [-1, 1], averaged, as `scripts/evaluate.py` measures it."""
-    pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images, targets)), strict=True)
-    return float(np.mean([ssim(one, other) for one, other in pairs]))
 
 
 def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:
