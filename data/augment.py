@@ -58,7 +58,8 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
         extra=extra * scale * shape,
         taper=taper * scale * shape,
         enlarge=enlarge * scale * shape,
-        median=_scaled_median(median, scale) if blurred else 0,
+        # the nearest odd width, and at least 3: less would do nothing
+        median=max(3, 2 * round((median * scale - 1) / 2) + 1) if blurred else 0,
     )
 
 
@@ -67,7 +68,9 @@ def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.nda
     positions = _source_positions(augmentation)
     # fixed-point positions: twice as fast, exact to 1/32 pixel
     whole, fraction = cv2.convertMaps(positions[..., 0], positions[..., 1], cv2.CV_16SC2)
-    gains = _gain_table(augmentation)
+    gains = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)  # of each level of each channel
+    gains[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
+    gains = np.clip(np.rint(gains), 0, 255).astype(np.uint8)
     result = np.empty_like(frames)
     for frame, target in zip(frames, result, strict=True):
         image = cv2.LUT(cv2.merge(list(frame)), gains)  # (3, S, S) -> (S, S, 3)
@@ -111,18 +114,6 @@ def _trapezoid(augmentation: Augmentation) -> np.ndarray:
 
 def _corners(low: float, high: float) -> np.ndarray:
     return np.array([[low, low], [high, low], [high, high], [low, high]], dtype=np.float32)
-
-
-def _gain_table(augmentation: Augmentation) -> np.ndarray:
-    """(256, 1, 3) uint8: what each level of each channel becomes."""
-    levels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)
-    levels[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-def _scaled_median(width: int, scale: float) -> int:
-    """The nearest odd width, and at least 3: less would do nothing."""
-    return max(3, 2 * round((width * scale - 1) / 2) + 1)
 
 
 def _sign(rng: np.random.Generator) -> int:

@@ -49,17 +49,11 @@ CueType = TypeVar("CueType", bound=Cue)
 
 @dataclass(frozen=True)
 class CueGroup(Generic[CueType]):
-    """Cues whose frames are made together.
-
-    Attributes:
-        cues: in order.
-        pose_slots: where the pose code of each cue will be; None for a cue without a picture.
-        new_pictures: slots that are filled when this group's turn comes, each with the picture to encode. All other
-            slots were given to earlier groups.
-    """
+    """Cues whose frames are made together."""
 
     cues: Sequence[CueType]
-    pose_slots: Sequence[Future[Tensor] | None]
+    pose_slots: Sequence[Future[Tensor] | None]  # where the pose code of each cue will be; None: it has no picture
+    # the slots to fill when this group's turn comes, with their pictures; all others were given to earlier groups
     new_pictures: Sequence[tuple[Future[Tensor], np.ndarray]]
 
 
@@ -96,15 +90,11 @@ class Workers:
         return self._pool.submit(function, *arguments)
 
     def run(self, function: Callable[..., Any], *inputs: Tensor, piece: int | None = None) -> Any:
-        """Runs a network on a batch of any size, spread over the threads.
+        """Runs a network on a batch of any size (B, ...), spread over the threads; gives float32 on the device.
 
         Args:
             function: of tensors with as many rows each; gives a tensor, or a tuple of them, with that many rows.
-            inputs: (B, ...), on the CPU or the device.
             piece: rows the network gets at a time, in place of `self.piece`.
-
-        Returns:
-            what `function` gives for all rows, in float32, on the device.
         """
         size = piece or self.piece
 

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from models.networks.layers import resize_to
 
-_IMAGENET_CLASSES = 1000
 _EXPANSION = 4
 
 
@@ -45,7 +44,6 @@ class ResNeXt(nn.Module):
 
     Args:
         layers: blocks per stage.
-        width: stem channels; the feature map has 32 times as many.
         groups, group_width: of the 3x3 convolutions in the first stage, for a stem of 64 channels.
         stem_pool: max-pool behind the stem; without it the feature map is twice as large.
     """
@@ -69,7 +67,7 @@ class ResNeXt(nn.Module):
         self.num_stages = len(layers)
         self.stem_pool = stem_pool
         self.out_channels = in_channels
-        self.fc = nn.Linear(in_channels, _IMAGENET_CLASSES)  # in the checkpoints, never used
+        self.fc = nn.Linear(in_channels, 1000)  # ImageNet's classes: in the checkpoints, never used
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
