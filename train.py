@@ -58,7 +58,7 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
         print(base_options.describe(parser, args))
 
     # torch is imported here, after --help and wrong options
-    from data.loaders import HeldOutBatches, find_clips, training_batches
+    from data.loaders import find_clips, held_out_batches, training_batches
     from models.trainers.build import build_trainer
     from models.trainers.plan import describe_plan
     from util.device import select_device
@@ -72,19 +72,19 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
         network = dataclasses.replace(config.network, num_classes=clips.num_classes)
         config = dataclasses.replace(config, network=network)
     check(config, clips.num_classes, ranks.world_size)
-    if config.dry_run:
+    if ranks.is_main:
         print(describe_plan(config, clips.num_clips))
+    if config.dry_run:
         return DONE
 
     device = select_device(config.gpu_ids, ranks.local_rank, several=ranks.is_distributed)
     init_process_group(ranks, device)
     trainer = build_trainer(config, device, ranks, clips.num_clips)
     batches = training_batches(config, clips, ranks, trainer.batches_seen, pin_memory=device.type == "cuda")
-    validation = HeldOutBatches(config, clips.held_out, ranks) if clips.held_out else None
+    validation = held_out_batches(config, clips.held_out, ranks) if clips.held_out else None
     if ranks.is_main:
         make_directory(config.directory)
         base_options.save(config.directory, parser, args)
-        print(describe_plan(config, clips.num_clips))
         trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
 
     with stop_on_signal(trainer):
@@ -99,10 +99,6 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
 
 def check(config: TrainConfig, num_classes: int, processes: int) -> None:
     """Refuses what would overwrite a run, and what cannot begin as asked.
-
-    Args:
-        num_classes: of the data.
-        processes: that train together.
 
     Raises:
         OptionError: of the run's folder, the batch or the labels. CheckpointError: no weights to start from.

@@ -36,8 +36,6 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
 
     Args:
         shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
-
-    Source: docs/how_it_works.md section 6; how the lengths combine is our reading of it (`_source_positions`).
     """
     scale = size / _DRAWN_AT
     gain = float(rng.uniform(0.3, 1.6))
@@ -57,20 +55,13 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
 
 
 def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Applies one augmentation to all frames of a clip.
-
-    Args:
-        frames: (T, 3, S, S) uint8 RGB, with the S the augmentation was drawn for.
-
-    Returns:
-        (T, 3, S, S) uint8 RGB.
-    """
-    size = augmentation.size
-    assert frames.shape[1:] == (3, size, size), f"drawn for {size} pixels, got {frames.shape}"
+    """Applies one augmentation to frames (T, 3, S, S) uint8 RGB, with the S that it was drawn for."""
     positions = _source_positions(augmentation)
     # fixed-point positions: twice as fast, exact to 1/32 pixel
     whole, fraction = cv2.convertMaps(positions[..., 0], positions[..., 1], cv2.CV_16SC2)
-    gains = _gain_table(augmentation)
+    gains = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)  # of each level of each channel
+    gains[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
+    gains = np.clip(np.rint(gains), 0, 255).astype(np.uint8)
     result = np.empty_like(frames)
     for frame, target in zip(frames, result, strict=True):
         image = cv2.LUT(cv2.merge(list(frame)), gains)  # (3, S, S) -> (S, S, 3)

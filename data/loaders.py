@@ -73,7 +73,6 @@ def training_batches(
 
     Args:
         start_batch: how many batches of the run have been seen already. Tar shards begin that batch's epoch anew.
-        pin_memory: for a GPU.
 
     Raises:
         MetadataError: fewer clips than a batch needs. For tar shards also OptionError and MediaError, see there.
@@ -87,27 +86,18 @@ def training_batches(
     return _load(config, VoxTrainDataset(clips.records, *settings), pin_memory, batch_sampler=sampler)
 
 
-class HeldOutBatches:
+def held_out_batches(config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> Iterable[Batch]:
     """The same `--val_batches` held-out batches in every iteration, and on every rank.
 
     A batch is as large as a rank's share of a training batch, so that it fits where training does, but at least 2
     clips with two references each: a face must be told from another, and found again.
-
-    Args:
-        clips: held-out ones, at least one.
     """
-
-    def __init__(self, config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> None:
-        data = dataclasses.replace(config.data, num_inputs=2, num_clips=1)
-        fields = config.fields | ({"reference"} if config.stage != "sync" else set())
-        self._dataset = VoxTrainDataset(clips, data, config.seed, fields, config.network.n_mel_t)
-        size = min(max(2, config.batch_size // ranks.world_size), len(self._dataset))
-        self._keys = list(itertools.islice(EpochBatches(len(self._dataset), size, config.seed), config.val_batches))
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Reads the clips anew."""
-        for keys in self._keys:
-            yield collate([self._dataset[key] for key in keys])
+    data = dataclasses.replace(config.data, num_inputs=2, num_clips=1)
+    fields = config.fields | ({"reference"} if config.stage != "sync" else set())
+    dataset = VoxTrainDataset(clips, data, config.seed, fields, config.network.n_mel_t)
+    size = min(max(2, config.batch_size // ranks.world_size), len(dataset))
+    keys = list(itertools.islice(EpochBatches(len(dataset), size, config.seed), config.val_batches))
+    return DataLoader(dataset, batch_sampler=keys, collate_fn=collate)
 
 
 def _shard_batches(

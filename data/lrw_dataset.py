@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.clip_list import SPLITS, ClipRecord, build_lists, find_clips
-from util.errors import MediaError, OptionError
-
-NUM_FRAMES = 29
+from data.clip_list import ClipRecord, build_lists, find_clips
+from util.errors import MediaError
 
 
 def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
@@ -23,12 +21,9 @@ def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
         root: the folder that holds `lipread_mp4`, or that folder.
 
     Raises:
-        OptionError: no such split.
         MediaError: no such folder, or no clip of the split in it.
     """
-    if split not in SPLITS:
-        raise OptionError(f"LRW has the splits {', '.join(SPLITS)}, got {split!r}")
-    records = build_lists([(clip, NUM_FRAMES, None) for clip in find_clips(root, "lrw")])[split]
+    records = build_lists([(clip, 29, None) for clip in find_clips(root, "lrw")])[split]
     if not records:
         raise MediaError(
             f"{root}: holds no clips of the split {split}; expected lipread_mp4/WORD/{split}/WORD_00001.mp4"

@@ -25,9 +25,7 @@ from util.errors import MediaError, MetadataError
 from util.log import warn_once
 from util.seed import generator_for
 
-FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 FAILURES_IN_A_ROW = 10
-_NAMED = 3  # clips a warning names
 _WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 _log = logging.getLogger(__name__)
 
@@ -61,9 +59,7 @@ class VoxTrainDataset(Dataset):
 
     Args:
         records: the clips. Those that are too short for K pieces are left out with a warning.
-        data: settings.
-        seed: of all random choices.
-        fields: the parts to read, some of FIELDS.
+        fields: the parts to read.
         n_mel_t: windows of `voice`.
 
     Raises:
@@ -95,8 +91,6 @@ class VoxTrainDataset(Dataset):
             MediaError: ten clips in a row cannot be read.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if not 0 <= index < len(self.records):
-            raise IndexError(f"item {index} of {len(self.records)}")
         skipped: list[str] = []
         while True:
             record = self.records[index]
@@ -113,11 +107,7 @@ class VoxTrainDataset(Dataset):
 
 
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:
-    """The clips that have room for the pieces of an item; a warning counts and names the others.
-
-    Raises:
-        MetadataError: none is left.
-    """
+    """The clips that have room for the pieces of an item; a warning names others. MetadataError if none is left."""
     shortest = shortest_clip(data)
     kept = [record for record in records if record.num_frames >= shortest]
     short = [record for record in records if record.num_frames < shortest]
@@ -127,8 +117,8 @@ def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRec
             f"--frame_interval {data.frame_interval} and --num_clips {data.num_clips} need; lower one of them"
         )
     if short:
-        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:_NAMED])
-        more = " ..." if len(short) > _NAMED else ""
+        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:3])
+        more = " ..." if len(short) > 3 else ""
         _log.warning("%d clips have less than %d frames and are left out: %s%s", len(short), shortest, names, more)
     return kept
 
@@ -146,11 +136,7 @@ def make_item(
     fields: frozenset[str],
     n_mel_t: int,
 ) -> dict[str, Any]:
-    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`.
-
-    Raises:
-        MediaError: the clip cannot be read.
-    """
+    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`."""
     plan = draw_plan(rng, record.num_frames, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}

@@ -197,7 +197,7 @@ class ShardDataset(IterableDataset):
         rank, world_size: this process among all that train.
 
     Raises:
-        OptionError: an unknown field, no package webdataset, or fewer shards than ranks.
+        OptionError: no package webdataset, or fewer shards than ranks.
         MetadataError: no or a damaged `shards.json`.
         MediaError: shards are missing.
     """

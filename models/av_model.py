@@ -48,10 +48,6 @@ class AvModel:
         networks: by letter, G, V, E and A_sync, on the CPU; they are changed and belong to the model from now on.
         device: where they run. (Not verified so far: a GPU.)
         precision: fp32, tf32 (fp32 with shorter factors in products, on a GPU), fp16 or bf16 (autocast).
-
-    Attributes:
-        device: where the networks run.
-        networks: by letter, in the form that runs.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device, precision: str = "fp32") -> None:
@@ -80,13 +76,10 @@ class AvModel:
         device: torch.device | str = "cpu",
         precision: str = "fp32",
     ) -> AvModel:
-        """The model of a folder with `<epoch>_net_<letter>.pth`.
+        """The model of a folder with `<epoch>_net_<letter>.pth`; see AvModel for device and precision.
 
         Args:
-            directory: of the weights.
-            epoch: first part of the files' names.
             config: sizes of the networks; None: those that the folder's network.json names, or the published ones.
-            device, precision: see AvModel.
 
         Raises:
             CheckpointError: a file is missing, broken, or does not match the sizes.
@@ -118,7 +111,6 @@ class AvModel:
         """Frames of one person.
 
         Args:
-            identity: from `encode_identity`.
             mouth: (B, 500).
             pose: (B, 12).
             noise: per layer (B or 1, 1, H, W), see `noise_for`; None generates without noise.
@@ -140,7 +132,6 @@ class AvModel:
         """Frames while their cues arrive, in order.
 
         Args:
-            identity: from `encode_identity`.
             cues: what drives the frames, see `models.stream.Cue`; the next one is asked for when there is room for
                 work on it.
             noise, seed: see `noise_for`.
@@ -180,7 +171,6 @@ class AvModel:
 
         Args:
             mode: `random` draws from (seed, frame number), `stored` takes the checkpoint's, `none` is None.
-            seed: of the run.
             frames: frame numbers; a frame's noise depends on nothing else.
 
         Returns:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_WARM_UPS = 2  # libraries choose algorithms and take workspace in the first calls
-
 
 class CudaGraphs:
     """Calls functions of CUDA tensors; the second and later calls with the same shapes replay a graph.
@@ -46,7 +44,7 @@ def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callabl
         current = torch.cuda.current_stream()
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
-            for _ in range(_WARM_UPS):
+            for _ in range(2):  # libraries choose algorithms and take workspace in the first calls
                 function(*fixed)
         current.wait_stream(beside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):

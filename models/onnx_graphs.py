@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN, AvModel, IdentityCodes
 from models.loading import load_networks
-from options.config import AudioConfig, NetworkConfig, to_plain
+from options.config import AudioConfig, NetworkConfig
 from util.errors import CheckpointError
 from util.files import atomic_path, make_directory
+from util.json_files import to_builtins
 
 OPSET = 17
 _CONVENTIONS = {
@@ -42,16 +43,7 @@ class Comparison:
 
 
 def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> dict[str, Path]:
-    """Writes `<letter>.onnx` for V, E, A_sync and G.
-
-    Args:
-        directory: holds `<epoch>_net_<letter>.pth`.
-        epoch: first part of the weights' file names.
-        sizes: of the networks.
-        output: folder of the files.
-
-    Returns:
-        the files by letter.
+    """Writes `<letter>.onnx` for V, E, A_sync and G into the folder `output`; gives the files by letter.
 
     Raises:
         CheckpointError: weights are missing, damaged, or do not match the sizes.
@@ -66,7 +58,7 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
     make_directory(output)
     files = {letter: output / f"{letter}.onnx" for letter in graphs}
     for letter, graph in graphs.items():
-        notes = {"network": letter, "sizes": json.dumps(to_plain(sizes))}
+        notes = {"network": letter, "sizes": json.dumps(to_builtins(sizes))}
         notes["noise_sizes"] = json.dumps(networks["G"].noise_sizes)
         with torch.no_grad(), atomic_path(files[letter]) as temporary:
             _trace(graph.eval(), temporary)
@@ -144,10 +136,7 @@ def _trace(graph: Any, path: Path) -> None:
 
 
 class AreaMean(nn.Module):
-    """`F.adaptive_avg_pool2d` of square maps, as two products with a constant matrix.
-
-    ONNX has adaptive pooling only where the sizes have a whole ratio.
-    """
+    """`F.adaptive_avg_pool2d` of square maps as two products, for ONNX has it only where sizes have a whole ratio."""
 
     matrix: Tensor
 

@@ -49,17 +49,11 @@ CueType = TypeVar("CueType", bound=Cue)
 
 @dataclass(frozen=True)
 class CueGroup(Generic[CueType]):
-    """Cues whose frames are made together.
-
-    Attributes:
-        cues: in order.
-        pose_slots: where the pose code of each cue will be; None for a cue without a picture.
-        new_pictures: slots that are filled when this group's turn comes, each with the picture to encode. All other
-            slots were given to earlier groups.
-    """
+    """Cues whose frames are made together."""
 
     cues: Sequence[CueType]
-    pose_slots: Sequence[Future[Tensor] | None]
+    pose_slots: Sequence[Future[Tensor] | None]  # where the pose code of each cue will be; None: it has no picture
+    # the slots to fill when this group's turn comes, with their pictures; all others were given to earlier groups
     new_pictures: Sequence[tuple[Future[Tensor], np.ndarray]]
 
 
@@ -73,8 +67,7 @@ class Workers:
     number of rows, the last one filled up: a frame does not depend on the batch it came in.
 
     Args:
-        device: where the networks run.
-        dtype: what they compute in; anything but float32 is autocast.
+        dtype: what the networks compute in; anything but float32 is autocast.
 
     Attributes:
         piece: rows that the networks get at a time.
@@ -97,15 +90,11 @@ class Workers:
         return self._pool.submit(function, *arguments)
 
     def run(self, function: Callable[..., Any], *inputs: Tensor, piece: int | None = None) -> Any:
-        """Runs a network on a batch of any size, spread over the threads.
+        """Runs a network on a batch of any size (B, ...), spread over the threads; gives float32 on the device.
 
         Args:
             function: of tensors with as many rows each; gives a tensor, or a tuple of them, with that many rows.
-            inputs: (B, ...), on the CPU or the device.
             piece: rows the network gets at a time, in place of `self.piece`.
-
-        Returns:
-            what `function` gives for all rows, in float32, on the device.
         """
         size = piece or self.piece
 
@@ -168,18 +157,13 @@ def frames_in_order(
     group_size: int,
     ahead: int,
 ) -> Generator[tuple[CueType, np.ndarray], None, None]:
-    """Frames while their cues arrive.
+    """Frames while their cues arrive, as AvModel.stream yields them; `workers` call the two functions.
 
     Args:
-        workers: call `encode_poses` and `make_frames`.
-        cues: the next one is asked for when there is room for work on it.
         encode_poses: pictures (S, S, 3) uint8 -> the code of each.
         make_frames: a group of B cues -> (B, S, S, 3) uint8, and (B,) whether a frame is free of NaN.
         group_size: cues of a group.
         ahead: cues that may be taken before the frame of an earlier one is yielded.
-
-    Yields:
-        a cue and its frame, (S, S, 3) uint8.
 
     Raises:
         MediaError: a frame holds NaN or infinity. And whatever `cues` and the two functions raise.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from options.config import NETWORK_FILE, DataConfig, NetworkConfig, TestConfig
+from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
@@ -38,82 +39,66 @@ _IGNORED_SWITCHES = (
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
 
 
-class IgnoredFlag(argparse.Action):
-    """A published flag without meaning here: accepted, and reported once per run."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
-        namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
-
-
 def add_ignored_flags(
     parser: argparse.ArgumentParser, with_value: Sequence[str] = (), switches: Sequence[str] = ()
 ) -> None:
     """Accepts the published flags without meaning here: those that no command needs, and a command's own."""
+    add = functools.partial(parser.add_argument, dest="ignored_flags", help=argparse.SUPPRESS)
     for flag in (*_IGNORED_WITH_VALUE, *with_value):
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
+        add(f"--{flag}", action="append", type=lambda _, flag=flag: f"--{flag}")  # type: ignore[misc]
     for flag in (*_IGNORED_SWITCHES, *switches):
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
+        add(f"--{flag}", action="append_const", const=f"--{flag}")
 
 
 def gpu_list(text: str) -> tuple[int, ...]:
     """argparse type: `0`, `0,2` or `-1` for the CPU."""
     try:
-        ids = tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in text.split(",") if part.strip()) or (-1,)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
-        ) from error
-    return ids or (-1,)
+        reason = f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
+        raise argparse.ArgumentTypeError(reason) from error
 
 
 def add_base_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that mean the same in testing and training."""
-    run = parser.add_argument_group("run")
-    run.add_argument("--name", default=TestConfig.name, help="the model: its weights lie in <checkpoints_dir>/<name>")
-    run.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
-    run.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
-    run.add_argument(
-        "--gpu_ids", type=gpu_list, default=TestConfig.gpu_ids, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU"
-    )
-    run.add_argument(
+    add = parser.add_argument_group("run").add_argument
+    add("--name", help="the model: its weights lie in <checkpoints_dir>/<name>")
+    add("--checkpoints_dir", type=Path, help="folder of all models")
+    add("--which_epoch", help="first part of the weights' file names")
+    add("--gpu_ids", type=gpu_list, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
+    add(
         "--batchSize", type=positive_int, default=TestConfig.batch_size, help="frames that are loaded and sent together"
     )
-    run.add_argument(
-        "--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames"
-    )
-    run.add_argument("--seed", type=natural_int, default=TestConfig.seed, help="of every random choice")
-    run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
-    run.add_argument(
+    add("--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames")
+    add("--seed", type=natural_int, help="of every random choice")
+    add("--verbose", action="store_true", help="more messages, and tracebacks")
+    add(
         "--load_from_opt_file",
         nargs="?",
         const="",
         metavar="FILE",
         help="take flags from a saved options.json (default: opt.json beside the weights); the command line goes first",
     )
-    run.add_argument(
-        "--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code"
-    )
+    add("--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code")
 
-    networks = parser.add_argument_group("networks")
-    networks.add_argument("--model", default="av", choices=("av",), help="the published name of the system")
+    add = parser.add_argument_group("networks").add_argument
+    add("--model", default="av", choices=("av",), help="the published name of the system")
     for letter, name in _NETWORK_NAMES.items():
-        networks.add_argument(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
+        add(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
     for flag in _SIZE_FLAGS:
         default = getattr(NetworkConfig, flag)
-        networks.add_argument(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
-    networks.add_argument(
-        "--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones"
-    )
-    networks.add_argument("--input_id_feature", action="store_true", help="G starts from the identity map")
-    networks.add_argument(
-        "--crop_len", type=natural_int, default=DataConfig.crop_len, help="pixels cut off the 224 px frame"
-    )
-    networks.add_argument(
-        "--num_inputs",
-        type=positive_int,
-        default=DataConfig.num_inputs,
-        help="reference images averaged into an identity",
-    )
+        add(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
+    add("--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones")
+    add("--input_id_feature", action="store_true", help="G starts from the identity map")
+    add("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
+    add("--num_inputs", type=positive_int, help="reference images averaged into an identity")
+
+
+def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:
+    """Gives the flags without a default that of the field of the same name in these dataclasses."""
+    values = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+    flags = {action.dest for action in parser._actions if action.default is None} - set(_SIZE_FLAGS)
+    parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -126,7 +111,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if arguments.load_from_opt_file is not None:
         path = _options_file(arguments)
         arguments = parser.parse_args([*_as_flags(parser, path, arguments.trust_pickle), *argv])
-    for flag in dict.fromkeys(getattr(arguments, "ignored_flags", None) or []):
+    for flag in dict.fromkeys(arguments.ignored_flags or []):
         warn_once(logger, f"{flag} is accepted for old scripts and has no meaning here")
     return arguments
 
@@ -206,12 +191,10 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
         action = actions.get(name)
         if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
-        if isinstance(action, IgnoredFlag):
-            continue
-        if action is None:
-            if legacy:
-                continue
+        if action is None and not legacy:
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
+        if action is None or action.dest == "ignored_flags":
+            continue
         if action.nargs == "+":
             flags += [action.option_strings[0], *map(str, value)] if value else []
         elif action.nargs == 0:

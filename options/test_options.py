@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from options.base_options import add_base_flags, add_ignored_flags, filled, network_config
+from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, take_defaults
 from options.config import DataConfig, TestConfig
 from util.cli import Formatter, natural_int, positive_int
 from util.log import warn_once
@@ -27,51 +27,37 @@ def build_parser() -> argparse.ArgumentParser:
         prog="test.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
     add_base_flags(parser)
-    rows = parser.add_argument_group("rows")
-    rows.add_argument(
-        "--meta_path_vox", type=Path, default=TestConfig.meta_path_vox, help="metadata file, 8 fields a row"
-    )
-    rows.add_argument("--dataset_mode", default="voxtest", choices=("voxtest",), help="kind of metadata")
-    rows.add_argument("--list_start", type=natural_int, default=0, help="first row, counted from 0")
-    rows.add_argument("--list_end", type=natural_int, help="row to stop before")
-    rows.add_argument("--how_many", type=positive_int, help="at most so many rows")
+    add = parser.add_argument_group("rows").add_argument
+    add("--meta_path_vox", type=Path, help="metadata file, 8 fields a row")
+    add("--dataset_mode", default="voxtest", choices=("voxtest",), help="kind of metadata")
+    add("--list_start", type=natural_int, help="first row, counted from 0")
+    add("--list_end", type=natural_int, help="row to stop before")
+    add("--how_many", type=positive_int, help="at most so many rows")
 
-    generation = parser.add_argument_group("generation")
-    generation.add_argument(
-        "--driving_pose", action="store_true", help="head pose from the pose video, not the reference's"
+    add = parser.add_argument_group("generation").add_argument
+    add("--driving_pose", action="store_true", help="head pose from the pose video, not the reference's")
+    add("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
+    add(
+        "--published_timing", action="store_true", help="exactly the published frames: 3 fewer, the picture 80 ms early"
     )
-    generation.add_argument("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
-    generation.add_argument(
-        "--published_timing",
-        action="store_true",
-        help="exactly the published frames: 3 fewer, the picture 80 ms early",
-    )
-    generation.add_argument(
-        "--noise", default=TestConfig.noise, choices=("random", "stored", "none"), help="the generator's noise images"
-    )
-    generation.add_argument(
+    add("--noise", choices=("random", "stored", "none"), help="the generator's noise images")
+    add(
         "--precision",
-        default=TestConfig.precision,
         choices=("fp32", "tf32", "fp16", "bf16"),
         help="of the networks; tf32 is fp32 with coarser products, on a GPU",
     )
 
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--results_dir", type=Path, default=TestConfig.results_dir, help="a folder per row is made here"
-    )
-    output.add_argument("--frame_format", default=TestConfig.frame_format, choices=("jpg", "png"), help="of frames")
-    output.add_argument(
-        "--gen_video", action="store_true", help="encode mp4 files: each column, side by side, with sound"
-    )
-    output.add_argument("--labels", action="store_true", help="write column titles into the side-by-side video")
-    output.add_argument("--resume", action="store_true", help="keep the frames an interrupted run has finished")
-    output.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace an index.html or report.json of other origin in --results_dir",
+    add = parser.add_argument_group("output").add_argument
+    add("--results_dir", type=Path, help="a folder per row is made here")
+    add("--frame_format", choices=("jpg", "png"), help="of frames")
+    add("--gen_video", action="store_true", help="encode mp4 files: each column, side by side, with sound")
+    add("--labels", action="store_true", help="write column titles into the side-by-side video")
+    add("--resume", action="store_true", help="keep the frames an interrupted run has finished")
+    add(
+        "--overwrite", action="store_true", help="replace an index.html or report.json of other origin in --results_dir"
     )
 
+    take_defaults(parser, DataConfig, TestConfig)
     add_ignored_flags(
         parser,
         with_value=("generate_interval", "frame_interval", "num_clips", "lrw_data_path", "n_mel_T"),
@@ -81,12 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def to_config(arguments: argparse.Namespace) -> TestConfig:
-    """The namespace as a frozen dataclass.
-
-    Raises:
-        OptionError: sizes that contradict each other, or a crop that leaves nothing.
-        CheckpointError: a broken network.json.
-    """
+    """The namespace as a frozen dataclass."""
     network = network_config(arguments)
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")

@@ -15,10 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig, to_plain
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
 from util.cli import run_command
 from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
+from util.json_files import to_builtins
 
 _LARGEST_HALF = 65504.0
 
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         target = network_path(args.output, "latest", letter)
         save_state_dict(state, target)
         written[target.name] = target.stat().st_size
-    write_json(args.output / NETWORK_FILE, to_plain(sizes))
+    write_json(args.output / NETWORK_FILE, to_builtins(sizes))
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from data.metadata import write_rows
-from options.config import NetworkConfig, to_plain
+from options.config import NetworkConfig
+from util.json_files import to_builtins
 
 SAMPLE_RATE_HZ = 16000
 TINY = NetworkConfig(
@@ -74,7 +75,7 @@ def write_tiny_model(directory: Path, config: NetworkConfig = TINY) -> Path:
     from tests.parity import write_seeded_checkpoints
 
     write_seeded_checkpoints(directory, seed=3, config=config)
-    (directory / "network.json").write_text(json.dumps(to_plain(config)))
+    (directory / "network.json").write_text(json.dumps(to_builtins(config)))
     return directory
 
 

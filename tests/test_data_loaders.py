@@ -10,7 +10,7 @@ import torch
 
 from data import loaders
 from data.clip_list import scan_tree, write_list
-from data.loaders import HeldOutBatches, TrainingClips, find_clips, training_batches
+from data.loaders import TrainingClips, find_clips, held_out_batches, training_batches
 from options.config import DataConfig, TrainConfig
 from tests.numbered_clips import write_tree
 from util.distributed import Ranks
@@ -51,7 +51,7 @@ def test_held_out_batches_are_as_large_as_a_processs_share_and_the_same_each_tim
     tree: Path, processes: int, sizes: list[int]
 ):
     config = TrainConfig(stage="recognition", batch_size=4, val_batches=2, data=DATA)
-    batches = HeldOutBatches(config, scan_tree(tree), Ranks(rank=0, world_size=processes))
+    batches = held_out_batches(config, scan_tree(tree), Ranks(rank=0, world_size=processes))
     first, second = list(batches), list(batches)
     assert [len(batch["label"]) for batch in first] == sizes
     assert [batch["index"].tolist() for batch in first] == [batch["index"].tolist() for batch in second]

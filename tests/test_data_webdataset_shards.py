@@ -14,7 +14,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from data.clip_list import ClipRecord, scan_tree, write_list
-from data.voxtrain_dataset import FIELDS, VoxTrainDataset, collate
+from data.voxtrain_dataset import VoxTrainDataset, collate
 from data.webdataset_shards import ShardDataset, ShardIndex, read_index, write_index
 from options.config import DataConfig
 from scripts.write_shards import build_parser, run
@@ -23,6 +23,7 @@ from tests.numbered_clips import write_numbered, write_tree
 from util.errors import MediaError, MetadataError, OptionError
 from util.ffmpeg import run_ffmpeg
 
+FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 DATA = DataConfig(crop_size=28, clip_len=3, num_clips=2)
 
 

@@ -200,8 +200,8 @@ def test_visual_mouth_code_doubles_the_generated_frames():
     both = make_trainer(make_config("joint"))
     alone = make_trainer(make_config("joint", generate_from_audio_only=True))
     batch = to_device(make_batch(), both.device)
-    assert len(both.stage(batch).extras["fake"]) == 2 * CLIPS * TARGETS
-    assert len(alone.stage(batch).extras["fake"]) == CLIPS * TARGETS
+    assert len(both.stage(batch).for_adversary[0]) == 2 * CLIPS * TARGETS
+    assert len(alone.stage(batch).for_adversary[0]) == CLIPS * TARGETS
 
 
 def test_generated_frames_follow_every_other_frame_of_the_first_piece():
@@ -209,12 +209,12 @@ def test_generated_frames_follow_every_other_frame_of_the_first_piece():
     stage = make_trainer(config).stage
     stage.eval()
     batch = to_device(make_batch(), torch.device("cpu"))
-    before = stage(batch).extras["fake"].unflatten(0, (CLIPS, TARGETS))
+    before = stage(batch).for_adversary[0].unflatten(0, (CLIPS, TARGETS))
     changes = {(0, 0): [True, False], (0, 1): [False, False], (0, 2): [False, True], (1, 0): [False, False]}
     for place, moved in changes.items():  # (piece, frame) whose sound is another -> which generated frames change
         mel = batch["mel"].clone()
         mel[:, place[0], place[1]] = 1 - mel[:, place[0], place[1]]
-        after = stage({**batch, "mel": mel}).extras["fake"].unflatten(0, (CLIPS, TARGETS))
+        after = stage({**batch, "mel": mel}).for_adversary[0].unflatten(0, (CLIPS, TARGETS))
         assert [not torch.equal(before[:, n], after[:, n]) for n in range(TARGETS)] == moved, place
 
 
@@ -364,8 +364,8 @@ def test_generator_of_a_smaller_size_is_compared_with_smaller_targets():
     large = {k: v.repeat_interleave(2, -1).repeat_interleave(2, -2) if v.dim() > 3 and k != "mel" else v
              for k, v in batch.items()}  # fmt: skip
     output = trainer.stage(large)
-    assert output.extras["fake"].shape[-2:] == output.extras["real"].shape[-2:] == (28, 28)
-    torch.testing.assert_close(output.extras["real"][: CLIPS * TARGETS], batch["target"].flatten(0, 1))
+    assert output.for_adversary[0].shape[-2:] == output.for_adversary[1].shape[-2:] == (28, 28)
+    torch.testing.assert_close(output.for_adversary[1][: CLIPS * TARGETS], batch["target"].flatten(0, 1))
 
 
 def test_probe_figures_are_correlations_of_generated_and_true_frames():

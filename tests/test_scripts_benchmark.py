@@ -18,12 +18,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.av_model import AvModel
-from options.config import NetworkConfig, to_plain
+from options.config import NetworkConfig
 from scripts import benchmark
 from scripts.benchmarks import measure, stages, training
 from scripts.benchmarks.measure import OURS, TEXTBOOK, Bench, Row
 from tests.conftest import TINY, write_tiny_model
 from util.errors import PcavsError
+from util.json_files import to_builtins
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,7 @@ def bench(tmp_path: Path, tiny_model: Path) -> Iterator[Bench]:
 @pytest.fixture
 def sizes_file(tmp_path: Path) -> Path:
     path = tmp_path / "sizes.json"
-    path.write_text(json.dumps(to_plain(TINY)))
+    path.write_text(json.dumps(to_builtins(TINY)))
     return path
 
 

@@ -28,7 +28,7 @@ from options.config import PASTE_MASKS as MASKS
 from options.config import PasteOptions
 from scripts.paste_back import main
 from tests.conftest import Workspace, voice, write_wav
-from util.errors import MediaError, OptionError
+from util.errors import MediaError
 from util.ffmpeg import named_colours, probe, run_ffmpeg
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -621,11 +621,6 @@ def test_one_failing_result_does_not_stop_the_others(scene: Scene, capsys: pytes
 def test_impossible_flags_exit_with_2(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["--result", "some", *flags]) == 2
     assert message in capsys.readouterr().err
-
-
-def test_impossible_options_raise_option_error() -> None:
-    with pytest.raises(OptionError, match="--mask 'star' is unknown; choose from rounded, square, face"):
-        PasteOptions(mask="star")
 
 
 def test_masks_are_the_outlines_there_are() -> None:

@@ -187,7 +187,7 @@ def test_stages_in_a_row_start_from_one_another(run, tmp_path: Path):
     assert (
         run("--name", "g", *JOINT, "--load_pretrain", *folders, *tiny_step, "--max_steps", "2", "--continue_train") == 0
     )
-    assert read_state(tmp_path / "g")["config"]["pretrain_dirs"] == folders
+    assert read_state(tmp_path / "g")["config"]["pretrain_dirs"] == tuple(folders)
     for letter, folder in (("V", "v"), ("A_sync", "s"), ("E", "s")):
         before = torch.load(tmp_path / folder / f"latest_net_{letter}.pth", weights_only=True)
         after = torch.load(tmp_path / "g" / f"latest_net_{letter}.pth", weights_only=True)

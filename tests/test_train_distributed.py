@@ -25,7 +25,7 @@ from models.trainers.optimiser import Player
 from tests.conftest import voice, write_frames, write_wav
 from tests.ranks import run_ranks
 from tests.test_models_trainers import SIZES, make_batch, make_config
-from util.distributed import Ranks, gather_with_gradient
+from util.distributed import Ranks
 from util.json_files import to_builtins
 
 CLIPS = 4
@@ -39,7 +39,7 @@ def gradients_of(stage_name: str, ranks: Ranks) -> dict[str, torch.Tensor]:
     networks = {letter: build_network(letter, config.network).double() for letter in config.letters}
     for network in networks.values() if ranks.is_distributed else ():
         convert_batch_norm(network, cpu)
-    stage = TRAINERS[stage_name](networks, config, gather_with_gradient)
+    stage = TRAINERS[stage_name](networks, config)
     for module in stage.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # each process would drop other units
@@ -51,7 +51,7 @@ def gradients_of(stage_name: str, ranks: Ranks) -> dict[str, torch.Tensor]:
     found = {name: p.grad.clone() for name, p in stage.parameters_to_train()}
     if stage.adversary is not None:
         stage.adversary.set_trainable(True)
-        Player(stage.adversary, *rest).backward([stage.adversary_inputs(outputs[0], batch)])
+        Player(stage.adversary, *rest).backward([outputs[0].for_adversary])
         found |= {name: p.grad.clone() for name, p in stage.adversary.parameters_to_train()}
     # every process draws other noise images, and only their weights' gradients see them: the weights are still 0
     return {name: value for name, value in found.items() if not name.endswith("noise.weight")}

@@ -37,12 +37,7 @@ def select_device(gpu_ids: Sequence[int], local_rank: int = 0, several: bool = F
 
 
 def set_up_for_inference(device: torch.device, allow_tf32: bool) -> None:
-    """Makes the process fast on a CPU, and repeatable on a GPU: the same command gives the same bytes.
-
-    Args:
-        device: where the networks run.
-        allow_tf32: products of fp32 numbers may be rounded to TF32 on a GPU.
-    """
+    """Makes the process fast on a CPU, and repeatable on a GPU: the same command gives the same bytes."""
     if device.type == "cpu":
         keep_freed_memory()
         return

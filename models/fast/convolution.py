@@ -47,7 +47,6 @@ class PackedConv2d:
     Args:
         weight: (out, in / groups, kh, kw).
         size: (H, W) of the image.
-        padding, stride, groups: of the convolution.
     """
 
     def __init__(
@@ -64,12 +63,7 @@ class PackedConv2d:
         self.weight = reorder(weight.detach().to_mkldnn(), self.padding, self.stride, [1, 1], groups, input_size)
 
     def __call__(self, x: Tensor, bias: Tensor | None = None, slope: float | None = None) -> Tensor:
-        """(B, in, H, W), best channels last -> (B, out, H', W'), channels last.
-
-        Args:
-            bias: (out,).
-            slope: of a leaky ReLU behind the convolution; None: there is none.
-        """
+        """(B, in, H, W), best channels last -> (B, out, H', W'), channels last; with a slope, a leaky ReLU follows."""
         activation, scalars = ("none", []) if slope is None else ("leaky_relu", [slope])
         return torch.ops.mkldnn._convolution_pointwise(
             x, self.weight, bias, self.padding, self.stride, [1, 1], self.groups, activation, scalars, ""
@@ -185,10 +179,6 @@ class DirectConv2d:
 def conv3x3(weight: Tensor, height: int, width: int) -> WinogradConv2d | DirectConv2d:
     """3x3 convolution with stride 1 and padding 1 of one image, in the form that is faster for its sizes.
 
-    Args:
-        weight: (out, in, 3, 3).
-        height, width: of the image.
-
     Returns:
         `convolve(load, finish) -> (H, W, out)`, which works on some columns at a time. `load(columns, out)` writes
         these columns of the input to `out`, (H, columns, in). `finish(columns, y)`, if given, may change `y`,
@@ -200,12 +190,7 @@ def conv3x3(weight: Tensor, height: int, width: int) -> WinogradConv2d | DirectC
 
 
 class UpsamplingConv2d:
-    """Transposed 3x3 convolution with stride 2, as four ordinary ones: one for each of even and odd rows and columns.
-
-    Args:
-        weight: (out, in, 3, 3).
-        height, width: of the input.
-    """
+    """Transposed 3x3 convolution with stride 2, as four ordinary ones, for even and odd rows and columns."""
 
     def __init__(self, weight: Tensor, height: int, width: int) -> None:
         self.height, self.width, self.out_channels = height, width, len(weight)

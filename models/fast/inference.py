@@ -33,7 +33,7 @@ def prepare_encoder(network: nn.Module, example: Tensor) -> nn.Module:
     """Replaces the convolutions of E or A_sync by their fast forms, and returns the network.
 
     Args:
-        network: in eval mode, fp32, on the CPU.
+        network: in eval mode.
         example: one input of the size to come; other sizes work, slower.
     """
     shapes = _input_shapes(network, example)
@@ -151,8 +151,8 @@ class FastStyledConv:
     def __init__(self, layer: StyledConv, size: int) -> None:
         weight = layer.conv.weight[0]
         self.energy = weight.square().sum(dim=(2, 3)).t().contiguous()  # (in, out)
-        self.bias = layer.activate.bias.flatten() * GAIN
-        self.noise_gain = layer.noise.weight.item() * GAIN
+        self.bias = layer.activate["bias"].flatten() * GAIN
+        self.noise_gain = layer.noise["weight"].item() * GAIN
         self.convolution = conv3x3(weight, size, size) if not layer.conv.upsample else None
         if layer.conv.upsample:
             self.upsampling = UpsamplingConv2d(weight, size, size)
@@ -164,13 +164,7 @@ class FastStyledConv:
         return torch.rsqrt(modulation.square() @ self.energy + DEMODULATION_EPS) * GAIN
 
     def __call__(self, x: Tensor, factor: Tensor, demodulation: Tensor, noise: Tensor | None) -> Tensor:
-        """(H, W, in) -> (H', W', out), to be multiplied with D.
-
-        Args:
-            factor: (in,), what x is scaled with.
-            demodulation: (out,), D.
-            noise: (H', W'), or None.
-        """
+        """(H, W, in) times `factor` (in,), with D (out,) and noise (H', W') -> (H', W', out), to multiply with D."""
         bias, noise_gain = self.bias / demodulation, self.noise_gain / demodulation
         if self.noise_gain == 0:
             noise = None
@@ -211,7 +205,6 @@ class FastGenerator(nn.Module):
     """The images of a Generator, one at a time: none depends on those beside it.
 
     Args:
-        generator: whose weights it takes; fp32, on the CPU, without gradients.
         constant: leading entries of the style that stay from image to image, the identity; what they contribute is
             computed when they change.
     """
@@ -235,10 +228,8 @@ class FastGenerator(nn.Module):
 
     def forward(self, identity_map: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """See Generator; the map is required."""
-        images = []
-        for i, start in enumerate(identity_map):
-            images.append(self._image(start, style[i], [layer[i % len(layer), 0] for layer in noise or ()]))
-        return torch.stack(images)
+        noises = [[layer[i % len(layer), 0] for layer in noise or ()] for i in range(len(style))]
+        return torch.stack([self._image(*row) for row in zip(identity_map, style, noises, strict=True)])
 
     def _modulations(self, style: Tensor) -> Sequence[Tensor]:
         """(style_dim,) -> (in,) for every layer."""

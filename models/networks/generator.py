@@ -21,12 +21,9 @@ def resolutions(image_size: int) -> list[int]:
     >>> resolutions(56)
     [7, 14, 28, 56]
     """
-    start = image_size
-    while start % 2 == 0 and start > 4:
-        start //= 2
-    sizes = [start]
-    while sizes[-1] < image_size:
-        sizes.append(2 * sizes[-1])
+    sizes = [image_size]
+    while sizes[0] % 2 == 0 and sizes[0] > 4:
+        sizes.insert(0, sizes[0] // 2)
     return sizes
 
 
@@ -50,8 +47,7 @@ class Generator(nn.Module):
     """StyleGAN2 with skip connections to RGB.
 
     Args:
-        image_size: side of the square image, 7*2^k or 4*2^k.
-        style_dim: length of the style.
+        image_size: pixels, 7*2^k or 4*2^k.
         channels: per resolution, from the smallest; None takes StyleGAN2's table.
         input_channels: of the identity map.
         mapping_layers: of the mapping network, whose weights are in the checkpoints; it is never run.
@@ -70,10 +66,7 @@ class Generator(nn.Module):
         super().__init__()
         sizes = resolutions(image_size)
         channels = tuple(channels) if channels is not None else default_channels(image_size)
-        if len(channels) != len(sizes):
-            raise ValueError(f"{image_size} px has {len(sizes)} resolutions, got {len(channels)} channel counts")
         self.image_size = image_size
-        self.style_dim = style_dim
         self.checkpointing = False  # compute activations again in backward instead of keeping them
         # (H, W) of every layer's noise: one at the smallest resolution, two at each further one
         self.noise_sizes = [sizes[0]] + [size for size in sizes[1:] for _ in range(2)]

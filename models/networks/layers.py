@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU; the gain keeps the variance
 DEMODULATION_EPS = 1e-8
 
@@ -51,16 +50,7 @@ class _ScaleAndShift(torch.autograd.Function):
 
 
 def scale_and_shift(x: Tensor, factor: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Scales and shifts channels.
-
-    Args:
-        x: (B, C, H, W).
-        factor: (B, C).
-        shift: (C,), or None for none.
-
-    Returns:
-        (B, C, H, W) in x's type and layout.
-    """
+    """(B, C, H, W) scaled by a factor (B, C) and shifted by (C,), if anything; x's type and layout stay."""
     return _ScaleAndShift.apply(x, factor, shift)
 
 
@@ -80,13 +70,7 @@ def _single_precision(device_type: str) -> AbstractContextManager[object]:
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate: stored weights are scaled at run time.
-
-    Args:
-        in_dim, out_dim: features.
-        bias_init: initial value of every bias.
-        lr_multiplier: learning-rate multiplier of weight and bias.
-    """
+    """Linear layer with equalised learning rate: stored weights are scaled at run time."""
 
     def __init__(self, in_dim: int, out_dim: int, bias_init: float = 0.0, lr_multiplier: float = 1.0) -> None:
         super().__init__()
@@ -100,18 +84,14 @@ class EqualLinear(nn.Module):
 
 
 class FixedFilter(nn.Module):
-    """Holds the [1, 3, 3, 1] filter as the checkpoints do: a (4, 4) buffer `kernel`, gain included.
-
-    Args:
-        channels: of the image; each is filtered alone.
-    """
+    """Holds the [1, 3, 3, 1] filter of each channel as the checkpoints do: a (4, 4) buffer `kernel`, gain included."""
 
     kernel: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        taps = torch.tensor(BLUR_TAPS)
+        taps = torch.tensor((1.0, 3.0, 3.0, 1.0))
         kernel = torch.outer(taps, taps)
         self.register_buffer("kernel", kernel / kernel.sum() * 4)  # gain 4: every second sample was a zero
 
@@ -139,13 +119,7 @@ class Upsample(FixedFilter):
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose input channels are scaled by a style, with optional upsampling.
-
-    Args:
-        in_channels, out_channels, kernel_size: of the convolution.
-        style_dim: length of the style.
-        upsample: stride-2 transposed convolution followed by the blur.
-    """
+    """Convolution whose input channels are scaled by a style; upsampling is a transposed one followed by the blur."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, upsample: bool = False
@@ -180,22 +154,6 @@ class ModulatedConv2d(nn.Module):
         return F.conv2d(x, weight, padding=self.padding)
 
 
-class NoiseInjection(nn.Module):
-    """Holds the weight of the noise, one for all channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-
-class BiasedActivation(nn.Module):
-    """Holds the bias of every channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, demodulation, noise, bias and scaled leaky ReLU.
 
@@ -206,15 +164,16 @@ class StyledConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, upsample: bool = False) -> None:
         super().__init__()
         self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, upsample=upsample)
-        self.noise = NoiseInjection()
-        self.activate = BiasedActivation(out_channels)
+        # the names are keys of the checkpoints
+        self.noise = nn.ParameterDict({"weight": nn.Parameter(torch.zeros(1))})
+        self.activate = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(1, out_channels, 1, 1))})
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         modulation = self.conv.modulate(style)
         factor = self.conv.demodulation(modulation) * GAIN  # (B, out)
-        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * GAIN)
+        x = scale_and_shift(self.conv(x, modulation), factor, self.activate["bias"][0, :, 0, 0] * GAIN)
         if noise is not None:
-            x = x.add_(noise.to(x.dtype) * (self.noise.weight * GAIN).to(x.dtype))
+            x = x.add_(noise.to(x.dtype) * (self.noise["weight"] * GAIN).to(x.dtype))
         return F.leaky_relu_(x, SLOPE)
 
 

@@ -16,9 +16,6 @@ _ANY_KEY = "netcnnaud.0.weight"
 class SyncNet(nn.Module):
     """The two-stream network of `syncnet_v2.model`, with its key names.
 
-    Args:
-        embedding_dim: length of both vectors; 1024 in the published weights.
-
     Source: Chung & Zisserman 2016, *Out of time: automated lip sync in the wild*, as released with the second weights.
     """
 

@@ -19,13 +19,12 @@ from models.trainers.recognition import RecognitionStage
 from models.trainers.sync import SyncStage
 from options.config import TrainConfig
 from util.checkpoint import load_network, network_path, read_state_dict
-from util.distributed import Ranks, gather_with_gradient
+from util.distributed import Ranks
 from util.errors import CheckpointError
 from util.torchvision_compat import ensure_torchvision
 
 logger = logging.getLogger(__name__)
 
-# stage -> what makes the losses of a batch
 TRAINERS: Mapping[str, type[Stage]] = {
     "recognition": RecognitionStage,
     "sync": SyncStage,
@@ -43,7 +42,7 @@ def build_trainer(config: TrainConfig, device: torch.device, ranks: Ranks, num_c
     """
     torch.manual_seed(config.seed)  # the same random start on every rank
     networks = build_networks(config, device)
-    stage = TRAINERS[config.stage](networks, config, gather_with_gradient, load_measures(config)).to(device)
+    stage = TRAINERS[config.stage](networks, config, load_measures(config)).to(device)
     trainer = Trainer(stage, networks, config, device, ranks, config.steps_per_epoch(num_clips))
     if config.continue_train:
         trainer.resume()
@@ -65,11 +64,7 @@ def build_networks(config: TrainConfig, device: torch.device) -> dict[str, nn.Mo
 
 
 def load_start(config: TrainConfig, letter: str, network: nn.Module) -> None:
-    """Loads what `--<letter>_pretrain_path` or the last fitting folder of `--load_pretrain` holds, if anything.
-
-    Raises:
-        CheckpointError: weights of other sizes.
-    """
+    """Loads what `--<letter>_pretrain_path` or the last fitting folder of `--load_pretrain` holds, if anything."""
     given = dict(config.pretrain_paths).get(letter)
     found = [network_path(folder, config.which_epoch, letter) for folder in config.pretrain_dirs]
     path = given or next((p for p in reversed(found) if p.is_file()), None)
@@ -88,9 +83,6 @@ def load_grown(generator: nn.Module, path: Path) -> int:
 
     Returns:
         how many tensors the file does not have.
-
-    Raises:
-        CheckpointError: a tensor of another shape, or nothing that fits.
     """
     state, own = read_state_dict(path), generator.state_dict()
     for key, tensor in state.items():
@@ -102,11 +94,7 @@ def load_grown(generator: nn.Module, path: Path) -> int:
 
 
 def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
-    """The networks that the generator's stage measures pictures with: `vgg`, `vggface`, `probe`, as far as wanted.
-
-    Raises:
-        CheckpointError: their weights are not to be had.
-    """
+    """The networks that the generator's stage measures pictures with: `vgg`, `vggface`, `probe`, as far as wanted."""
     measures: dict[str, nn.Module] = {}
     if not config.has_adversary:
         return measures

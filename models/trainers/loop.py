@@ -19,18 +19,17 @@ from models.trainers.base import Batch, Stage, to_device
 from models.trainers.meter import Meter
 from models.trainers.optimiser import MovingAverage, Player, autocast
 from models.trainers.state import drop_old_epochs, read_state, save_state
-from options.config import NETWORK_FILE, TrainConfig, to_plain
+from options.config import NETWORK_FILE, TrainConfig
 from util.checkpoint import network_path, save_state_dict
 from util.distributed import Ranks, any_rank, mean_over_ranks
 from util.errors import CheckpointError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 from util.images import tensor_to_uint8
+from util.json_files import to_builtins
 from util.seed import generator_for
 from util.visualizer import Visualizer
 
 logger = logging.getLogger(__name__)
-
-_PICTURE_ROWS = 6
 
 
 class Trainer:
@@ -39,9 +38,6 @@ class Trainer:
     Args:
         stage: on the device, with its starting weights.
         networks: everything that is saved, by letter (the stage's networks, and D).
-        config: of the run.
-        device: of this process.
-        ranks: place of this process among all.
         steps_per_epoch: optimiser steps in which every clip comes once.
 
     Attributes:
@@ -78,14 +74,11 @@ class Trainer:
             adversary.set_trainable(False)
         self.average = MovingAverage(networks.get("G"), config.optim.ema)
 
-    # ------------------------------------------------------------------------------------------------------- the loop
-
     def fit(self, batches: Iterable[Batch], validation: Iterable[Batch] | None = None) -> str:
         """Trains to the end of the schedule, `--max_minutes`, or a request to stop; saves in every case.
 
         Args:
             batches: without end, from batch `batches_seen` of the schedule on.
-            validation: held-out batches, the same ones each time.
 
         Returns:
             why it ended: `done`, `time` or `stopped`.
@@ -121,10 +114,7 @@ class Trainer:
         return reason
 
     def training_step(self, chunk: Sequence[Batch]) -> dict[str, float]:
-        """One optimiser step of the stage and one of its adversary.
-
-        Args:
-            chunk: batches on the device whose gradients are added up.
+        """One optimiser step of the stage and one of its adversary, on the gradients of all batches of `chunk`.
 
         Returns:
             unweighted losses, averaged over the chunk and over ranks.
@@ -151,8 +141,7 @@ class Trainer:
         adversary = self.stage.adversary
         if adversary is not None and opponent:
             adversary.set_trainable(True)
-            calls = [self.stage.adversary_inputs(o, b) for o, b in zip(outputs, chunk, strict=True)]
-            _, more = opponent[0].backward(calls)
+            _, more = opponent[0].backward([output.for_adversary for output in outputs])
             self._require_finite(more, chunk)
             opponent[0].move(self.rate_factor())
             adversary.set_trainable(False)
@@ -186,8 +175,6 @@ class Trainer:
         stopped, timed_out = any_rank(self.stop_signal != 0), any_rank(out_of_time)
         return "stopped" if stopped else "time" if timed_out else "done"
 
-    # ------------------------------------------------------------------------------------------------------ schedule
-
     @property
     def total_steps(self) -> int:
         """Where the schedule ends, or `--max_steps` if that comes first."""
@@ -210,8 +197,6 @@ class Trainer:
         optim = self.config.optim
         late = self.epoch - optim.niter
         return 1.0 if late <= 0 or optim.niter_decay == 0 else max(0.0, 1 - late / optim.niter_decay)
-
-    # ------------------------------------------------------------------------------------------------------- watching
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Measures on held-out batches, all ranks together; logs and returns the averages."""
@@ -243,15 +228,13 @@ class Trainer:
 
     def _show_pictures(self, visualizer: Visualizer, batch: Batch) -> None:
         self.stage.eval()
-        few = {name: value[:_PICTURE_ROWS] if isinstance(value, Tensor) else value for name, value in batch.items()}
+        few = {name: value[:6] if isinstance(value, Tensor) else value for name, value in batch.items()}
         with self.average.in_use(), torch.no_grad(), autocast(self.config, self.device):
             columns = self.stage.pictures(few)
         ready = {label: tensor_to_uint8(images).cpu().numpy() for label, images in columns.items()}
         if ready:
             rows = zip(*ready.values(), strict=True)
             visualizer.images(self.step, [dict(zip(ready, row, strict=True)) for row in rows])
-
-    # --------------------------------------------------------------------------------------------- saving, going on
 
     def _save_now_and_then(self) -> None:
         if self.step % self.config.save_freq == 0:
@@ -264,7 +247,7 @@ class Trainer:
         if not self.ranks.is_main:
             return
         directory = make_directory(self.config.directory)
-        write_json(directory / NETWORK_FILE, to_plain(self.config.network))
+        write_json(directory / NETWORK_FILE, to_builtins(self.config.network))
         for letter, network in self.networks.items():
             averaged = self.average.weights if letter == "G" else {}
             save_state_dict({**network.state_dict(), **averaged}, network_path(directory, epoch, letter))
@@ -285,15 +268,11 @@ class Trainer:
             "optimisers": [player.optimiser.state_dict() for player in self._players],
             "scaler": self._scaler.state_dict(),
             "averages": self.average.weights,
-            "config": to_plain(self.config),
+            "config": to_builtins(self.config),
         }
 
     def resume(self) -> None:
-        """Goes on from the state file of the run.
-
-        Raises:
-            CheckpointError: none there, damaged, of another stage or of other sizes.
-        """
+        """Goes on from the state file of the run."""
         state = read_state(self.config.directory)
         self._require_same_run(state)
         try:
@@ -310,8 +289,8 @@ class Trainer:
             self._scaler.load_state_dict(state["scaler"])
         self.average.load(state["averages"])
         self.step = state["step"]
-        before = state.get("steps_per_epoch", self.steps_per_epoch)  # missing in states of 2026-11-24 and before
-        place = self.step + state.get("ahead", 0)
+        before = state["steps_per_epoch"]
+        place = self.step + state["ahead"]
         self._ahead = round(place / before * self.steps_per_epoch) - self.step
         if before != self.steps_per_epoch:
             logger.warning("--continue_train: an epoch has %d steps now, had %d; the schedule goes on at epoch %.2f",

@@ -23,7 +23,6 @@ class Player:
     """A stage or its adversary, with the optimiser of what it trains, which must require gradients now.
 
     Args:
-        module: on the device.
         scaler: of losses in fp16; the stage and its adversary share it.
         is_distributed: whether gradients are averaged over ranks.
     """
@@ -139,11 +138,7 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 def make_optimiser(
     parameters: Mapping[str, nn.Parameter], config: TrainConfig, for_adversary: bool
 ) -> torch.optim.Optimizer:
-    """Adam: two time scales where there is an adversary, AMSGrad for the stage (docs/how_it_works.md section 6).
-
-    Raises:
-        PcavsError: everything is frozen.
-    """
+    """Adam: two time scales where there is an adversary, AMSGrad for the stage (docs/how_it_works.md section 6)."""
     if not parameters:
         raise PcavsError("every network of this stage is frozen: nothing to train; leave out a --fix_net flag")
     optim = config.optim

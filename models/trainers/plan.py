@@ -34,10 +34,8 @@ def describe_plan(config: TrainConfig, num_clips: int) -> str:
     lines.append(f"  {num_clips} clips, {steps} steps an epoch, {epochs} epochs, {epochs * steps} steps{limit}")
     losses = ", ".join(f"{name} x {weight:g}" for name, weight in stage.weights.items() if weight)
     lines.append(f"  losses: {losses}")
-    estimate = estimate_memory(config, stage, networks, max(1, config.batch_size // len(config.gpu_ids)))
-    lines.append(
-        f"  memory of one device, estimated: {estimate / 2**30:.1f} GiB (weights, gradients, Adam, activations)"
-    )
+    gib = estimate_memory(config, stage, networks, max(1, config.batch_size // len(config.gpu_ids))) / 2**30
+    lines.append(f"  memory of one device, estimated: {gib:.1f} GiB (weights, gradients, Adam, activations)")
     return "\n".join(lines)
 
 

@@ -29,5 +29,4 @@ class RecognitionStage(Stage):
         return StepOutput(losses)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Two frames of one video must find each other among those of all videos of the batch."""
         return identity_retrieval(self.network("V"), batch["reference"])

@@ -32,11 +32,7 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """Reads the state file, on the CPU, without running code in it.
-
-    Raises:
-        CheckpointError: missing or damaged.
-    """
+    """Reads the state file, on the CPU, without running code in it; CheckpointError if it is missing or damaged."""
     path = directory / STATE_FILE
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; nothing to --continue_train, leave the flag out to start")

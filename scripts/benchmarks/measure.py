@@ -24,11 +24,12 @@ from data.frames import crop_template, write_image
 from data.synthetic.clips import Clip, make_clip
 from models.av_model import AvModel
 from models.registry import build_network
-from options.config import INFERENCE_LETTERS, NETWORK_FILE, SAMPLE_RATE_HZ, DataConfig, NetworkConfig, to_plain
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, SAMPLE_RATE_HZ, DataConfig, NetworkConfig
 from scripts.benchmarks.textbook import TextbookProcess
 from util.checkpoint import network_path, save_state_dict
 from util.files import make_directory, write_json
 from util.images import to_unit_range
+from util.json_files import to_builtins
 
 OURS, TEXTBOOK = "ours", "textbook"
 POSE_FRAMES = 50
@@ -173,7 +174,7 @@ def seeded_weights(directory: Path, sizes: NetworkConfig) -> Path:
             elif letter != "G" and parameter.dim() > 1:  # else codes vanish or grow so much that the picture saturates
                 nn.init.kaiming_normal_(parameter, nonlinearity="linear")
         save_state_dict(network.state_dict(), network_path(directory, "latest", letter))
-    write_json(directory / NETWORK_FILE, to_plain(sizes))
+    write_json(directory / NETWORK_FILE, to_builtins(sizes))
     return directory
 
 

@@ -21,7 +21,7 @@ from data.result_videos import make_videos
 from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
-from options.config import INFERENCE_LETTERS, TestConfig, to_plain
+from options.config import INFERENCE_LETTERS, TestConfig
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
@@ -29,6 +29,7 @@ from util.device import select_device
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
+from util.json_files import to_builtins
 from util.parallel import Progress
 
 logger = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:
     Returns:
         whether it could be written; a full disk must not keep the summary from being printed.
     """
-    report = Report(rows, to_plain(config))
+    report = Report(rows, to_builtins(config))
     try:
         write_report(make_directory(config.results_dir) / name, report)
         if name == REPORT:
