@@ -21,12 +21,11 @@ import numpy as np
 from util.errors import MediaError
 from util.files import make_directory, safe_name, write_bytes, write_json, write_text
 from util.html import write_training_page
+from util.json_files import read_json, read_json_lines
 from util.log import warn_once
 from util.plot import Curve, draw_panel, write_png
 
 STEPS_ON_PAGE = 200
-_JPEG_QUALITY = 92
-_NO_CURVES = ("step", "epoch")  # numbers of a line of the log that say where it belongs
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Visualizer:
     Args:
         directory: of the training, e.g. `checkpoints/<name>`; it is made.
         use_html: whether to write the page.
-        use_tensorboard: whether to write TensorBoard events; without the package there is a warning instead.
+        use_tensorboard: whether to write events; without the package there is a warning instead.
         resume_step: the step the training goes on from; what an earlier run showed of later steps is dropped. 0 is a
             new training, and starts a new log.
 
@@ -145,26 +144,12 @@ class Visualizer:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads `loss_log.jsonl`. A damaged line, such as a kill in the middle of writing leaves, is left out and named.
+    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves.
 
     Raises:
         MediaError: the file is missing or cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            entries.append(entry)
-        else:
-            _log.warning("%s:%d: damaged line left out", path, number)
-    return entries
+    return [entry for entry in read_json_lines(path, dict[str, Any]) if isinstance(entry.get("step"), int)]
 
 
 def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
@@ -172,7 +157,7 @@ def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     points: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
         for name, value in entry.items():
-            if name not in _NO_CURVES and isinstance(value, (int, float)) and math.isfinite(value):
+            if name not in ("step", "epoch") and isinstance(value, (int, float)) and math.isfinite(value):
                 points.setdefault(name, []).append((entry["step"], value))
     return {
         name: Curve(np.array([step for step, _ in pairs]), np.array([value for _, value in pairs], dtype=np.float64))
@@ -200,9 +185,9 @@ def _read_shown(path: Path, last_step: int) -> list[_Shown]:
     if not path.exists():
         return []
     try:
-        stored = [_Shown(int(s["step"]), [dict(row) for row in s["rows"]]) for s in json.loads(path.read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("%s: cannot be read (%s); the page starts anew", path, error)
+        stored = read_json(path, list[_Shown])
+    except MediaError as error:
+        _log.warning("%s; the page starts anew", error)
         return []
     return [shown for shown in stored if shown.step <= last_step]
 
@@ -226,5 +211,5 @@ def _as_jpeg(image_rgb: np.ndarray) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image_rgb).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(image_rgb).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
