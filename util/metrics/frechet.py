@@ -53,9 +53,6 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
     complex numbers, and singular covariances (fewer vectors than dimensions) need no help. With few vectors the figure
     is far too large, so compare only figures of the same N.
 
-    Args:
-        real, generated: moments in the same D dimensions.
-
     Returns:
         a number of at least 0, in squared units of the features.
 
