@@ -475,7 +475,7 @@ def test_write_clip_video_and_truth_come_back(tmp_path: Path) -> None:
     write_clip(clip, video)
     info = probe(video)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
-    assert (info.video_frames, info.width, info.height, info.fps, info.sample_rate_hz) == (12, 224, 224, 25.0, 16000)
+    assert (info.video_frames, info.width, info.height, info.fps) == (12, 224, 224, 25.0)
     sound = np.frombuffer(next(decode_audio_pieces(video, SAMPLE_RATE_HZ, len(clip.wave))), dtype="<f4")
     assert np.corrcoef(sound, clip.wave[: len(sound)])[0, 1] > 0.9
     truth = read_truth(video)

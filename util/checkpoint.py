@@ -37,11 +37,10 @@ def require_networks(directory: Path, epoch: str, letters: Sequence[str]) -> Non
     Raises:
         CheckpointError: names every missing file and the command that gets them.
     """
-    missing = [network_path(directory, epoch, letter) for letter in letters]
-    missing = [path for path in missing if not path.is_file()]
-    if not missing:
+    paths = [network_path(directory, epoch, letter) for letter in letters]
+    names = ", ".join(path.name for path in paths if not path.is_file())
+    if not names:
         return
-    names = ", ".join(path.name for path in missing)
     others = sorted({path.name.split("_net_")[0] for path in directory.glob("*_net_*.pth")} - {epoch})
     hint = f"; there are weights of epoch {', '.join(others)}: choose with --which_epoch" if others else ""
     raise CheckpointError(f"{directory}: missing weights {names}{hint}; {_how_to_get()}")
@@ -194,9 +193,7 @@ def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor])
                 f"{path}: {key} is {list(state[key].shape)} in the file and {list(tensor.shape)} in the network; "
                 "give the sizes the weights were trained with (flags, or a network.json beside them)"
             )
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(f"{path}: lacks {missing[0]} {list(wanted[missing[0]].shape)}{more}")
-    if unexpected:
-        more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
-        raise CheckpointError(f"{path}: has {unexpected[0]} {list(state[unexpected[0]].shape)}{more}, unknown here")
+    for keys, tensors, has, end in ((missing, wanted, "lacks", ""), (unexpected, state, "has", ", unknown here")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise CheckpointError(f"{path}: {has} {keys[0]} {list(tensors[keys[0]].shape)}{more}{end}")

@@ -38,7 +38,6 @@ class MediaInfo:
     height: int
     audio_codec: str | None
     audio_duration_s: float
-    sample_rate_hz: int
 
 
 @functools.cache
@@ -269,23 +268,16 @@ def probe(path: str | Path) -> MediaInfo:
                 span = spans.setdefault(packet.stream.index, [start, end])
                 span[0], span[1] = min(span[0], start), max(span[1], end)
                 frames += video is not None and packet.stream.index == video.index
+            lengths = {index: float(end - start) for index, (start, end) in spans.items()}
             return MediaInfo(
                 video_codec=video.codec_context.name if video else None,
                 video_frames=frames,
-                video_duration_s=_length(spans, video),
+                video_duration_s=lengths.get(video.index, 0.0) if video else 0.0,
                 fps=float(video.average_rate or 0) if video else 0.0,
                 width=video.codec_context.width if video else 0,
                 height=video.codec_context.height if video else 0,
                 audio_codec=audio.codec_context.name if audio else None,
-                audio_duration_s=_length(spans, audio),
-                sample_rate_hz=audio.codec_context.sample_rate if audio else 0,
+                audio_duration_s=lengths.get(audio.index, 0.0) if audio else 0.0,
             )
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError(f"{source}: not a readable media file: {error}") from error
-
-
-def _length(spans: dict[int, list[Fraction]], stream: object) -> float:
-    if stream is None or stream.index not in spans:  # type: ignore[attr-defined]
-        return 0.0
-    start, end = spans[stream.index]  # type: ignore[attr-defined]
-    return float(end - start)

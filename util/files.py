@@ -90,8 +90,7 @@ def remove_leftovers(folder: Path) -> None:
 
     A folder that `atomic_folder` had moved aside, and whose successor never came, goes back to its place.
     """
-    key = os.path.abspath(folder)
-    if key in _swept:
+    if (key := os.path.abspath(folder)) in _swept:
         return
     _swept.add(key)
     with contextlib.suppress(OSError):

@@ -43,8 +43,6 @@ class Visualizer:
 
     Args:
         directory: of the training, e.g. `checkpoints/<name>`; it is made.
-        use_html: whether to write the page.
-        use_tensorboard: whether to write events; without the package there is a warning instead.
         resume_step: the step the training goes on from; what an earlier run showed of later steps is dropped. 0 is a
             new training, and starts a new log.
 
@@ -66,16 +64,13 @@ class Visualizer:
         self._is_page_old = False
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
-        """Adds a line to the log, and the values to TensorBoard.
+        """Adds a line to the log, and the values to TensorBoard. Raises MediaError when the disk refuses.
 
         Args:
             step: of the optimiser, counted from 1.
             values: such as {"loss/G/gan": 0.7}; what is not finite is written as null.
             epoch: epochs done, with the fraction of the running one.
             images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         speed = {"images_per_s": images_per_s} if images_per_s else {}
         numbers = {"epoch": epoch, **speed, **values}
@@ -91,14 +86,10 @@ class Visualizer:
         self._is_page_old = True
 
     def images(self, step: int, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Shows pictures: writes them under web/images and to TensorBoard, and writes the page anew.
+        """Writes pictures under web/images and to TensorBoard, and the page anew. Raises MediaError as `scalars`.
 
         Args:
-            step: of the optimiser.
             rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         if self._writer is not None:
             try:
@@ -122,10 +113,14 @@ class Visualizer:
             self._write_page()
 
     def _write_row(self, step: int, number: int, row: Mapping[str, np.ndarray]) -> dict[str, str]:
+        from PIL import Image
+
         folder = make_directory(self._web / "images")
         names = {label: f"step{step:08d}_{number}_{safe_name(label)}.jpg" for label in row}
-        for label, image in row.items():
-            write_bytes(folder / names[label], _as_jpeg(image))
+        for label, image_rgb in row.items():
+            buffer = io.BytesIO()
+            Image.fromarray(image_rgb).save(buffer, "JPEG", quality=92)
+            write_bytes(folder / names[label], buffer.getvalue())
         return names
 
     def _write_page(self) -> None:
@@ -204,12 +199,3 @@ def _open_tensorboard(directory: Path, resume_step: int) -> Any:
         return SummaryWriter(str(directory), purge_step=resume_step + 1)
     except OSError as error:
         raise _unwritable(directory, error) from error
-
-
-def _as_jpeg(image_rgb: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> the bytes of a JPEG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image_rgb).save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()

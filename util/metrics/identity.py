@@ -114,10 +114,6 @@ class ArcFaceEmbedder:
 def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A face as ArcFace wants to see it: (112, 112, 3) uint8 BGR, turned, scaled and shifted, bilinear, black outside.
 
-    Args:
-        image_bgr: (H, W, 3) uint8.
-        landmarks: (68, 2) float.
-
     Raises:
         AlignmentError: landmarks that are NaN or fall on one point.
     """

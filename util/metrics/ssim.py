@@ -13,10 +13,7 @@ def ssim(real: np.ndarray, generated: np.ndarray) -> float:
     """Structural similarity of two frames, mean over pixels and channels; a clip's score is the mean over frames.
 
     Args:
-        real, generated: (H, W, 3) uint8, same channel order, at least 7 x 7.
-
-    Returns:
-        a number in [-1, 1].
+        real, generated: (H, W, 3) uint8, at least 7 x 7.
 
     Raises:
         MediaError: other type or shape, or sizes that differ.
@@ -31,9 +28,6 @@ def ssim(real: np.ndarray, generated: np.ndarray) -> float:
 
 def psnr(real: np.ndarray, generated: np.ndarray) -> float:
     """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error over pixels and channels).
-
-    Args:
-        real, generated: (H, W, 3) uint8, same channel order.
 
     Returns:
         decibel; equal frames get 100 instead of infinity, so that one of them does not make a clip's mean infinite.
