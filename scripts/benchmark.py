@@ -45,16 +45,13 @@ STAGES = {
     "train": "training steps of the joint stage",
     "gpu": "G and the chain by batch and precision on a GPU",
 }
-_NOT_BY_DEFAULT = ("long", "train", "gpu")
-_ON_CUDA = ("gpu", "test")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     stages = "\n".join(f"  {name:9} {text}" for name, text in STAGES.items())
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nstages:\n{stages}", formatter_class=Formatter, allow_abbrev=False
-    )
+    description = f"{__doc__}\nstages:\n{stages}"
+    parser = argparse.ArgumentParser(description=description, formatter_class=Formatter, allow_abbrev=False)
     weights = parser.add_argument_group("weights")
     weights.add_argument("--name", help="the model; without it seeded random weights are made")
     weights.add_argument(
@@ -86,7 +83,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 def chosen_stages(args: argparse.Namespace) -> list[str]:
     """Names of the stages in their order."""
-    by_default = _ON_CUDA if args.device == "cuda" else set(STAGES) - set(_NOT_BY_DEFAULT)
+    by_default = {"gpu", "test"} if args.device == "cuda" else set(STAGES) - {"long", "train", "gpu"}
     wanted = set(args.stages or by_default) | {name for name in ("train", "long") if getattr(args, name)}
     return [name for name in STAGES if name in wanted]
 
@@ -111,7 +108,6 @@ def run(args: argparse.Namespace) -> int:
 
     from scripts.benchmarks.measure import HEADER, Bench, describe_machine, seeded_weights, table_lines
     from scripts.benchmarks.stages import STAGES as FUNCTIONS
-    from scripts.benchmarks.training import stage_training
     from util.files import write_json
     from util.json_files import to_builtins
 
@@ -138,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.closing(bench):
             for name in stages:
                 done = len(bench.rows)
-                (stage_training if name == "train" else FUNCTIONS[name])(bench)
+                FUNCTIONS[name](bench)
                 print("\n".join(table_lines(bench.rows[done:])), flush=True)
     print("", *(f"- {name}: {value:.3g}" for name, value in bench.figures.items()), sep="\n")
     if args.json:

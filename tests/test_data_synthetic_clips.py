@@ -47,7 +47,7 @@ from data.synthetic.voice import (
     synthesize,
 )
 from util.errors import MediaError
-from util.ffmpeg import decode_audio, probe
+from util.ffmpeg import decode_audio_pieces, probe
 
 PERSON = make_identity(3)
 MAN = Voice(110.0, 0.1, 1.0, 0.005, 0.03, 3500.0, 1.0)
@@ -475,8 +475,8 @@ def test_write_clip_video_and_truth_come_back(tmp_path: Path) -> None:
     write_clip(clip, video)
     info = probe(video)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
-    assert (info.video_frames, info.width, info.height, info.fps, info.sample_rate_hz) == (12, 224, 224, 25.0, 16000)
-    sound = np.frombuffer(decode_audio(video, SAMPLE_RATE_HZ), dtype="<f4")[: len(clip.wave)]
+    assert (info.video_frames, info.width, info.height, info.fps) == (12, 224, 224, 25.0)
+    sound = np.frombuffer(next(decode_audio_pieces(video, SAMPLE_RATE_HZ, len(clip.wave))), dtype="<f4")
     assert np.corrcoef(sound, clip.wave[: len(sound)])[0, 1] > 0.9
     truth = read_truth(video)
     np.testing.assert_array_equal(truth.landmarks, clip.truth.landmarks)

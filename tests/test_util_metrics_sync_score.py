@@ -60,12 +60,6 @@ def test_mfcc_in_chunks_equals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(mfcc(speech(0.5)), whole, rtol=1e-6)
 
 
-@pytest.mark.parametrize("wave", [np.zeros(900, np.float32), np.zeros((900, 2), np.int16), np.zeros(0, np.int16)])
-def test_mfcc_of_other_sound_raises(wave: np.ndarray) -> None:
-    with pytest.raises(MediaError, match=r"\(samples,\) int16 at 16 kHz, got \("):
-        mfcc(wave)
-
-
 def test_to_int16_rounds_and_clips() -> None:
     wave = np.array([0, 0.5, -1, 1, 1.5, -2, 1.6 / 32768], dtype=np.float32)
     converted = to_int16(wave)
@@ -104,12 +98,6 @@ def test_sync_scores_of_one_window_compare_with_zeros() -> None:
     assert (scores.offset_frames, scores.lse_d, scores.lse_c) == (0, 2.0, 3.0)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (0, 8), (5, 7)])
-def test_sync_scores_of_other_shapes_raises(shape: tuple[int, int]) -> None:
-    with pytest.raises(MediaError, match=r"two arrays of \(windows, D\)"):
-        sync_scores(np.zeros(shape), np.zeros((shape[0], 8)))
-
-
 @pytest.mark.parametrize(
     ("frames", "samples", "windows"), [(29, 18560, 24), (30, 18559, 23), (10, 99999, 5), (6, 3840, 1)]
 )
@@ -144,11 +132,6 @@ def test_audio_windows_start_every_four_steps() -> None:
     assert windows.shape == (5, 1, 13, 20)
     assert windows.dtype == np.float32
     np.testing.assert_array_equal(windows[3, 0], coefficients[12:32].T)
-
-
-def test_audio_windows_without_enough_steps_raises() -> None:
-    with pytest.raises(MediaError, match="6 sync windows need 40 MFCC steps, got 39"):
-        audio_windows(np.zeros((39, 13)), 6)
 
 
 def test_score_clip_in_batches_compares_the_right_windows() -> None:

@@ -32,7 +32,6 @@ def run_command(
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
     Args:
-        parse: makes the options of `argv`, e.g. `build_parser().parse_args`.
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
         argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.

@@ -14,8 +14,7 @@ import re
 import secrets
 import shutil
 import stat
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +29,6 @@ MARK = "made by PC-AVS"  # stands in every page, report and video, so that they 
 _MARK_REACH = 1 << 16  # bytes at the start and the end of a file in which the mark stands
 _PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>part|old)(\..*)?", re.DOTALL)
 _swept: set[str] = set()  # folders that this process has looked through
-_sweeping = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -41,8 +39,7 @@ def temporary_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     """
     final = Path(path)
     remove_leftovers(final.parent)
-    suffix, make = ("", _make_folder) if folder else (final.suffix, _make_file)
-    temporary, lock = _reserved(final, suffix, make)
+    temporary, lock = _reserved(final, folder)
     try:
         yield temporary
     finally:
@@ -94,15 +91,13 @@ def remove_leftovers(folder: Path) -> None:
 
     A folder that `atomic_folder` had moved aside, and whose successor never came, goes back to its place.
     """
-    key = os.path.abspath(folder)
-    if key in _swept:
+    if (key := os.path.abspath(folder)) in _swept:
         return
-    with _sweeping:
-        _swept.add(key)
-        with contextlib.suppress(OSError):
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                if (match := _PART.fullmatch(entry.name)) is not None:
-                    _remove_if_dead(Path(entry.path), folder / match["name"], match["state"])
+    _swept.add(key)
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            if (match := _PART.fullmatch(name)) is not None:
+                _remove_if_dead(folder / name, folder / match["name"], match["state"])
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -142,25 +137,16 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def claim_output(
-    path: Path,
-    flag: str,
-    *,
-    inputs: Iterable[Path] = (),
-    overwrite: bool = False,
-    is_ours: Callable[[Path], bool] | None = None,
-) -> None:
+def claim_output(path: Path, flag: str, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
     """Makes sure, before any work, that a file about to be written replaces nothing of the user's.
 
     Args:
-        path: the output.
-        flag: that names it, for the error.
-        inputs: files and folders that are read.
+        flag: that names the output, for the error.
         overwrite: whether the user wants it replaced, whatever it is.
-        is_ours: whether a file is an earlier output, told by its content; None: it carries MARK.
+        is_ours: whether a file is an earlier output, told by its content.
 
     Raises:
-        OptionError: it is an input, no regular file, or somebody else's.
+        OptionError: it is no regular file, or somebody else's.
     """
     try:
         mode = path.lstat().st_mode
@@ -169,11 +155,7 @@ def claim_output(
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no regular file"
         raise OptionError(f"{flag} {path}: is {kind}; give the name of a file")
-    for source in inputs:
-        with contextlib.suppress(OSError):
-            if path.samefile(source) or (source.is_dir() and path.resolve().parent == source.resolve()):
-                raise OptionError(f"{flag} {path}: is read by this very command; choose another name")
-    if not overwrite and not (is_ours or carries_mark)(path):
+    if not overwrite and not is_ours(path):
         raise OptionError(
             f"{flag} {path}: is there and was not made by this command; choose another name, or add --overwrite"
         )
@@ -234,26 +216,19 @@ def try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def _reserved(final: Path, suffix: str, make: Callable[[Path], int]) -> tuple[Path, int]:
+def _reserved(final: Path, folder: bool) -> tuple[Path, int]:
     """A new temporary file or folder beside `final`, and the descriptor that holds its lock."""
-    name = final.name.removesuffix(suffix)
-    stem = name.encode()[:220].decode(errors="ignore")  # names may have 255 bytes
+    suffix = "" if folder else final.suffix
+    stem = final.name.removesuffix(suffix).encode()[:220].decode(errors="ignore")  # names may have 255 bytes
     while True:
         temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.part{suffix}")
-        lock = make(temporary)
+        if folder:
+            temporary.mkdir()
+        lock = os.open(temporary, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         # somebody may have taken it for a leftover before it was locked
         if try_lock(lock) is not False and os.path.lexists(temporary):
             return temporary, lock
         os.close(lock)
-
-
-def _make_file(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-
-
-def _make_folder(path: Path) -> int:
-    path.mkdir()
-    return os.open(path, os.O_RDONLY)
 
 
 def _remove(path: Path) -> None:

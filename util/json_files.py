@@ -20,7 +20,6 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
     """Reads one JSON value of a given shape.
 
     Args:
-        path: the file.
         kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file
             has beyond those of the dataclass are passed over.
         error: what is raised.
@@ -50,16 +49,10 @@ def parse_json(
         raise error(f"{place}: {failure}" + (f"; {hint}" if hint else "")) from failure
 
 
-def read_json_lines(path: str | Path, kind: type[Value], error: type[PcavsError] = MediaError) -> Iterator[Value]:
+def read_json_lines(path: str | Path, kind: type[Value]) -> Iterator[Value]:
     """Yields the values of a file that holds one a line; a line that is no such value, torn or foreign, is passed over.
 
-    Text may hold bytes of file names that are not UTF-8, as `\\udc..`.
-
-    Args:
-        path, kind, error: as for `read_json`.
-
-    Raises:
-        PcavsError: of the kind `error`: the file is missing or cannot be read.
+    Text may hold bytes of file names that are not UTF-8, as `\\udc..`. Raises MediaError as `read_json` does.
     """
     try:
         with Path(path).open(encoding="utf-8", errors="replace") as lines:
@@ -70,7 +63,7 @@ def read_json_lines(path: str | Path, kind: type[Value], error: type[PcavsError]
                     continue
                 yield value
     except OSError as failure:
-        raise error(f"{path}: cannot be read: {failure.strerror or failure}") from failure
+        raise MediaError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
 
 
 def _to_array(_: type, value: Any) -> Any:

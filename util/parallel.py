@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 from util.errors import OptionError, PcavsError
 
 _AHEAD = 4  # items handed out for each process, so that none waits for its next one
-_CLEANING_UP_S = 5.0
 _busy, _interrupted = threading.Lock(), threading.Event()  # of a worker: works at an item; is to begin no other
 _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -30,10 +29,7 @@ Result = TypeVar("Result")
 def prefetch(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
 ) -> Generator[Result, None, None]:
-    """Yields `function(item)` in order while threads compute up to `ahead` further ones.
-
-    Args:
-        workers: threads; 0 computes in the calling thread.
+    """Yields `function(item)` in order while threads compute up to `ahead` further ones; 0 workers: in this thread.
 
     An exception of `function` comes up where its result would have come.
     """
@@ -85,11 +81,7 @@ class BackgroundTasks:
 
 
 class Progress:
-    """Which pieces of work are done; threads can wait for one.
-
-    Args:
-        done: numbers that are done from the start.
-    """
+    """Which pieces of work are done, some of them from the start; threads can wait for one."""
 
     def __init__(self, done: Iterable[int] = ()) -> None:
         self._done = set(done)
@@ -142,7 +134,6 @@ def map_processes(
 
     Args:
         function: at the top level of a module; what it raises comes up here and ends the work.
-        items: each small enough to be sent to a process.
         workers: processes of this machine; 0 or 1 works in the calling one.
         dask: address of a Dask scheduler, e.g. `127.0.0.1:8786`, whose workers are taken instead.
         on_death: gives the result of an item whose process dies when it works at nothing else. None: that is an error.
@@ -155,10 +146,11 @@ def map_processes(
         yield from map(function, items)
         return
     numbered = enumerate(items)
+    open_pool = functools.partial(_dask_workers, dask) if dask else _processes
     while True:
         unfinished: dict[int, Item] = {}
         try:
-            with _open_pool(workers, dask) as (submit, ahead):
+            with open_pool(workers) as (submit, ahead):
                 yield from _run(function, numbered, submit, ahead, unfinished)
             return
         except WorkerDiedError:
@@ -166,7 +158,7 @@ def map_processes(
                 raise
         for number, item in unfinished.items():  # any of these may have killed it: each gets a process of its own
             try:
-                with _open_pool(1, dask) as (submit, ahead):
+                with open_pool(1) as (submit, ahead):
                     yield from _run(function, iter([(number, item)]), submit, ahead, {})
             except WorkerDiedError:
                 yield on_death(item)
@@ -193,13 +185,8 @@ def _run(
             yield result
 
 
-def _open_pool(workers: int, dask: str) -> contextlib.AbstractContextManager[tuple[Callable[..., Future[Any]], int]]:
-    """Processes, as what submits a call to them and how many calls they may be ahead."""
-    return _dask_workers(dask) if dask else _processes(workers)
-
-
 @contextlib.contextmanager
-def _dask_workers(address: str) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
+def _dask_workers(address: str, _: int) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
     try:
         from dask.distributed import Client, KilledWorker
     except ImportError as error:
@@ -247,7 +234,7 @@ def _submit(executor: ProcessPoolExecutor, function: Callable[[Item], Result], i
 def _start_worker() -> None:
     if not hasattr(signal, "pthread_sigmask"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
@@ -275,11 +262,11 @@ def _ctrl_c(held_back: bool) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """A worker of a main process that was killed would work on, and then wait for its next item for ever."""
+def end_with_parent() -> None:
+    """For a thread of a worker: when the main process was killed, the worker would wait for its next item for ever."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
-        _busy.acquire(timeout=_CLEANING_UP_S)  # what is being worked at may remove its unfinished files
-        os._exit(1)
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGINT)
+    _busy.acquire(timeout=5.0)  # what is being worked at may remove its unfinished files
+    os._exit(1)

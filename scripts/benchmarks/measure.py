@@ -145,7 +145,6 @@ class Bench:
         Args:
             contestants: name -> (function, how many units a call makes).
             macs: multiply-adds of a unit.
-            peaks_mib: memory of the contestants.
         """
         times: dict[str, list[float]] = {name: [] for name in contestants}
         warm_up = 3 if self.device.type == "cuda" else 1  # a graph is captured after some calls

@@ -30,6 +30,7 @@ from models.networks import textbook
 from models.registry import build_network
 from options.config import DRIVEN, FPS, DataConfig, NetworkConfig
 from scripts.benchmarks.measure import OURS, POSE_FRAMES, TEXTBOOK, Batch, Bench, Row, peak_memory_mib, seeded_weights
+from scripts.benchmarks.training import stage_training
 from util.errors import PcavsError
 from util.images import to_uint8
 
@@ -40,10 +41,6 @@ GPU_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 SAMENESS = "largest difference of a frame from the textbook's, of 255"
 PSNR = "PSNR of a frame against the textbook's, dB"
 _PUBLISHED_BATCH = 16
-_POLL_S = 0.02
-
-
-# ----------------------------------------------------------------------------------------------------------- ceilings
 
 
 def bare_convolutions(sizes: NetworkConfig, device: torch.device) -> tuple[Callable[[], None], float]:
@@ -98,11 +95,8 @@ def race_ceilings(bench: Bench, name: str, dtype: torch.dtype) -> float:
 
 def stage_ceilings(bench: Bench) -> None:
     """Both, in two precisions."""
-    race_ceilings(bench, "fp32", torch.float32)
-    race_ceilings(bench, "bf16", torch.bfloat16)
-
-
-# -------------------------------------------------------------------------------------------------------------- parts
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        race_ceilings(bench, name, dtype)
 
 
 def stage_audio(bench: Bench) -> None:
@@ -173,9 +167,6 @@ def images_call(bench: Bench, model: AvModel, batch: Batch) -> Callable[[], Tens
     return lambda: model.generate(identity, mouth, pose, noise)
 
 
-# ------------------------------------------------------------------------------------------------------------ test.py
-
-
 def stage_startup(bench: Bench) -> None:
     """Until `--help` answers, beside bare interpreters."""
     run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=ROOT)
@@ -196,11 +187,7 @@ class RunTimes(NamedTuple):
 
 
 def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> RunTimes:
-    """Runs test.py on the synthetic row with so many seconds of sound, and with other weights if a folder is given.
-
-    Raises:
-        PcavsError: it failed; with the end of its output.
-    """
+    """Runs test.py on the synthetic row with so many seconds of sound, and with other weights if a folder is given."""
     results, weights = Path(tempfile.mkdtemp(dir=bench.folder)), directory or bench.directory
     table, log, output = results / "row.csv", results / "log.txt", results / "out"
     pictures = bench.write_pictures()
@@ -225,7 +212,7 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
                 peak = peak_memory_mib(process.pid) or peak
                 if first is None and next(output.glob(f"id_*/{DRIVEN}/{DRIVEN}*"), None):
                     first = time.perf_counter() - started
-                time.sleep(_POLL_S)
+                time.sleep(0.02)
         finally:
             process.kill()  # when it still runs, this one was interrupted
     wall, report = time.perf_counter() - started, read_report(output)
@@ -275,9 +262,6 @@ def stage_long(bench: Bench) -> None:
             bench.figures[f"memory of {seconds} s of sound in that of {LONG_S[0]} s"] = peak / runs[0].peak_mib
 
 
-# ---------------------------------------------------------------------------------------------------------------- GPU
-
-
 def stage_gpu(bench: Bench) -> None:
     """G and the whole chain on the GPU by batch and precision, each beside its textbook form. (Not verified so far.)"""
     peak = race_ceilings(bench, "bf16", torch.bfloat16)
@@ -323,5 +307,6 @@ STAGES: Mapping[str, Callable[[Bench], None]] = {
     "startup": stage_startup,
     "test": stage_end_to_end,
     "long": stage_long,
+    "train": stage_training,
     "gpu": stage_gpu,
 }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from models.loading import load_networks
 from models.networks import textbook
 from options.config import NetworkConfig
 from util.errors import PcavsError
+from util.parallel import end_with_parent
 
 
 class Textbook:
@@ -111,15 +111,8 @@ class TextbookProcess:
 
 def _start_process(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @functools.cache

@@ -25,7 +25,6 @@ from util.plot import Curve, draw_distribution, draw_panel, write_png
 from util.report import (
     Cell,
     ClipView,
-    Page,
     Table,
     latex_table,
     markdown_table,
@@ -190,7 +189,7 @@ def write_reports(
     ruler, worst = _worst_clips(tasks, results, config)
     views = [_view(folder, config, task, result, ruler) for task, result in worst[:show]]
     by = QUANTITIES[ruler].title if ruler else ""
-    write_page(folder, Page(title, table, facts, remarks, drawn, views, by))
+    write_page(folder, title, table, facts, remarks, drawn, views, by)
     print(terminal_table(table))
     for remark in remarks[:_PRINTED_REMARKS]:
         print(f"  {remark}")

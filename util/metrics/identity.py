@@ -19,10 +19,6 @@ ARCFACE_SIZE = 112
 ARCFACE_POINTS = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
-_HALF = np.float32(127.5)  # of the brightest pixel
-_RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
-_NOSE_AND_MOUTH_CORNERS = (30, 48, 54)
 
 
 class FaceEmbedder(Protocol):
@@ -35,14 +31,7 @@ class FaceEmbedder(Protocol):
 
 
 def cosine_similarity(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """Cosine between embeddings, row by row.
-
-    Args:
-        real, generated: (..., D) float, broadcast against each other.
-
-    Returns:
-        (...) float64 in [-1, 1].
-    """
+    """Cosine between embeddings, row by row: (..., D) float twice, broadcast -> (...) float64 in [-1, 1]."""
     a, b = real.astype(np.float64), generated.astype(np.float64)
     return (a * b).sum(axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
 
@@ -71,7 +60,7 @@ class DlibEmbedder:
             import dlib
         except ImportError as error:
             raise CheckpointError("identity similarity by dlib needs it: pip install dlib-bin") from error
-        path = Path(package.origin).parent / "models" / _DLIB_FILE
+        path = Path(package.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
         try:
             self._network = dlib.face_recognition_model_v1(str(path))
         except RuntimeError as error:
@@ -118,16 +107,12 @@ class ArcFaceEmbedder:
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """See `FaceEmbedder.embed`."""
         chip = arcface_chip(image_bgr, landmarks)[:, :, ::-1].astype(np.float32)
-        batch = (chip.transpose(2, 0, 1)[None] - _HALF) / _HALF
+        batch = (chip.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5)
         return np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float64).ravel()
 
 
 def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A face as ArcFace wants to see it: (112, 112, 3) uint8 BGR, turned, scaled and shifted, bilinear, black outside.
-
-    Args:
-        image_bgr: (H, W, 3) uint8.
-        landmarks: (68, 2) float.
 
     Raises:
         AlignmentError: landmarks that are NaN or fall on one point.
@@ -135,9 +120,9 @@ def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     import cv2
 
     _check_landmarks(landmarks)
-    eyes = [landmarks[_RIGHT_EYE].mean(axis=0), landmarks[_LEFT_EYE].mean(axis=0)]
+    points = [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), *landmarks[[30, 48, 54]]]
     # as complex numbers a similarity is z -> a z + b, and least squares is one division
-    source = np.vstack([*eyes, landmarks[list(_NOSE_AND_MOUTH_CORNERS)]]) @ [1, 1j]
+    source = np.array(points) @ [1, 1j]
     target = ARCFACE_POINTS @ [1, 1j]
     spread = source - source.mean()
     a = np.vdot(spread, target - target.mean()) / np.vdot(spread, spread).real

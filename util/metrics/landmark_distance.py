@@ -6,9 +6,6 @@ import numpy as np
 
 from util.errors import AlignmentError
 
-_MOUTH = slice(48, 68)
-_EYE_CORNERS = (36, 45)  # outer corners
-
 
 def landmark_distances(real: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
     """The landmark distances (LMD) in use; a clip's score is the mean over its frames, `np.nanmean`.
@@ -32,13 +29,13 @@ def landmark_distances(real: np.ndarray, generated: np.ndarray) -> dict[str, np.
     """
     if real.shape != generated.shape or real.ndim != 3 or real.shape[1:] != (68, 2):
         raise AlignmentError(f"landmarks must be two arrays of (frames, 68, 2), got {real.shape} and {generated.shape}")
-    mouth = _point_distances(real[:, _MOUTH], generated[:, _MOUTH])
-    eyes = real[:, _EYE_CORNERS].astype(np.float64)
+    mouth = _point_distances(real[:, 48:], generated[:, 48:])
+    eye_corners = real[:, [36, 45]].astype(np.float64)
     return {
         "mouth_mean": mouth.mean(axis=1),
         "mouth_sum": mouth.sum(axis=1),
         "face_mean": _point_distances(real, generated).mean(axis=1),
-        "mouth_normalised": mouth.mean(axis=1) / np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=-1),
+        "mouth_normalised": mouth.mean(axis=1) / np.linalg.norm(eye_corners[:, 0] - eye_corners[:, 1], axis=-1),
     }
 
 
