@@ -4,7 +4,8 @@
     python scripts/make_synthetic_data.py --output heldout --num_speakers 16 --start_speaker 1000
 
 writes <output>/dev/mp4/idNNNNN/<clip id>/00001.mp4 with 00001.npz beside it. A run that was stopped goes on where it
-was.
+was. People speak with the recorded voices of flite, festival and espeak-ng where these programs and the package
+praat-parselmouth are installed, and babble with a formant voice where they are not.
 """
 
 from __future__ import annotations
@@ -111,9 +112,12 @@ def run(args: argparse.Namespace) -> int:
     """Makes what is missing. Returns the exit status."""
     from tqdm import tqdm
 
+    from data.synthetic.voice import sources
+
     check_args(args)
     jobs = list_jobs(args)
     todo = [job for job in jobs if not is_done(job)]
+    print(f"voices: {sources()}")
     frames = sum(job.num_frames for job in todo)
     with tqdm(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:
         if args.workers == 1:
