@@ -1,8 +1,7 @@
 """Voices of other programs: flite and festival (recorded people), espeak-ng (rules); sound and timed phones out.
 
-    sudo apt-get install flite festival festvox-... espeak-ng
-
-Whatever is installed is used, nothing is required. Times in seconds from the start of the sound.
+Whatever is installed is used, nothing is required; docs/synthetic.md lists the packages. Times in seconds from the
+start of the sound.
 """
 
 from __future__ import annotations
@@ -203,9 +202,9 @@ def _say_flite(voice: RecordedVoice, text: str, _variant: str) -> Spoken:
         sound = Path(folder, "sound.wav")
         command = ["flite", "-voice", voice.name, "-psdur", "-t", text, "-o", str(sound)]
         printed = run_program(command, f"speaking with {voice.label}").decode("ascii", "replace")
-        wave, rate = _read_wav(sound)
-    # a phone and its end: "pau:0.176 dh:0.342"; longer texts come in several utterances, each from 0
-    return Spoken(wave, rate, _one_after_another(re.findall(r"(\S+?):([\d.]+)", printed)))
+        samples, rate_hz = _read_wav(sound)
+    # a phone and its end: "pau:0.176 dh:0.342"
+    return Spoken(samples, rate_hz, tuple((name, float(end)) for name, end in re.findall(r"(\S+?):([\d.]+)", printed)))
 
 
 _ENCODINGS = {"it": "iso-8859-15", "fi": "iso-8859-15", "ca": "iso-8859-15", "cs": "iso-8859-2"}
@@ -220,28 +219,27 @@ def _say_festival(voice: RecordedVoice, text: str, _variant: str) -> Spoken:
             f" (utt.relation.items u 'Segment))\n"
             f'(utt.save.wave u "{sound.as_posix()}" \'riff)\n'.encode(_ENCODINGS.get(voice.language, "utf-8"))
         )
-        printed = run_program(["festival", "--batch", script], f"speaking with {voice.label}").decode(
-            "utf-8", "replace"
-        )
-        wave, rate = _read_wav(sound)
-    return Spoken(wave, rate, tuple((name, float(end)) for name, end in re.findall(r"^(\S+) ([\d.]+)$", printed, re.M)))
+        printed = run_program(["festival", "--batch", script], f"speaking with {voice.label}")
+        samples, rate_hz = _read_wav(sound)
+    ends = re.findall(r"^(\S+) ([\d.]+)$", printed.decode("utf-8", "replace"), re.MULTILINE)
+    return Spoken(samples, rate_hz, tuple((name, float(end)) for name, end in ends))
 
 
 def _say_espeak(voice: RecordedVoice, text: str, variant: str) -> Spoken:
     # in a process of its own: the library keeps a state from one text to the next
-    command = [sys.executable, "-S", Path(__file__).with_name("espeak_child.py"), voice.name + variant]
+    command = [sys.executable, "-S", str(Path(__file__).with_name("espeak_child.py")), voice.name + variant]
     printed = run_program(command, f"speaking with {voice.label}", text.encode())
     head, _, sound = printed.partition(b"\n")
     told = json.loads(head)
-    wave = np.frombuffer(sound, dtype="<i2") / 32768
+    samples = np.frombuffer(sound, dtype="<i2") / 32768
     starts = [(name, start) for name, start in told["phones"] if not name.startswith("(")]  # "(en)": another language
     for number, (name, start) in enumerate(starts):
         if name[:1] in _BURSTS:
             earlier = starts[number - 1][1] if number else 0.0
             starts[number] = name, max(start - 0.05, (start + earlier) / 2)
-    stops = [*(start for _, start in starts[1:]), len(wave) / told["rate_hz"]]
+    stops = [*(start for _, start in starts[1:]), len(samples) / told["rate_hz"]]
     ends = tuple((name, stop) for (name, _), stop in zip(starts, stops, strict=True))
-    return Spoken(wave, told["rate_hz"], (("", starts[0][1]), *ends) if starts else ())
+    return Spoken(samples, told["rate_hz"], (("", starts[0][1]), *ends) if starts else ())
 
 
 _BURSTS = ("p", "t", "k", "c", "ʈ")  # espeak-ng tells when they are released, not when they are closed
@@ -250,16 +248,6 @@ _SPEAKERS: Mapping[str, Callable[[RecordedVoice, str, str], Spoken]] = {
     "festival": _say_festival,
     "espeak-ng": _say_espeak,
 }
-
-
-def _one_after_another(pairs: list[tuple[str, str]]) -> tuple[tuple[str, float], ...]:
-    ends: list[tuple[str, float]] = []
-    begin = 0.0
-    for name, text in pairs:
-        if ends and begin + float(text) < ends[-1][1]:
-            begin = ends[-1][1]
-        ends.append((name, begin + float(text)))
-    return tuple(ends)
 
 
 def _read_wav(path: Path) -> tuple[np.ndarray, int]:

@@ -242,7 +242,7 @@ def _coded(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         raw, coded = Path(folder, "sound.raw"), Path(folder, f"sound.{suffix}")
         wave.astype("<f4").tofile(raw)
-        source = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", raw]
+        source: list[str | Path] = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", raw]
         run_ffmpeg([*source, "-c:a", encoder, "-b:a", f"{kilobits}k", coded], f"coding sound with {encoder}")
         heard = np.frombuffer(decode_audio(coded, SAMPLE_RATE_HZ), dtype="<f4").astype(np.float64)[: len(wave)]
     return np.pad(heard, (0, len(wave) - len(heard)))
