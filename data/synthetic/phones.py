@@ -2,7 +2,7 @@
 
 A phone of a speech program is translated to IPA by that program's table, and IPA to phones letter by letter, so that a
 diphthong or an affricate becomes two. The mouth blends neighbours by how much each of them cares for its shape, after
-Cohen and Massaro 1993 (dominance), but lip closures are always reached.
+Cohen and Massaro 1993 (dominance), a little ahead of the sound, but lip closures are always reached.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ _IPA = {
     **{"ɹ": "r", "ɻ": "r", "r": "rr", "ɾ": "rr", "ɽ": "rr", "_": SILENCE},
 }
 _LEAST_TOUCH_S = 0.05  # lips that touch do so for this long, however short the phone
+_AHEAD_S = 0.03  # opening and width are on their way before the sound is
+_PARTING_S = 0.08  # before somebody speaks, the lips part
 _MARKS = "ːˑˈˌʲʰʷˠˤᵝˡⁿ˞^-#."  # length, stress and manners that the lips do not show
 
 
@@ -137,7 +139,8 @@ def mouth_track(timeline: Sequence[Phoneme], times_s: np.ndarray) -> np.ndarray:
     """
     rate = 200.0
     grid = np.arange(0, max(float(np.max(times_s)), timeline[-1].end_s) + 0.1, 1 / rate)
-    index = np.clip(np.searchsorted([p.start_s for p in timeline], grid, side="right") - 1, 0, len(timeline) - 1)
+    index = np.searchsorted([p.start_s for p in timeline], grid + _AHEAD_S, side="right") - 1
+    index = np.clip(index, 0, len(timeline) - 1)
     shapes = [PHONES[p.name] for p in timeline]
     target = np.array([(_opening(p), s.width) for p, s in zip(timeline, shapes, strict=True)])[index]
     holds = np.array([(s.hold_opening, s.hold_width) for s in shapes])[index]
@@ -145,7 +148,8 @@ def mouth_track(timeline: Sequence[Phoneme], times_s: np.ndarray) -> np.ndarray:
     for phoneme, shape in zip(timeline, shapes, strict=True):
         middle = (phoneme.start_s + phoneme.end_s) / 2
         reach = max((phoneme.end_s - phoneme.start_s) / 2, _LEAST_TOUCH_S / 2)
-        during = slice(*np.searchsorted(grid, [middle - reach, middle + reach]))
+        parting = _PARTING_S if phoneme.name in RESTING else 0.0
+        during = slice(*np.searchsorted(grid, [middle - reach, middle + reach - parting]))
         touch = np.array([shape.opening <= 0, shape.lip_teeth, shape.press], dtype=np.float64)
         touches[:, during] = np.maximum(touches[:, during], touch[:, None])
 
