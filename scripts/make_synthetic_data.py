@@ -57,7 +57,10 @@ def run(args: argparse.Namespace) -> None:
 
     if not (math.isfinite(args.seconds) and args.seconds >= MIN_SECONDS):
         raise OptionError(f"--seconds must be at least {MIN_SECONDS} (one mel window), got {args.seconds}")
+    from data.synthetic.voice import sources
+
     clips = plan_clips(args)
+    print(f"voices: {sources()}")
     todo = [clip for clip in clips if not is_made(clip)]
     frames = sum(clip.num_frames for clip in todo)
     with tqdm(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:

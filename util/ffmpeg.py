@@ -114,7 +114,7 @@ def run_ffmpeg_long(
                 report[key] = int(value)
             if key == "progress":  # the last line of a report
                 on_progress(report)
-    return _last_lines(running.complaints)
+    return last_lines(running.complaints)
 
 
 def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
@@ -170,10 +170,10 @@ def _started(
         complaints.seek(0)
         running.complaints = complaints.read()
     if process.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {_last_lines(running.complaints) or 'no message'}")
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(running.complaints) or 'no message'}")
 
 
-def _last_lines(stderr: bytes) -> str:
+def last_lines(stderr: bytes) -> str:
     """The last three lines of a program's error output as one line of text."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     return " | ".join(lines[-3:])

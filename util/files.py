@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -137,16 +137,24 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def claim_output(path: Path, flag: str, *, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
+def claim_output(
+    path: Path,
+    flag: str,
+    *,
+    inputs: Iterable[Path] = (),
+    overwrite: bool,
+    is_ours: Callable[[Path], bool] | None = None,
+) -> None:
     """Makes sure, before any work, that a file about to be written replaces nothing of the user's.
 
     Args:
         flag: that names the output, for the error.
+        inputs: files and folders that are read.
         overwrite: whether the user wants it replaced, whatever it is.
-        is_ours: whether a file is an earlier output, told by its content.
+        is_ours: whether a file is an earlier output, told by its content; None: it carries MARK.
 
     Raises:
-        OptionError: it is no regular file, or somebody else's.
+        OptionError: it is an input, no regular file, or somebody else's.
     """
     try:
         mode = path.lstat().st_mode
@@ -155,7 +163,11 @@ def claim_output(path: Path, flag: str, *, overwrite: bool, is_ours: Callable[[P
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no regular file"
         raise OptionError(f"{flag} {path}: is {kind}; give the name of a file")
-    if not overwrite and not is_ours(path):
+    for source in inputs:
+        with contextlib.suppress(OSError):
+            if path.samefile(source) or (source.is_dir() and path.resolve().parent == source.resolve()):
+                raise OptionError(f"{flag} {path}: is read by this very command; choose another name")
+    if not overwrite and not (is_ours or carries_mark)(path):
         raise OptionError(
             f"{flag} {path}: is there and was not made by this command; choose another name, or add --overwrite"
         )

@@ -20,7 +20,7 @@ import numpy as np
 from data.synthetic.head import FRAME_SIZE, Head
 from data.synthetic.motion import STATE_NAMES, Performance, combine, make_performance
 from data.synthetic.person import FaceState, Identity, Scene, make_identity, make_scene
-from data.synthetic.voice import Phoneme
+from data.synthetic.voice import FIRST_HELD_OUT, Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg
@@ -51,8 +51,7 @@ __all__ = [
 ]
 
 # goes up by one with every change of what is drawn, moved or said, so that no older clip is taken for today's
-RENDERER_VERSION = "3"
-FIRST_HELD_OUT = 50000  # people from this seed on are for measuring, never for training
+RENDERER_VERSION = "4"
 _LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
 
 
