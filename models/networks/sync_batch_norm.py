@@ -12,8 +12,14 @@ import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """BatchNorm1d and 2d over all ranks; same parameters, buffers and keys as theirs."""
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm1d and 2d over all ranks; same parameters, buffers and keys as theirs.
+
+    Not below torch's own, which DistributedDataParallel refuses on a CPU.
+    """
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        del x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape, normalised by mean and variance over all ranks' (B, ...)."""
