@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a stage: parse, seed, build, fit. What is trained and how is in models/trainers/.
+"""Trains one stage: parse the options, check the start, build the trainer, fit.
 
   python train.py --train_sync --name sync --train_list lists/train.csv --gpu_ids 0
 
@@ -8,90 +8,137 @@ Exit codes: 0 done, 1 something failed, 2 wrong options, 130 or 143 stopped by C
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import dataclasses
+import functools
+import logging
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from options import base_options
+from options.config import NETWORK_FILE, STATE_FILE, TrainConfig
 from options.train_options import build_parser, to_config
-from util.errors import OptionError, PcavsError
-from util.log import setup_logging
+from util.cli import DONE, run_command
+from util.errors import CheckpointError, OptionError
+from util.files import make_directory
 from util.processes import exit_process
+
+if TYPE_CHECKING:
+    from models.trainers.loop import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
-    rank = int(os.environ.get("RANK", "0"))
-    prefix = f"[rank {rank}] " if "RANK" in os.environ else ""
-    setup_logging(prefix=prefix)
-    arguments = None
-    try:
-        arguments = base_options.parse(parser, argv)
-        setup_logging(arguments.verbose, prefix)
-        config = to_config(arguments)
-        if len(config.gpu_ids) > 1 and "RANK" not in os.environ and not config.dry_run:
-            from util.distributed import launch
-
-            # the processes see the chosen cards as 0, 1, 2 ...
-            renumbered = ",".join(map(str, range(len(config.gpu_ids))))
-            return launch(config.gpu_ids, __file__, [*argv, "--gpu_ids", renumbered])
-        if rank == 0:
-            print(base_options.describe(parser, arguments))
-        from scripts.training import run_training  # torch is imported here, after --help and wrong options
-
-        stop = _StopSignal()
-        sizes_given = arguments.num_classes is not None
-        try:
-            code = run_training(config, sizes_given, stop.watch, lambda d: base_options.save(d, parser, arguments))
-        finally:
-            stop.restore()
-        return stop.exit_code or code
-    except PcavsError as error:
-        if arguments is not None and arguments.verbose:
-            traceback.print_exc()
-        print(f"{prefix}error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    except KeyboardInterrupt:
-        print("interrupted at once; the last save is the state to go on from", file=sys.stderr)
-        return 130
-    except Exception:
-        # not left to Python, which would keep the frames, and with them the loading processes, and wait for ever
-        traceback.print_exc()
-        return 1
+    return run_command(
+        functools.partial(base_options.parse, parser),
+        functools.partial(run, parser, argv),
+        argv,
+        interrupted="the last save is the state that --continue_train goes on from",
+        prefix=f"[rank {os.environ['RANK']}] " if "RANK" in os.environ else "",
+    )
 
 
-class _StopSignal:
-    """Turns the first Ctrl-C or SIGTERM into a request to save and stop; the second one interrupts at once."""
+def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespace) -> int:
+    """Trains as the options say; returns the exit code."""
+    config = to_config(args)
+    if len(config.gpu_ids) > 1 and "RANK" not in os.environ and not config.dry_run:
+        from util.distributed import launch
 
-    def __init__(self) -> None:
-        self.exit_code = 0
-        self._trainer: Any = None
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # the processes see the chosen cards as 0, 1, 2 ...
+        return launch(config.gpu_ids, __file__, [*argv, "--gpu_ids", ",".join(map(str, range(len(config.gpu_ids))))])
+    if os.environ.get("RANK", "0") == "0":
+        print(base_options.describe(parser, args))
 
-    def watch(self, trainer: Any) -> None:
-        """From now on signals reach the trainer."""
-        self._trainer = trainer
-        for number in self._before:
-            signal.signal(number, self._request)
+    # torch is imported here, after --help and wrong options
+    from data.loaders import find_clips, held_out_batches, training_batches
+    from models.trainers.build import build_trainer
+    from models.trainers.plan import describe_plan
+    from util.device import select_device
+    from util.distributed import init_process_group, ranks_from_environment, shutdown
+    from util.visualizer import Visualizer
 
-    def restore(self) -> None:
-        """Signals do again what they did before; whoever called `main` goes on living."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    ranks = ranks_from_environment()
+    clips = find_clips(config)
+    has_sizes = config.continue_train and (config.directory / NETWORK_FILE).is_file()
+    if args.num_classes is None and not has_sizes:
+        network = dataclasses.replace(config.network, num_classes=clips.num_classes)
+        config = dataclasses.replace(config, network=network)
+    check(config, clips.num_classes, ranks.world_size)
+    if ranks.is_main:
+        print(describe_plan(config, clips.num_clips))
+    if config.dry_run:
+        return DONE
 
-    def _request(self, number: int, frame: object) -> None:  # noqa: ARG002
-        if self._trainer.stop_requested:
-            if "RANK" in os.environ:  # a launcher passes on what a batch system has sent to all already
-                return
+    device = select_device(config.gpu_ids, ranks.local_rank, several=ranks.is_distributed)
+    init_process_group(ranks, device)
+    trainer = build_trainer(config, device, ranks, clips.num_clips)
+    batches = training_batches(config, clips, ranks, trainer.batches_seen, pin_memory=device.type == "cuda")
+    validation = held_out_batches(config, clips.held_out, ranks) if clips.held_out else None
+    if ranks.is_main:
+        make_directory(config.directory)
+        base_options.save(config.directory, parser, args)
+        trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
+
+    with stop_on_signal(trainer):
+        reason = trainer.fit(batches, validation)
+    if ranks.is_main:
+        logger.info("%s at step %d; weights in %s", reason, trainer.step, config.directory)
+    code = 128 + trainer.stop_signal if trainer.stop_signal else DONE
+    del trainer  # shutdown would hang if it was still there
+    shutdown()
+    return code
+
+
+def check(config: TrainConfig, num_classes: int, processes: int) -> None:
+    """Refuses what would overwrite a run, and what cannot begin as asked.
+
+    Raises:
+        OptionError: of the run's folder, the batch or the labels. CheckpointError: no weights to start from.
+    """
+    if config.batch_size % processes:
+        raise OptionError(f"--batchSize {config.batch_size} must be a multiple of the {processes} processes")
+    is_new = not config.continue_train
+    if is_new and not config.dry_run and (config.directory / STATE_FILE).is_file():
+        raise OptionError(
+            f"{config.directory} holds a run already; add --continue_train to go on with it, or choose another --name"
+        )
+    if is_new and not config.dry_run and list(config.directory.glob("*_net_*.pth")):
+        raise OptionError(f"{config.directory} holds weights already; choose another --name, or move them away")
+    if config.needs_labels and num_classes > config.network.num_classes:
+        raise OptionError(f"--num_classes {config.network.num_classes}: the data has labels up to {num_classes - 1}")
+    for folder in config.pretrain_dirs if is_new else ():
+        if not list(folder.glob(f"{config.which_epoch}_net_*.pth")):
+            raise CheckpointError(f"--load_pretrain {folder}: holds no {config.which_epoch}_net_*.pth")
+    for letter, path in config.pretrain_paths if is_new else ():
+        if letter not in config.letters:
+            logger.warning("--%s_pretrain_path %s: not used, stage %s has no %s", letter, path, config.stage, letter)
+
+
+@contextlib.contextmanager
+def stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """Lets the first Ctrl-C or SIGTERM ask the trainer to save and stop; the second one interrupts at once."""
+
+    def request(number: int, frame: object) -> None:  # noqa: ARG001
+        if not trainer.stop_signal:
+            print("stopping after this step, then saving; once more stops at once", file=sys.stderr)
+            trainer.stop_signal = number
+        elif "RANK" not in os.environ:  # a launcher passes on what a batch system has sent to all already
             raise KeyboardInterrupt
-        print("stopping after this step, then saving; once more stops at once", file=sys.stderr)
-        self._trainer.stop_requested = True
-        self.exit_code = 128 + number
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -34,47 +34,45 @@ class Sound:
     gain: float
 
 
-def audio_pieces(path: str | Path, config: AudioConfig | None = None) -> Iterator[np.ndarray]:
+def audio_pieces(path: str | Path) -> Iterator[np.ndarray]:
     """Reads any file ffmpeg reads as mono sound, five seconds at a time.
 
     Yields:
-        (samples,) float32 at `config.sample_rate_hz`, nominally in [-1, 1], not normalised.
+        (samples,) float32 at `SAMPLE_RATE_HZ`, nominally in [-1, 1], not normalised.
 
     Raises:
         MediaError: missing, empty or unreadable; shorter than one mel window (0.2 s); NaN or infinite samples.
     """
-    config = config or AudioConfig()
     samples = 0
-    for payload in decode_audio_pieces(path, config.sample_rate_hz, _PIECE_BINS * config.hop_length):
+    for payload in decode_audio_pieces(path, AudioConfig.sample_rate_hz, _PIECE_BINS * AudioConfig.hop_length):
         piece = np.frombuffer(payload, dtype="<f4")
         if not np.isfinite(piece).all():
             raise MediaError(f"{path}: the sound contains NaN or infinite samples; convert it to 16-bit WAV first")
         samples += len(piece)
         yield piece
-    shortest = config.bins_per_window * config.hop_length
+    shortest = AudioConfig.bins_per_window * AudioConfig.hop_length
     if samples < shortest:
         raise MediaError(
-            f"{path}: only {samples / config.sample_rate_hz:.3f} s of sound; "
-            f"at least {shortest / config.sample_rate_hz:.1f} s are needed to drive a frame"
+            f"{path}: only {samples / AudioConfig.sample_rate_hz:.3f} s of sound; "
+            f"at least {shortest / AudioConfig.sample_rate_hz:.1f} s are needed to drive a frame"
         )
 
 
-def load_audio(path: str | Path, config: AudioConfig | None = None) -> np.ndarray:
+def load_audio(path: str | Path) -> np.ndarray:
     """The pieces of `audio_pieces` as one array. Raises the same errors."""
-    return np.concatenate(list(audio_pieces(path, config)))
+    return np.concatenate(list(audio_pieces(path)))
 
 
-def scan_audio(path: str | Path, config: AudioConfig | None = None) -> Sound:
+def scan_audio(path: str | Path) -> Sound:
     """Length and gain of a file, without keeping its sound. Raises the errors of `audio_pieces`."""
-    config = config or AudioConfig()
     samples, energy = 0, 0.0
-    for piece in audio_pieces(path, config):
+    for piece in audio_pieces(path):
         samples += len(piece)
         energy += _energy(piece)
-    return Sound(samples, _gain(energy / samples, config))
+    return Sound(samples, _gain(energy / samples))
 
 
-def normalise_rms(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
+def normalise_rms(wave: np.ndarray) -> np.ndarray:
     """Scales a wave to an RMS of 0.1; near-silence is amplified by at most 1000.
 
     Args:
@@ -83,29 +81,30 @@ def normalise_rms(wave: np.ndarray, config: AudioConfig | None = None) -> np.nda
     Returns:
         (samples,) float32.
     """
-    config = config or AudioConfig()
-    return (wave * _gain_of(wave, config)).astype(np.float32)
+    return (wave * _gain_of(wave)).astype(np.float32)
 
 
-def _gain_of(wave: np.ndarray, config: AudioConfig) -> float:
-    piece = _PIECE_BINS * config.hop_length
-    energy = sum(_energy(wave[start : start + piece]) for start in range(0, len(wave), piece))
-    return _gain(energy / len(wave), config)
+def _pieces(wave: np.ndarray) -> list[np.ndarray]:
+    piece = _PIECE_BINS * AudioConfig.hop_length
+    return [wave[start : start + piece] for start in range(0, len(wave), piece)]
+
+
+def _gain_of(wave: np.ndarray) -> float:
+    return _gain(sum(map(_energy, _pieces(wave))) / len(wave))
 
 
 def _energy(samples: np.ndarray) -> float:
     return float(np.sum(np.square(samples, dtype=np.float64)))
 
 
-def _gain(mean_square: float, config: AudioConfig) -> float:
-    return config.rms_target / max(_QUIETEST_RMS, math.sqrt(mean_square))
+def _gain(mean_square: float) -> float:
+    return AudioConfig.rms_target / max(_QUIETEST_RMS, math.sqrt(mean_square))
 
 
-def analysis_window(config: AudioConfig | None = None) -> np.ndarray:
+def analysis_window() -> np.ndarray:
     """The STFT window, 0.5 * sqrt(hann) with the half-sample shift: (frame_length,) float64."""
-    config = config or AudioConfig()
-    n = np.arange(config.frame_length)
-    hann = 0.5 * (1 - np.cos(2 * np.pi * (n + 0.5) / config.frame_length))
+    n = np.arange(AudioConfig.frame_length)
+    hann = 0.5 * (1 - np.cos(2 * np.pi * (n + 0.5) / AudioConfig.frame_length))
     return 0.5 * np.sqrt(hann)
 
 
@@ -120,13 +119,12 @@ def mel_basis() -> np.ndarray:
         return stored["basis"]
 
 
-def num_mel_bins(num_samples: int, config: AudioConfig | None = None) -> int:
+def num_mel_bins(num_samples: int) -> int:
     """M = 7 + ceil(samples / 160): how many bins `log_mel` makes of a wave."""
-    config = config or AudioConfig()
-    return config.frame_length // config.hop_length - 1 + -(-num_samples // config.hop_length)
+    return AudioConfig.frame_length // AudioConfig.hop_length - 1 + -(-num_samples // AudioConfig.hop_length)
 
 
-def log_mel(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
+def log_mel(wave: np.ndarray) -> np.ndarray:
     """Log-mel spectrogram of a wave as it was loaded; RMS normalisation is included.
 
     Args:
@@ -137,16 +135,8 @@ def log_mel(wave: np.ndarray, config: AudioConfig | None = None) -> np.ndarray:
 
     Source: the published `audio.melspectrogram`, checked against its figures.
     """
-    config = config or AudioConfig()
-    stream = MelStream(_gain_of(wave, config), config)
-    mel = np.empty((num_mel_bins(len(wave), config), config.num_mel_bands), dtype=np.float32)
-    piece, done = _PIECE_BINS * config.hop_length, 0
-    for start in range(0, len(wave), piece):
-        bins = stream.feed(wave[start : start + piece])
-        mel[done : done + len(bins)] = bins
-        done += len(bins)
-    mel[done:] = stream.finish()
-    return mel
+    stream = MelStream(_gain_of(wave))
+    return np.concatenate([*map(stream.feed, _pieces(wave)), stream.finish()])
 
 
 class MelStream:
@@ -158,15 +148,14 @@ class MelStream:
             quiet; the gain of an earlier recording with the same microphone is better.
     """
 
-    def __init__(self, gain: float | None = None, config: AudioConfig | None = None) -> None:
-        self._config = config = config or AudioConfig()
+    def __init__(self, gain: float | None = None) -> None:
         self._gain = gain
         self._mean_square = 0.0
         # single precision: twice as fast, and the figures of the published code still agree to 1e-7
-        self._window = analysis_window(config).astype(np.float32)
+        self._window = analysis_window().astype(np.float32)
         self._basis = np.ascontiguousarray(mel_basis().T)
         # scaled samples from the first that the next bin needs; bin b starts at sample 160 b - 1120
-        self._samples = np.zeros(config.frame_length - config.hop_length, dtype=np.float32)
+        self._samples = np.zeros(AudioConfig.frame_length - AudioConfig.hop_length, dtype=np.float32)
         self._num_bins = 0
         self.num_samples = 0
 
@@ -179,39 +168,39 @@ class MelStream:
 
     def finish(self) -> np.ndarray:
         """The bins at the end of the sound, filled up with zeros: (k, 80)."""
-        hop, length = self._config.hop_length, self._config.frame_length
-        missing = num_mel_bins(self.num_samples, self._config) - self._num_bins
+        hop, length = AudioConfig.hop_length, AudioConfig.frame_length
+        missing = num_mel_bins(self.num_samples) - self._num_bins
         self._samples = np.pad(self._samples, (0, (missing - 1) * hop + length - len(self._samples)))
         return self._complete_bins()
 
     def _estimated_gain(self, samples: np.ndarray) -> float:
-        horizon = _LOUDNESS_S * self._config.sample_rate_hz
+        horizon = _LOUDNESS_S * AudioConfig.sample_rate_hz
         if len(samples):
             weight = min(1.0, len(samples) / min(self.num_samples + len(samples), horizon))
             self._mean_square += weight * (_energy(samples) / len(samples) - self._mean_square)
-        return _gain(self._mean_square, self._config)
+        return _gain(self._mean_square)
 
     def _complete_bins(self) -> np.ndarray:
-        hop, length = self._config.hop_length, self._config.frame_length
+        hop, length = AudioConfig.hop_length, AudioConfig.frame_length
         count = max(0, (len(self._samples) - length) // hop + 1)
-        mel = np.empty((count, self._config.num_mel_bands), dtype=np.float32)
+        mel = np.empty((count, AudioConfig.num_mel_bands), dtype=np.float32)
         for first in range(0, count, _PIECE_BINS):
             piece = self._samples[first * hop : (min(first + _PIECE_BINS, count) - 1) * hop + length]
             frames = np.lib.stride_tricks.sliding_window_view(piece, length)[::hop]  # (bins, length), a view
             magnitude = np.abs(scipy.fft.rfft(frames * self._window, axis=-1))
-            mel[first : first + len(frames)] = _to_unit_range(magnitude @ self._basis, self._config)
+            mel[first : first + len(frames)] = _to_unit_range(magnitude @ self._basis)
         self._samples = self._samples[count * hop :].copy()
         self._num_bins += count
         return mel
 
 
-def _to_unit_range(mel: np.ndarray, config: AudioConfig) -> np.ndarray:
-    floor = 10 ** (config.min_level_db / 20)
-    level_db = 20 * np.log10(np.maximum(floor, mel)) - config.reference_level_db
-    return np.clip((level_db - config.min_level_db) / -config.min_level_db, 0, 1)
+def _to_unit_range(mel: np.ndarray) -> np.ndarray:
+    floor = 10 ** (AudioConfig.min_level_db / 20)
+    level_db = 20 * np.log10(np.maximum(floor, mel)) - AudioConfig.reference_level_db
+    return np.clip((level_db - AudioConfig.min_level_db) / -AudioConfig.min_level_db, 0, 1)
 
 
-def mel_window(mel: np.ndarray, frame: int, config: AudioConfig | None = None) -> np.ndarray:
+def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
     """The piece of spectrogram that drives a frame; outside the sound it is silence.
 
     Args:
@@ -221,10 +210,9 @@ def mel_window(mel: np.ndarray, frame: int, config: AudioConfig | None = None) -
     Returns:
         (1, num_mel_bands, bins_per_window) float32, an image with time along x.
     """
-    config = config or AudioConfig()
-    start = config.bins_per_frame * (frame - config.window_offset_frames)
-    window = np.full((config.bins_per_window, mel.shape[1]), SILENCE, dtype=np.float32)
-    first, last = max(start, 0), min(start + config.bins_per_window, len(mel))
+    start = AudioConfig.bins_per_frame * (frame - AudioConfig.window_offset_frames)
+    window = np.full((AudioConfig.bins_per_window, mel.shape[1]), SILENCE, dtype=np.float32)
+    first, last = max(start, 0), min(start + AudioConfig.bins_per_window, len(mel))
     if first < last:
         window[first - start : last - start] = mel[first:last]
     return window.T[None]
@@ -239,13 +227,12 @@ class WindowStream:
         gain: see `MelStream`.
     """
 
-    def __init__(self, gain: float | None = None, config: AudioConfig | None = None) -> None:
-        self._config = config = config or AudioConfig()
-        self._mel = MelStream(gain, config)
+    def __init__(self, gain: float | None = None) -> None:
+        self._mel = MelStream(gain)
         self._frame = 0
         # bins from the first that the next window needs; that of frame 0 starts before the sound
-        before = config.bins_per_frame * config.window_offset_frames
-        self._bins = np.full((before, config.num_mel_bands), SILENCE, dtype=np.float32)
+        before = AudioConfig.bins_per_frame * AudioConfig.window_offset_frames
+        self._bins = np.full((before, AudioConfig.num_mel_bands), SILENCE, dtype=np.float32)
 
     def feed(self, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Takes (n,) float32 samples that follow the earlier ones; returns the windows they complete.
@@ -258,14 +245,14 @@ class WindowStream:
     def finish(self) -> list[tuple[int, np.ndarray]]:
         """The windows of the last frames, which reach beyond the sound; `full_frames` says which is the last."""
         bins = self._mel.finish()
-        missing = len(full_frames(self._mel.num_samples, self._config)) - self._frame
-        wanted = self._config.bins_per_frame * (missing - 1) + self._config.bins_per_window
+        missing = len(full_frames(self._mel.num_samples)) - self._frame
+        wanted = AudioConfig.bins_per_frame * (missing - 1) + AudioConfig.bins_per_window
         silence = max(0, wanted - len(self._bins) - len(bins))
         padded = np.pad(bins, ((0, silence), (0, 0)), constant_values=SILENCE)
         return self._windows(padded)[:missing]
 
     def _windows(self, bins: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        step, length = self._config.bins_per_frame, self._config.bins_per_window
+        step, length = AudioConfig.bins_per_frame, AudioConfig.bins_per_window
         self._bins = np.concatenate([self._bins, bins])
         count = max(0, (len(self._bins) - length) // step + 1)
         windows = [(self._frame + n, self._bins[n * step : n * step + length].T[None].copy()) for n in range(count)]
@@ -274,21 +261,20 @@ class WindowStream:
         return windows
 
 
-def file_windows(path: str | Path, gain: float, config: AudioConfig | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def file_windows(path: str | Path, gain: float) -> Iterator[tuple[int, np.ndarray]]:
     """Frame numbers and windows of a file, read while they are asked for. Raises the errors of `audio_pieces`."""
-    stream = WindowStream(gain, config)
-    for piece in audio_pieces(path, config):
+    stream = WindowStream(gain)
+    for piece in audio_pieces(path):
         yield from stream.feed(piece)
     yield from stream.finish()
 
 
-def published_frames(num_bins: int, config: AudioConfig | None = None) -> range:
+def published_frames(num_bins: int) -> range:
     """Frame numbers the published inference makes of M mel bins: 2 ... floor(M / 4) - 3."""
-    config = config or AudioConfig()
-    return range(config.window_offset_frames, num_bins // config.bins_per_frame - config.window_offset_frames)
+    offset = AudioConfig.window_offset_frames
+    return range(offset, num_bins // AudioConfig.bins_per_frame - offset)
 
 
-def full_frames(num_samples: int, config: AudioConfig | None = None) -> range:
+def full_frames(num_samples: int) -> range:
     """Frame numbers that cover the sound from its first to its last sample: 0 ... ceil(seconds * 25) - 1."""
-    config = config or AudioConfig()
-    return range(-(-num_samples * FPS // config.sample_rate_hz))
+    return range(-(-num_samples * FPS // AudioConfig.sample_rate_hz))

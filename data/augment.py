@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 _DRAWN_AT = 224  # pixels; the size that the published amounts belong to
-_SMALLEST_MEDIAN = 3
 _SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
 
 
@@ -37,8 +36,6 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
 
     Args:
         shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
-
-    Source: docs/how_it_works.md section 6; how the lengths combine is our reading of it (`_source_positions`).
     """
     scale = size / _DRAWN_AT
     gain = float(rng.uniform(0.3, 1.6))
@@ -51,35 +48,20 @@ def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -
     enlarge = int(rng.integers(20, 40)) * _sign(rng)
     blurred = rng.random() < 0.5
     median = int(rng.choice((3, 5, 7, 9)))
-    return Augmentation(
-        size=size,
-        gain=gain,
-        first_channel=first_channel,
-        end_channel=end_channel,
-        stretched_axis=stretched_axis,
-        stretch=stretch * scale * shape,
-        extra=extra * scale * shape,
-        taper=taper * scale * shape,
-        enlarge=enlarge * scale * shape,
-        median=_scaled_median(median, scale) if blurred else 0,
-    )
+    # the nearest odd width, and at least 3: less would do nothing
+    median = max(3, 2 * round((median * scale - 1) / 2) + 1) if blurred else 0
+    lengths = (stretch * scale * shape, extra * scale * shape, taper * scale * shape, enlarge * scale * shape)
+    return Augmentation(size, gain, first_channel, end_channel, stretched_axis, *lengths, median)
 
 
 def apply_augmentation(frames: np.ndarray, augmentation: Augmentation) -> np.ndarray:
-    """Applies one augmentation to all frames of a clip.
-
-    Args:
-        frames: (T, 3, S, S) uint8 RGB, with the S the augmentation was drawn for.
-
-    Returns:
-        (T, 3, S, S) uint8 RGB.
-    """
-    size = augmentation.size
-    assert frames.shape[1:] == (3, size, size), f"drawn for {size} pixels, got {frames.shape}"
+    """Applies one augmentation to frames (T, 3, S, S) uint8 RGB, with the S that it was drawn for."""
     positions = _source_positions(augmentation)
     # fixed-point positions: twice as fast, exact to 1/32 pixel
     whole, fraction = cv2.convertMaps(positions[..., 0], positions[..., 1], cv2.CV_16SC2)
-    gains = _gain_table(augmentation)
+    gains = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)  # of each level of each channel
+    gains[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
+    gains = np.clip(np.rint(gains), 0, 255).astype(np.uint8)
     result = np.empty_like(frames)
     for frame, target in zip(frames, result, strict=True):
         image = cv2.LUT(cv2.merge(list(frame)), gains)  # (3, S, S) -> (S, S, 3)
@@ -130,11 +112,6 @@ def _gain_table(augmentation: Augmentation) -> np.ndarray:
     levels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)
     levels[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-def _scaled_median(width: int, scale: float) -> int:
-    """The nearest odd width, and at least 3: less would do nothing."""
-    return max(_SMALLEST_MEDIAN, 2 * round((width * scale - 1) / 2) + 1)
 
 
 def _sign(rng: np.random.Generator) -> int:

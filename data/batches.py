@@ -17,11 +17,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     left over at the end of an epoch is dropped.
 
     Args:
-        num_items: clips.
         batch_size: of all ranks together.
-        seed: of the order.
         start_batch: how many batches of the run have been seen already.
-        rank, world_size: this process among all.
 
     Raises:
         MetadataError: fewer clips than a batch needs.

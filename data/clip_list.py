@@ -1,6 +1,6 @@
-"""Which clips a training sees: one csv row a clip, written by hand or from a folder tree; lengths in frames at 25 fps.
+"""Which clips a training sees: found in a folder tree, sorted into splits, kept as a csv; lengths in frames at 25 fps.
 
-The columns are path,audio,num_frames,speaker,label; relative paths count from the csv's folder.
+The columns of the csv are path,audio,num_frames,speaker,label; relative paths count from its folder.
 """
 
 from __future__ import annotations
@@ -18,17 +18,30 @@ import numpy as np
 from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
-from options.config import DataConfig
-from util.errors import MediaError, MetadataError
-from util.ffmpeg import protocol_free
-from util.files import write_text
+from data.metadata import MOST_FRAMES, whole_number
+from data.video_reader import read_header
+from options.config import FPS
+from util.errors import MediaError, MetadataError, OptionError
+from util.files import read_text, write_text
 from util.parallel import prefetch
+from util.seed import generator_for
 
+SPLITS = ("train", "val", "test")
+_LARGEST_LABEL = 10**6 - 1  # a million speakers
 COLUMNS = ("path", "audio", "num_frames", "speaker", "label")
 VIDEO_SUFFIX = ".mp4"
 _NAMED = 5  # broken files a warning names
 _HEADER_THREADS = 8  # disks, and more so network drives, answer several questions at a time
-_HOW_TO_WRITE = "write it with data.clip_list.write_list"
+_HOW_TO_WRITE = "write it with scripts/prepare_voxceleb2.py"
+_DRAW_OF_SPEAKERS = 401  # of the random streams of a seed
+_FIRST_FRAMES = {f"000000{suffix}" for suffix in IMAGE_SUFFIXES}
+# layout -> folders below the root to begin in, where there is one of them; what lies in there
+_LAYOUTS = {
+    "voxceleb2": (("dev/mp4", "mp4", "dev"), "<speaker>/<video>/<clip>.mp4"),
+    "lrw": (("lipread_mp4",), "<WORD>/{train,val,test}/<WORD>_NNNNN.mp4"),
+    "frames": ((), "<speaker>/<clip>/000000.jpg"),
+    "any": (("dev/mp4", "mp4", "dev"), "<speaker>/<video>/<clip>.mp4 or folders of frames"),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +64,7 @@ def read_list(path: str | Path) -> list[ClipRecord]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text(source)
     except FileNotFoundError as error:
         raise MetadataError(f"{source}: no such list of clips; {_HOW_TO_WRITE}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -84,32 +97,100 @@ def write_list(path: str | Path, records: Iterable[ClipRecord]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def scan_tree(root: str | Path) -> list[ClipRecord]:
-    """Lists the clips of a tree laid out like VoxCeleb2, sorted by path; files that cannot be read are left out.
+@dataclass(frozen=True)
+class FoundClip:
+    """A clip of a tree that nobody has opened yet."""
 
-    A clip is an mp4 (`<speaker>/<video>/<clip>.mp4`) or a folder of frames (`<speaker>/<clip>/000000.jpg`); the folder
-    right below the base names the speaker, and speakers are numbered in sorted order. Lengths come from the headers.
+    path: Path  # an mp4 or a folder of frames
+    speaker: str  # the folder right below the base; the word in LRW
+    split: str | None = None  # as the tree says; None: it does not
+
+
+def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
+    """Every clip of a tree, sorted; no file is opened.
 
     Args:
-        root: the tree, or a folder above it: `dev/mp4`, `mp4` or `dev` in `root` is taken when it is there.
+        root: the tree, or a folder above it: `dev/mp4`, `mp4`, `dev` or `lipread_mp4` in it is taken when it is there.
+        layout: `voxceleb2`: <speaker>/<video>/<clip>.mp4; `lrw`: <WORD>/{train,val,test}/<WORD>_NNNNN.mp4; `frames`:
+            folders of frames anywhere below <speaker>; `any`: mp4s and folders of frames anywhere below <speaker>.
+
+    Raises:
+        MediaError: no such folder, one that cannot be read, or no clip in it.
+    """
+    folders, expected = _LAYOUTS[layout]
+    if not Path(root).is_dir():
+        raise MediaError(f"{root}: no such folder of clips")
+    base = next((Path(root, name) for name in folders if Path(root, name).is_dir()), Path(root))
+    look = _two_folders_down if layout in ("voxceleb2", "lrw") else _anywhere
+    try:
+        clips = list(look(base, layout))
+    except OSError as error:
+        raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    if not clips:
+        raise MediaError(f"{base}: holds no clips; expected {expected} in it")
+    return clips
+
+
+def _two_folders_down(base: Path, layout: str) -> Iterator[FoundClip]:
+    for speaker in _entries(base, folders=True):
+        for video in _entries(speaker, folders=True):
+            if layout == "lrw" and video.name not in SPLITS:
+                continue
+            split = video.name if layout == "lrw" else None
+            for path in _entries(video, folders=False):
+                if path.suffix.lower() == VIDEO_SUFFIX:
+                    yield FoundClip(path, speaker.name, split)
+
+
+def _anywhere(base: Path, layout: str) -> Iterator[FoundClip]:
+    for speaker in _entries(base, folders=True):
+        for folder, subfolders, files in os.walk(speaker, onerror=_refuse):
+            subfolders.sort()
+            if not _FIRST_FRAMES.isdisjoint(files):
+                subfolders.clear()
+                yield FoundClip(Path(folder), speaker.name)
+            elif layout == "any":
+                for name in sorted(files):
+                    if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
+                        yield FoundClip(Path(folder, name), speaker.name)
+
+
+def _entries(folder: Path, folders: bool) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() == folders and not e.name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def scan_tree(root: str | Path) -> list[ClipRecord]:
+    """Lists the clips of any tree of speakers, see `find_clips`; those whose header cannot be read are left out.
+
+    Speakers are numbered in sorted order. Lengths come from the headers.
 
     Raises:
         MediaError: no such folder, or no readable clip in it.
     """
-    base = _base(Path(root))
-    paths = list(_clips_below(base))
-    counts = prefetch(_count_or_error, paths, workers=_HEADER_THREADS, ahead=4 * _HEADER_THREADS)
-    bar = tqdm(counts, total=len(paths), unit="clip", desc=f"{base.name}: reading headers", disable=None)
-    results = list(zip(paths, bar, strict=True))
-    found = [(path, count) for path, count in results if isinstance(count, int)]
+    found = find_clips(root, "any")
+    counts = prefetch(_count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
+    bar = tqdm(counts, total=len(found), unit="clip", desc="reading headers", disable=None)
+    results = list(zip(found, bar, strict=True))
     broken = [str(error) for _, error in results if isinstance(error, MediaError)]
     if broken:
-        _log.warning("%d clips of %s cannot be read and are left out: %s", len(broken), base, _first_few(broken))
-    if not found:
-        raise MediaError(f"{base}: holds no readable clips; expected <speaker>/<video>/<clip>.mp4 or folders of frames")
-    speakers = sorted({_speaker(path, base) for path, _ in found})
-    labels = {speaker: label for label, speaker in enumerate(speakers)}
-    return [ClipRecord(p, None, count, _speaker(p, base), labels[_speaker(p, base)]) for p, count in found]
+        first_few = "; ".join(broken[:_NAMED]) + (" ..." if len(broken) > _NAMED else "")
+        _log.warning("%d clips of %s cannot be read and are left out: %s", len(broken), root, first_few)
+    readable = [(clip, count, None) for clip, count in results if isinstance(count, int)]
+    if not readable:
+        raise MediaError(f"{root}: holds no readable clips")
+    return build_lists(readable)["train"]
+
+
+def _count_or_error(path: Path) -> int | MediaError:
+    try:
+        return count_frames(path)
+    except MediaError as error:
+        return error
 
 
 def count_frames(path: Path) -> int:
@@ -120,30 +201,70 @@ def count_frames(path: Path) -> int:
     """
     if path.is_dir():
         return len(list_frames(path))
-    import av
-
-    fps = DataConfig().fps
-    try:
-        with av.open(protocol_free(path)) as container:
-            stream = container.streams.video[0]
-            if stream.frames and stream.average_rate == fps:
-                return int(stream.frames)
-            known = stream.duration is not None and stream.time_base is not None
-            seconds = stream.duration * stream.time_base if known else (container.duration or 0) / av.time_base
-    except IndexError as error:
-        raise MediaError(f"{path}: holds no pictures") from error
-    except (av.error.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: not a readable video: {getattr(error, 'strerror', None) or error}") from error
-    if round(seconds * fps) < 1:
+    header = read_header(path)
+    if header.num_frames and header.rate == FPS:
+        return header.num_frames
+    count = round(header.duration_s * FPS)
+    if count < 1:
         raise MediaError(f"{path}: its header says that it has no frames")
-    return round(seconds * fps)
+    return count
 
 
-def _count_or_error(path: Path) -> int | MediaError:
-    try:
-        return count_frames(path)
-    except MediaError as error:
-        return error
+def build_lists(
+    clips: Sequence[tuple[FoundClip, int, Path | None]], val: float = 0.0, test: float = 0.0, seed: int = 0
+) -> dict[str, list[ClipRecord]]:
+    """Sorts clips into splits, each in the order given, and numbers their speakers.
+
+    Labels count the training speakers in sorted order, then those of val, then those of test; where the tree has
+    splits, and a word of LRW is in all of them, all of its words.
+
+    Args:
+        clips: with their lengths and the files of their sound, see `ClipRecord`.
+        val, test, seed: see `split_speakers`; not used where the tree has splits.
+
+    Raises:
+        OptionError: nobody is left to train on.
+    """
+    lists: dict[str, list[ClipRecord]] = {split: [] for split in SPLITS}
+    speakers = sorted({clip.speaker for clip, _, _ in clips})
+    splits: dict[str, str] = {}
+    if any(clip.split is None for clip, _, _ in clips):
+        splits = split_speakers(speakers, val, test, seed)
+        speakers.sort(key=lambda name: SPLITS.index(splits[name]))  # stable: sorted within a split
+    labels = {name: label for label, name in enumerate(speakers)}
+    for clip, num_frames, audio in clips:
+        record = ClipRecord(clip.path, audio, num_frames, clip.speaker, labels[clip.speaker])
+        lists[clip.split or splits[clip.speaker]].append(record)
+    return lists
+
+
+def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Draws who is held out.
+
+    The draw of a speaker depends on the seed and its name alone, so that a speaker more or less moves few others.
+
+    Args:
+        val, test: number of speakers, or a fraction below 1 of all, then at least one.
+
+    Returns:
+        speaker -> split.
+
+    Raises:
+        OptionError: nobody is left to train on.
+    """
+
+    def drawn(name: str) -> tuple[float, str]:
+        return generator_for(seed, _DRAW_OF_SPEAKERS, *name.encode("utf-8", "surrogateescape")).random(), name
+
+    names = sorted(set(speakers), key=drawn)
+    counts = [int(share) if share >= 1 or share == 0 else max(1, round(share * len(names))) for share in (val, test)]
+    if sum(counts) >= len(names):
+        raise OptionError(
+            f"--val_speakers and --test_speakers hold out {counts[0]} + {counts[1]} of {len(names)} speakers; "
+            "none is left to train on"
+        )
+    splits = ["val"] * counts[0] + ["test"] * counts[1] + ["train"] * (len(names) - sum(counts))
+    return dict(zip(names, splits, strict=True))
 
 
 class PackedRecords(Sequence[ClipRecord]):
@@ -188,49 +309,13 @@ def _record(fields: list[str], source: Path, place: str) -> ClipRecord:
     return ClipRecord(
         path=source.parent / path,
         audio=source.parent / audio if audio else None,
-        num_frames=_number("num_frames", num_frames, 1, place),
+        num_frames=whole_number(f"{place}: num_frames", num_frames, 1, MOST_FRAMES),
         speaker=speaker,
-        label=_number("label", label, 0, place),
+        label=whole_number(f"{place}: label", label, 0, _LARGEST_LABEL),
     )
-
-
-def _number(column: str, text: str, at_least: int, place: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < at_least:
-        raise MetadataError(f"{place}: {column} must be a whole number of at least {at_least}, got {text!r}")
-    return int(text)
 
 
 def _relative(path: Path, folder: Path) -> str:
     # without resolve(): a link in a data folder stays what the user named
     absolute = Path(os.path.abspath(path))
     return str(absolute.relative_to(folder)) if absolute.is_relative_to(folder) else str(absolute)
-
-
-def _base(root: Path) -> Path:
-    if not root.is_dir():
-        raise MediaError(f"{root}: no such folder of clips")
-    return next((p for p in (root / "dev" / "mp4", root / "mp4", root / "dev") if p.is_dir()), root)
-
-
-def _clips_below(base: Path) -> Iterator[Path]:
-    """Every mp4 and every folder of frames that lies in a speaker's folder, sorted."""
-    for speaker in sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        for folder, subfolders, files in os.walk(speaker):
-            subfolders.sort()
-            if any(f"000000{suffix}" in files for suffix in IMAGE_SUFFIXES):
-                subfolders.clear()
-                yield Path(folder)
-                continue
-            yield from (
-                Path(folder, name)
-                for name in sorted(files)
-                if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith(".")
-            )
-
-
-def _speaker(path: Path, base: Path) -> str:
-    return path.relative_to(base).parts[0]
-
-
-def _first_few(messages: Sequence[str]) -> str:
-    return "; ".join(messages[:_NAMED]) + (" ..." if len(messages) > _NAMED else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,28 +11,26 @@ from data.audio import load_audio, log_mel
 from data.clip_list import ClipRecord
 from data.frames import crop_template, list_frames, read_image
 from data.video_reader import frames_by_number, read_header
-from options.config import AudioConfig, DataConfig
+from options.config import SAMPLE_RATE_HZ, DataConfig
 from util.errors import MediaError
 
-_KEPT_MELS = 64
+_KEPT_MELS = 64  # at least, however full the memory is
 _SOUND_SUFFIXES = (".m4a", ".wav")
-_BYTES_PER_GB = 10**9
 
 
 class ClipReader:
     """Reads clips as the networks see them, and keeps some of them.
 
     Args:
-        audio, data: settings. With `data.cache_gb` above 0 whole clips (cropped and resized) and their spectrograms
+        data: settings. With `cache_gb` above 0 whole clips (cropped and resized) and their spectrograms
             stay in memory until that much is full; what comes later is read anew each time.
     """
 
-    def __init__(self, audio: AudioConfig, data: DataConfig) -> None:
-        self._audio, self._data = audio, data
-        self._free_bytes = int(data.cache_gb * _BYTES_PER_GB)
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._free_bytes = int(data.cache_gb * 1e9)
         self._kept_frames: dict[Path, np.ndarray] = {}
-        self._kept_mels: dict[Path, np.ndarray] = {}
-        self._recent_mels: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._mels: dict[Path, np.ndarray] = {}
 
     def frames(self, record: ClipRecord, numbers: Sequence[int]) -> np.ndarray:
         """Frames of a clip in the order asked for, which may repeat.
@@ -44,11 +41,8 @@ class ClipReader:
         Raises:
             MediaError: the clip is missing, damaged or shorter than a number asks for.
         """
-        for number in numbers:
-            if not 0 <= number < record.num_frames:
-                raise _no_such_frame(record.path, number, record.num_frames)
         kept = self._kept_frames.get(record.path)
-        if kept is None and self._keeps(record):
+        if kept is None and 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes:
             kept = self._read(record.path, range(record.num_frames))
             self._free_bytes -= kept.nbytes
             self._kept_frames[record.path] = kept
@@ -67,25 +61,14 @@ class ClipReader:
         Raises:
             MediaError: no sound, or none that can be read.
         """
-        key = record.path
-        if key in self._kept_mels:
-            return self._kept_mels[key]
-        if key in self._recent_mels:
-            self._recent_mels.move_to_end(key)
-            return self._recent_mels[key]
-        mel = log_mel(load_sound(key, record.audio, self._audio), self._audio)
+        if record.path in self._mels:
+            return self._mels[record.path]
+        mel = log_mel(load_sound(record.path, record.audio))
         mel.setflags(write=False)
-        if mel.nbytes <= self._free_bytes:
+        if mel.nbytes <= self._free_bytes or len(self._mels) < _KEPT_MELS:
             self._free_bytes -= mel.nbytes
-            self._kept_mels[key] = mel
-            return mel
-        self._recent_mels[key] = mel
-        if len(self._recent_mels) > _KEPT_MELS:
-            self._recent_mels.popitem(last=False)
+            self._mels[record.path] = mel
         return mel
-
-    def _keeps(self, record: ClipRecord) -> bool:
-        return 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes
 
     def _read(self, path: Path, numbers: Sequence[int]) -> np.ndarray:
         """`numbers` ascend and do not repeat."""
@@ -94,7 +77,7 @@ class ClipReader:
         if path.is_dir():
             paths = list_frames(path)
             if numbers[-1] >= len(paths):
-                raise _no_such_frame(path, numbers[-1], len(paths))
+                raise MediaError(f"{path}: has {len(paths)} frames, number {numbers[-1]} was asked for")
             images: Iterable[np.ndarray] = (read_image(paths[number]) for number in numbers)
         else:
             images = frames_by_number(path, numbers)
@@ -126,19 +109,18 @@ def find_sound(clip: Path, audio: Path | None = None) -> Path:
     raise MediaError(f"{clip}: no sound found; looked for it {', '.join(tried)}")
 
 
-def load_sound(clip: Path, audio: Path | None = None, config: AudioConfig | None = None) -> np.ndarray:
+def load_sound(clip: Path, audio: Path | None = None) -> np.ndarray:
     """The sound of a clip from the start of frame 0 on: (samples,) float32.
 
     Raises:
         MediaError: see `find_sound` and `data.audio.load_audio`.
     """
-    config = config or AudioConfig()
     path = find_sound(clip, audio)
-    wave = load_audio(path, config)
+    wave = load_audio(path)
     if path != clip:
         return wave
     # inside one file sound and picture have clocks; the sound may start later or earlier than the picture
-    late = round((read_header(path).sound_delay_s or 0.0) * config.sample_rate_hz)
+    late = round((read_header(path).sound_delay_s or 0.0) * SAMPLE_RATE_HZ)
     return np.pad(wave, (late, 0)) if late > 0 else wave[-late:]
 
 
@@ -151,7 +133,3 @@ def _sound_candidates(path: Path) -> list[Path]:
         parts[len(parts) - 1 - parts[::-1].index("mp4")] = "aac"
         folders.append(Path(*parts))
     return inside + [folder / f"{name}{suffix}" for folder in folders for suffix in _SOUND_SUFFIXES]
-
-
-def _no_such_frame(path: Path, number: int, count: int) -> MediaError:
-    return MediaError(f"{path}: has {count} frames, number {number} was asked for")

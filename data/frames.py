@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import logging
 import os
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from options.config import DataConfig
 from util.errors import MediaError
-from util.files import write_bytes
+from util.files import open_file, write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
+MOST_PIXELS = 120 * 10**6  # of a picture that is read
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_TAIL = 65536  # bytes that cameras may append
 _PNG_END = b"IEND\xaeB`\x82"
@@ -46,22 +50,26 @@ def list_frames(directory: str | Path) -> list[Path]:
         hint = "it is a file, a folder of frames is needed" if os.path.exists(folder) else "no such folder of frames"
         raise MediaError(f"{folder}: {hint}; make one with scripts/prepare_testing_files.py")
     pictures = pictures_in(folder)
-    numbered = sorted((int(p.stem), p) for p in pictures if p.stem.isdecimal())
+    numbered = _by_number(folder, pictures)
     if not numbered:
         found = f" ({pictures[0].name} is not a frame number)" if pictures else ""
         raise MediaError(f"{folder}: holds no frames named 000000.jpg, 000001.jpg ...{found}")
-    suffixes = sorted({p.suffix.lower() for _, p in numbered})
+    suffixes = sorted({p.suffix.lower() for p in numbered})
     if len(suffixes) > 1:
         raise MediaError(f"{folder}: mixes frames of type {' and '.join(suffixes)}; keep one of them")
-    for expected, (number, path) in enumerate(numbered):
-        if number == expected:
-            continue
-        if expected == 0:
-            raise MediaError(f"{folder}: frames start at {path.name}, they must be numbered from 000000{path.suffix}")
-        if number < expected:
-            raise MediaError(f"{folder}: frame {number} is there twice ({path.name})")
-        raise MediaError(f"{folder}: frame {expected:06d}{path.suffix} is missing (the next one is {path.name})")
-    return [path for _, path in numbered]
+    for expected, path in enumerate(numbered):
+        if int(path.stem) != expected:
+            missing = f"frame {expected:06d}{path.suffix} is missing (the next one is {path.name})"
+            raise MediaError(f"{folder}: {missing}; frames must be numbered from 000000 on")
+    return numbered
+
+
+def _by_number(folder: Path, pictures: list[Path]) -> list[Path]:
+    numbered = sorted((p for p in pictures if p.stem.isdecimal()), key=lambda p: int(p.stem))
+    for one, other in itertools.pairwise(numbered):
+        if int(one.stem) == int(other.stem):
+            raise MediaError(f"{folder}: frame {int(one.stem)} is there twice ({one.name} and {other.name})")
+    return numbered
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -73,7 +81,7 @@ def list_pictures(folder: Path) -> list[Path]:
         MediaError: no pictures, or two of one number.
     """
     pictures = pictures_in(folder)
-    numbered = [p for p in pictures if p.stem.isdecimal()]
+    numbered = _by_number(folder, pictures)
     if not pictures:
         raise MediaError(f"{folder}: holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
     if not numbered:
@@ -81,10 +89,6 @@ def list_pictures(folder: Path) -> list[Path]:
     if len(numbered) < len(pictures):
         left = next(p for p in pictures if not p.stem.isdecimal())
         _log.info("%s: %s and all else not named by a number is no frame, left out", folder, left.name)
-    numbered.sort(key=lambda p: int(p.stem))
-    for one, other in itertools.pairwise(numbered):
-        if int(one.stem) == int(other.stem):
-            raise MediaError(f"{folder}: frame {int(one.stem)} is there twice ({one.name} and {other.name})")
     return numbered
 
 
@@ -98,13 +102,12 @@ def list_numbered_pictures(folder: Path) -> list[Path]:
     matches = [match for match in (re.fullmatch("(.*?)([0-9]+)", path.stem) for path in pictures) if match]
     if len(matches) < len(pictures) or len({match[1] for match in matches}) > 1:
         return pictures
-    by_number = {int(match[2]): path for match, path in zip(matches, pictures, strict=True)}
-    numbers = range(min(by_number), min(by_number) + len(pictures))
-    for number in numbers:
-        if number not in by_number:
-            name = f"{matches[0][1]}{number}"
+    numbered = sorted((int(match[2]), path) for match, path in zip(matches, pictures, strict=True))
+    for expected, (number, _) in enumerate(numbered, start=numbered[0][0]):
+        if number != expected:
+            name = f"{matches[0][1]}{expected}"
             raise MediaError(f"{folder}: picture {name} is missing or there twice; number the frames without gaps")
-    return [by_number[number] for number in numbers]
+    return [path for _, path in numbered]
 
 
 def is_whole(path: Path) -> bool:
@@ -137,18 +140,31 @@ def read_image(path: str | Path) -> np.ndarray:
         MediaError: missing, empty, or not a picture OpenCV can decode completely.
     """
     try:
-        payload = np.fromfile(path, dtype=np.uint8)
+        with open_file(path) as file:
+            payload = file.read()
+        require_size(path, io.BytesIO(payload))
+        # OpenCV 4 decodes a JPEG that was cut off without a word
+        cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
+        pixels = np.frombuffer(payload, dtype=np.uint8)
+        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if payload and not cut_off else None
     except OSError as error:
         raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        # OpenCV 4 decodes a JPEG that was cut off without a word
-        cut_off = payload[:2].tobytes() == JPEG_START and JPEG_END not in payload[-_JPEG_TAIL:].tobytes()
-        image = cv2.imdecode(payload, cv2.IMREAD_COLOR) if payload.size and not cut_off else None
     except cv2.error as error:
         raise MediaError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
+
+
+def require_size(path: str | Path, file: Path | io.BytesIO) -> None:
+    """Raises MediaError for a picture file of too many pixels, told by its header: a small file may hold a huge one."""
+    Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's own alarm
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(file) as header:
+        if header.width * header.height > MOST_PIXELS:
+            size = f"{header.width}x{header.height} pixels"
+            raise MediaError(
+                f"{path}: has {size}, more than the {MOST_PIXELS // 10**6} million that are read; reduce it"
+            )
 
 
 def encode_image(image_bgr: np.ndarray, suffix: str = ".jpg", quality: int = JPEG_QUALITY) -> bytes:

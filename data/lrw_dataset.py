@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.clip_list import ClipRecord
-from util.errors import MediaError, OptionError
-
-SPLITS = ("train", "val", "test")
-NUM_FRAMES = 29
-_FOLDER = "lipread_mp4"
+from data.clip_list import ClipRecord, build_lists, find_clips
+from util.errors import MediaError
 
 
 def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
@@ -25,20 +21,11 @@ def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
         root: the folder that holds `lipread_mp4`, or that folder.
 
     Raises:
-        OptionError: no such split.
         MediaError: no such folder, or no clip of the split in it.
     """
-    if split not in SPLITS:
-        raise OptionError(f"LRW has the splits {', '.join(SPLITS)}, got {split!r}")
-    base = Path(root, _FOLDER) if Path(root, _FOLDER).is_dir() else Path(root)
-    if not base.is_dir():
-        raise MediaError(f"{base}: no such folder of LRW clips")
-    words = sorted(p for p in base.iterdir() if any((p / name).is_dir() for name in SPLITS))
-    records = [
-        ClipRecord(path, None, NUM_FRAMES, word.name, label)
-        for label, word in enumerate(words)
-        for path in sorted((word / split).glob("*.mp4"))
-    ]
+    records = build_lists([(clip, 29, None) for clip in find_clips(root, "lrw")])[split]
     if not records:
-        raise MediaError(f"{base}: holds no clips of the split {split}; expected {_FOLDER}/WORD/{split}/WORD_00001.mp4")
+        raise MediaError(
+            f"{root}: holds no clips of the split {split}; expected lipread_mp4/WORD/{split}/WORD_00001.mp4"
+        )
     return records

@@ -24,19 +24,19 @@ from av.stream import Disposition
 from PIL import Image, ImageSequence, UnidentifiedImageError
 from tqdm import tqdm
 
-from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image
+from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image, require_size
 from data.video_reader import first_times, open_container, open_source
-from options.config import FPS, AudioConfig
+from options.config import FPS, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
-from util.files import require_utf8_name, write_bytes
+from util.files import open_file, require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
 _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
 _SEEK_MARGIN_S = 2.0
-_WAV_BYTES_PER_S = 2 * AudioConfig().sample_rate_hz
+_WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 _EXIF_ORIENTATION = 0x0112
 _UNTIMED_PICTURE_S = 0.1  # how long browsers show an animation's picture of 10 ms or less
 
@@ -90,14 +90,13 @@ def inspect(path: str | Path) -> Media:
         if source.is_dir():
             open_source(source)
             return Media(source, "folder")
-        if not source.exists():
-            raise MediaError(f"{source}: no such file or folder")
         if not source.is_file():
-            raise MediaError(f"{source}: is neither a file nor a folder")
-        if source.stat().st_size == 0:
-            raise MediaError(f"{source}: the file is empty (0 bytes)")
-        with source.open("rb"):
-            pass
+            raise MediaError(
+                f"{source}: {'is neither a file nor a folder' if source.exists() else 'no such file or folder'}"
+            )
+        with open_file(source) as file:
+            if not file.read(1):
+                raise MediaError(f"{source}: the file is empty (0 bytes)")
     except OSError as error:
         raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
     if cv2.haveImageReader(str(source)):
@@ -153,10 +152,10 @@ def count_ready_frames(folder: Path) -> int:
     first = None
     for path in frames:
         with _pillow(path, path) as opened:  # reads the head of the file only
-            size = opened.size if opened is not None else read_image(path).shape[1::-1]
-        first = first or (path, size)
-        if size != first[1]:
-            sizes = f"{size[0]}x{size[1]}, {first[0].name} is {first[1][0]}x{first[1][1]}"
+            width, height = opened.size if opened is not None else read_image(path).shape[1::-1]
+        first = first or f"{width}x{height}"
+        if first != f"{width}x{height}":
+            sizes = f"{width}x{height}, {frames[0].name} is {first}"
             raise MediaError(f"{path}: is {sizes}; the frames of a clip must have one size")
     return len(frames)
 
@@ -173,13 +172,11 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
     if not media.has_sound:
         hint = "a video without sound" if media.kind == "clip" else f"a {media.kind}, it has no sound"
         raise MediaError(f"{media.path}: is {hint}; give a recording or a video with sound")
-    config = AudioConfig()
-    rate = config.sample_rate_hz
     end = f":end={cut.duration_s:.6f}" if cut.duration_s is not None else ""
     filters = [
         f"asetpts=PTS-round({media.origin_s + cut.start_s:.6f}/TB)",
         f"atrim=start=0{end}",
-        f"aresample={rate}:async=1:first_pts=0",  # silence before the first sample and in gaps
+        f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",  # silence before the first sample and in gaps
     ]
     arguments = ["-copyts", "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
     output = ["-ac", "1", "-c:a", "pcm_s16le", "-map_metadata", "-1", "-fflags", "+bitexact", "-f", "wav"]
@@ -191,11 +188,10 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
         raise MediaError(f"{media.path}: its sound could not be written as WAV: {error}") from error
     if samples == 0:
         raise MediaError(_nothing("sound", media, cut))
-    shortest = config.bins_per_window * config.hop_length
-    if samples < shortest:
-        raise MediaError(
-            f"{media.path}: only {samples / rate:.3f} s of sound; at least {shortest / rate:.1f} s are needed"
-        )
+    shortest_s = AudioConfig.bins_per_window * AudioConfig.hop_length / SAMPLE_RATE_HZ
+    if samples / SAMPLE_RATE_HZ < shortest_s:
+        lasts = f"only {samples / SAMPLE_RATE_HZ:.3f} s of sound"
+        raise MediaError(f"{media.path}: {lasts}; at least {shortest_s:.1f} s are needed")
     return samples
 
 
@@ -203,7 +199,9 @@ def _inspect_streams(path: Path) -> Media:
     with open_container(path, "picture, video or recording") as container:
         if container.format.name.split(",")[0] in _NO_RECORDINGS:
             raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
-        video = next((s for s in container.streams.video if not _is_cover(s)), None)
+        # an album cover is a video stream of one picture
+        pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        video = next(pictures, None)
         audio = next(iter(container.streams.audio), None)
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
@@ -214,25 +212,15 @@ def _inspect_streams(path: Path) -> Media:
         seen = video is not None and video.index in starts
         if seen and video is not None:
             _check_side(path, video.codec_context.width, video.codec_context.height)
+        coding = audio and (audio.codec_context.name, audio.codec_context.sample_rate, audio.codec_context.channels)
         return Media(
             path,
             kind="clip" if seen else "sound",
             has_sound=audio is not None and audio.index in starts,
-            is_plain_wav=not seen and container.format.name == "wav" and _is_plain(audio),
+            is_plain_wav=not seen and container.format.name == "wav" and coding == ("pcm_s16le", SAMPLE_RATE_HZ, 1),
             origin_s=min(starts.values()),
             length_s=(container.duration or 0) / av.time_base,
         )
-
-
-def _is_cover(stream: Any) -> bool:
-    """An album cover is a video stream of one picture."""
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def _is_plain(audio: Any) -> bool:
-    context = audio.codec_context
-    rate = AudioConfig().sample_rate_hz
-    return (context.name, context.sample_rate, context.channels) == ("pcm_s16le", rate, 1)
 
 
 def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
@@ -278,12 +266,8 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
         _log.warning("%s: damaged, parts of its %s may be missing or wrong: %s", media.path, what, complaint)
 
 
-@contextmanager
-def _bar(path: Path, what: str, total: float | None, unit: str) -> Iterator[Any]:
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}]"
-    name = path.name if len(path.name) <= 30 else path.name[:29] + "…"
-    with tqdm(total=total, desc=f"{name}: {what}", unit=unit, bar_format=layout if total else None) as bar:
-        yield bar
+def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
+    return tqdm(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
@@ -337,7 +321,7 @@ def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
 @contextmanager
 def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
-    Image.MAX_IMAGE_PIXELS = None  # phones make pictures larger than Pillow's alarm threshold
+    require_size(path, file)
     try:
         opened = Image.open(file)
     except UnidentifiedImageError:

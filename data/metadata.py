@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.errors import MetadataError
-from util.files import safe_name, write_text
+from util.files import read_text, safe_name, write_text
 
 NUM_FIELDS = 8
+MOST_FRAMES = 10**8  # of a clip: 46 days
 _LONGEST_NAME_BYTES = 70
 _NO_PATH = ("None", "none", "")
 _HOW_TO_WRITE = "write it with scripts/prepare_testing_files.py"
@@ -106,17 +107,21 @@ class Row:
         )
 
     def _count(self, what: str, text: str, at_least: int) -> int:
-        if not text.isdecimal() or int(text) < at_least:
-            raise MetadataError(
-                f"{self.place}: the {what} frame count must be a whole number of at least {at_least}, got {text!r}"
-            )
-        return int(text)
+        return whole_number(f"{self.place}: the {what} frame count", text, at_least, MOST_FRAMES)
 
     def _find(self, text: str) -> Path:
         """Relative paths count from the working directory, else from the csv's folder or the folder above it."""
         path = Path(text)
         folder = self.source.parent
         return next((p for p in (path, folder / path, folder.parent / path) if os.path.exists(p)), path)
+
+
+def whole_number(what: str, text: str, at_least: int, at_most: int) -> int:
+    """A number in a csv. Raises MetadataError, which begins with `what`, for anything but one in the range."""
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(at_most)) and at_least <= int(text) <= at_most:
+        return int(text)
+    shown = repr(text if len(text) <= 20 else f"{text[:20]}...")
+    raise MetadataError(f"{what} must be a whole number from {at_least} to {at_most}, got {shown}")
 
 
 def split_fields(text: str) -> list[str]:
@@ -132,7 +137,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """
     source = Path(path)
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text(source)
     except FileNotFoundError as error:
         raise MetadataError(f"{source}: no such metadata file; {_HOW_TO_WRITE}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -156,6 +161,14 @@ def format_row(fields: Iterable[object]) -> str:
     # a leading # would read as a comment
     line = buffer.getvalue()
     return f'"{values[0]}"{line[len(values[0]) :]}' if line.startswith("#") else line
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether a file is a metadata file, or empty: what may be replaced by one."""
+    try:
+        return path.stat().st_size == 0 or all(row.fields() for row in read_rows(path))
+    except (MetadataError, OSError):
+        return False
 
 
 def write_rows(path: str | Path, rows: Iterable[Iterable[object]], append: bool = False) -> None:

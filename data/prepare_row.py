@@ -23,14 +23,12 @@ from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepare
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import write_bytes
+from util.files import read_text, write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
 _BATCH_FORMAT = "a line is: id pose audio [mouth], separated by spaces, paths with spaces in double quotes"
 BATCH_COLUMNS = ("id", "pose", "audio", "mouth")  # in the order of ROLES
-_NO_SOURCE = ("None", "none", "")
-_NO_MEL_FILE = "dummy"
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +61,7 @@ class BatchLine:
         found = {}
         for role, text in zip(ROLES, fields, strict=False):
             beside = self.path.parent / text
-            if text not in _NO_SOURCE or role in (REFERENCE, AUDIO_SOURCE):
+            if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
                 found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
         return found
 
@@ -75,7 +73,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         MetadataError: no such file, not text, or nothing in it.
     """
     try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        texts = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise MetadataError(f"--batch {path}: cannot be read as UTF-8 text: {error}; {_BATCH_FORMAT}") from error
     lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
@@ -119,7 +117,7 @@ class RowPreparer:
         pose, num_poses = self._frames_of(POSE_SOURCE, media[POSE_SOURCE]) if POSE_SOURCE in media else (None, 0)
         wav = self._wav_of(media[AUDIO_SOURCE])
         mouth, num_mouths = self._mouth_frames(media)
-        spectrogram = shown(_write_spectrogram(wav)) if self._config.convert_spectrogram else _NO_MEL_FILE
+        spectrogram = shown(_write_spectrogram(wav)) if self._config.convert_spectrogram else "dummy"
         return [
             shown(reference), num_references, shown(pose), num_poses, shown(wav), shown(mouth), num_mouths, spectrogram
         ]  # fmt: skip
@@ -128,9 +126,8 @@ class RowPreparer:
         """The folder of frames of a source, aligned if that was asked for, and their number."""
         folder, count = self._extracted(role, media)
         made_by_align_68 = (media.path / RECORD_NAME).is_file()
-        if self._config.align == "off" or made_by_align_68:
-            return folder, count
-        if self._config.align == "auto" and self._is_template_like(folder):
+        align = self._config.align
+        if align == "off" or made_by_align_68 or (align == "auto" and self._is_template_like(folder)):
             return folder, count
         result = align_source(folder, default_output(folder), self._config.faces)
         self._say(str(result))
@@ -152,11 +149,11 @@ class RowPreparer:
     def _make_wav(self, media: Media) -> Path:
         shelf, name = SoundShelf(self._config.dir_path / AUDIO_SOURCE), prepared_name(media.path)
         cut = self._cut(AUDIO_SOURCE)
-        if media.is_plain_wav and cut.is_everything and _is_same(media.path, shelf.path_of(name)):
+        if media.is_plain_wav and cut.is_everything and media.path.resolve() == shelf.path_of(name).resolve():
             path, how = media.path, "used where it is"
         else:
             made = shelf.get(name, self._origin(media, cut), lambda part: extract_sound(media, part, cut))
-            path, how = made.path, _how(made.reused)
+            path, how = made.path, made.how
         self._say(f"{shown(path)}: {probe(path).audio_duration_s:.2f} s of sound, {how}")
         return path
 
@@ -164,11 +161,11 @@ class RowPreparer:
         shelf, name = FrameShelf(self._config.dir_path / role), prepared_name(media.path)
         cut = self._cut(role)
         path, how, count = media.path, "used where it is", 0
-        if media.kind == "folder" and cut.is_everything and _is_same(path, shelf.path_of(name)):
+        if media.kind == "folder" and cut.is_everything and path.resolve() == shelf.path_of(name).resolve():
             count = count_ready_frames(path)
         if not count:
             made = shelf.get(name, self._origin(media, cut), lambda part: extract_frames(media, part, cut))
-            path, how, count = made.path, _how(made.reused), made.extent
+            path, how, count = made.path, made.how, made.extent
         self._say(f"{shown(path)}: {count} frame{'' if count == 1 else 's'}, {how}")
         return path, count
 
@@ -228,7 +225,7 @@ def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
         MetadataError: the csv cannot be read or the row not be written.
     """
     try:
-        known = csv_path.read_text(encoding="utf-8-sig").splitlines() if append and csv_path.exists() else []
+        known = read_text(csv_path).splitlines() if append and csv_path.exists() else []
         row = list(fields)
         if format_row(row) in known:
             return False
@@ -244,11 +241,3 @@ def shown(path: Path | None) -> str:
         return "None"
     whole = Path(os.path.abspath(path))  # unlike resolve() it follows no links, which are there to be used
     return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else str(whole)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
-def _how(reused: bool) -> str:
-    return "unchanged, used again" if reused else "made"

@@ -5,6 +5,7 @@ Beside what is made lies a note, `.source.json`, of the source's path, size, tim
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -27,10 +28,6 @@ NOTE_NAME = ".source.json"
 NOTE_FORMAT = 1  # raised when the same source would come out differently, so that old work is not used again
 _LONGEST_NAME = 160  # bytes; file systems allow 255, and additions such as `_cropped` follow
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
-_HASH_CHUNK = 1 << 20
-
-
-# ------------------------------------------------------------------------------------------------- what a source is
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,10 @@ def fingerprint(files: Sequence[Path]) -> Fingerprint:
     """Reads files through. Raises MediaError: one cannot be read."""
     content = hashlib.sha256()
     for path in files:
-        content.update(path.name.encode("utf-8", "surrogateescape"))
+        content.update(os.fsencode(path.name))
         try:
             with path.open("rb") as stream:
-                while chunk := stream.read(_HASH_CHUNK):
+                while chunk := stream.read(1 << 20):
                     content.update(chunk)
         except OSError as error:
             raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -84,11 +81,7 @@ class SourceNote:
 
 
 def origin_of(path: Path, options: dict[str, Any]) -> SourceNote:
-    """Reads a file or folder of pictures through.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
+    """Reads a file or folder of pictures through. Raises MediaError: it cannot be read."""
     files = open_source(path).files if path.is_dir() else (path,)
     digest = fingerprint(files).content
     states = [file.stat() for file in files]
@@ -110,9 +103,6 @@ def prepared_name(source: Path) -> str:
     return short if short.strip(".") else safe_name(short)
 
 
-# ------------------------------------------------------------------------------------------------ what is made of it
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A finished thing: a folder of `extent` frames, or a file of `extent` bytes."""
@@ -120,6 +110,11 @@ class Prepared:
     path: Path
     extent: int
     reused: bool
+
+    @property
+    def how(self) -> str:
+        """For messages."""
+        return "unchanged, used again" if self.reused else "made"
 
 
 class Shelf(ABC):
@@ -186,20 +181,12 @@ class Shelf(ABC):
             if note.format != NOTE_FORMAT or note.options != origin.options:
                 continue
             same_content = note.sha256 == origin.sha256
-            if same_content and self._is_whole(path, note):
-                return Prepared(path, note.extent, reused=True), None
+            with contextlib.suppress(MediaError, OSError):  # what is not whole is made again
+                if same_content and self.extent(path) == note.extent:
+                    return Prepared(path, note.extent, reused=True), None
             if same_content or note.source == origin.source:
                 replaceable = replaceable or path
         return None, replaceable
-
-    def _is_whole(self, path: Path, note: SourceNote) -> bool:
-        try:
-            return self.extent(path) == note.extent
-        except (MediaError, OSError):
-            return False
-
-    def _write_note(self, path: Path, note: SourceNote) -> None:
-        write_json(self._note_path(path), dataclasses.asdict(note))
 
     def _free_paths(self, name: str) -> Iterator[Path]:
         return (self.path_of(name if turn == 1 else f"{name}_{turn}") for turn in itertools.count(1))
@@ -216,7 +203,7 @@ class FrameShelf(Shelf):
         return path / NOTE_NAME
 
     def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
-        self._write_note(part, note)
+        write_json(self._note_path(part), dataclasses.asdict(note))
         if replaceable is not None:
             replace_folder(part, replaceable)
             return replaceable
@@ -249,7 +236,7 @@ class SoundShelf(Shelf):
             # the note comes last and goes first: a note beside another sound would be believed
             self._note_path(path).unlink(missing_ok=True)
             os.replace(part, path)
-            self._write_note(path, note)
+            write_json(self._note_path(path), dataclasses.asdict(note))
         except BaseException:
             if replaceable is None:
                 path.unlink(missing_ok=True)

@@ -10,16 +10,16 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+
+from data.frames import read_image
 from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, generated_column, read_note, video_comment
 from options.config import DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
 from util.files import atomic_path
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
@@ -79,7 +79,8 @@ def make_videos(
         what `concat` returns. Raises the same.
     """
     generated = generated_column(folder, columns)
-    _check_sound(audio)
+    if probe(audio).audio_codec is None:
+        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
     silent = folder / CONCAT
     comment = video_comment(folder)
     outputs = {folder / f"{column.prefix}.mp4": column.count for column in columns} | {silent: generated.count}
@@ -91,28 +92,25 @@ def make_videos(
         )
         _encode(folder, columns, outputs, labels, wait, comment)
         for video, name in ((silent, WITH_SOUND), (folder / f"{generated.prefix}.mp4", SPEAKING)):
-            _join(video, sound, folder / name, generated.count, ["-c:a", "copy"], comment)
+            mux(video, sound, folder / name, generated.count, comment, ["-c:a", "copy"])
     return [*outputs, folder / WITH_SOUND, folder / SPEAKING]
 
 
-def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str) -> None:
+def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str, coding: Sequence[str] = _AAC) -> None:
     """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
 
     Args:
         comment: for the metadata, see `data.results.video_comment`.
+        coding: ffmpeg's arguments for the sound.
 
     Raises:
         MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
-    _join(video, audio, output, num_frames, _AAC, comment)
-
-
-def _join(video: Path, audio: Path, output: Path, num_frames: int, sound: Sequence[str], comment: str) -> None:
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
     length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
     run_ffmpeg_to(
         output,
-        [*inputs, "-c:v", "copy", *sound, *length],
+        [*inputs, "-c:v", "copy", *coding, *length],
         f"{output}: adding the sound of {audio}",
         lambda path: _check(path, output, num_frames, with_sound=True),
     )
@@ -129,12 +127,6 @@ def _check(path: Path, shown_as: Path, num_frames: int, with_sound: bool = False
         raise MediaError(
             f"{shown_as}: {info.audio_duration_s:.3f} s of sound beside {info.video_duration_s:.3f} s of picture"
         )
-
-
-def _check_sound(audio: Path) -> None:
-    """Before minutes of encoding: is there any sound?"""
-    if probe(audio).audio_codec is None:
-        raise MediaError(f"{audio}: holds no sound; choose a file with an audio stream")
 
 
 def _encode(
@@ -194,10 +186,6 @@ def _strips(
     wait: Callable[[int], bool] | None,
 ) -> Iterator[memoryview]:
     """The frames of all columns side by side, below the titles: BGR bytes. A column that ends early holds its last."""
-    import numpy as np
-
-    from data.frames import read_image
-
     pictures = [np.empty(0)] * len(columns)
     for number in range(max(column.count for column in columns)):
         _wait(folder, wait, number)
@@ -217,8 +205,6 @@ def _wait(folder: Path, wait: Callable[[int], bool] | None, number: int) -> None
 
 def _size(column: Column) -> tuple[int, int]:
     """Height and width of a column's frames."""
-    from data.frames import read_image
-
     height, width = read_image(column.path(0)).shape[:2]
     if height % 2 or width % 2:
         raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
@@ -227,9 +213,6 @@ def _size(column: Column) -> tuple[int, int]:
 
 def _titles(columns: Sequence[Column], sizes: Sequence[tuple[int, int]]) -> np.ndarray:
     """(_TITLE_HEIGHT, W, 3) a strip with the name of each column."""
-    import cv2
-    import numpy as np
-
     strips = []
     for column, (_, width) in zip(columns, sizes, strict=True):
         strip = np.full((_TITLE_HEIGHT, width, 3), 255, dtype=np.uint8)

@@ -7,13 +7,14 @@ of every row.
 
 from __future__ import annotations
 
-import functools
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
@@ -23,13 +24,6 @@ from util.json_files import read_json, to_builtins
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
 OPTIONS, OPTIONS_TEXT = "options.json", "options.txt"
 CONCAT, WITH_SOUND, SPEAKING, PASTED = "concat.mp4", "avconcat.mp4", "generated.mp4", "pasted.mp4"
-# what tells the files of older versions, which carry no mark
-_TEXT_IN = {
-    REPORT: b'"meta_path_vox"',
-    GALLERY: b"<title>PC-AVS: ",
-    OPTIONS: b'"meta_path_vox"',
-    OPTIONS_TEXT: b"meta_path_vox: ",
-}
 PUBLISHED_FIRST_FRAME = 2  # number of the published code's frame 0
 FIXED_POSE = "of the reference"  # what a report says in place of a pose source
 
@@ -59,16 +53,11 @@ class ClipNote:
 
     audio: str | None = None
     reference: str | None = None
-    first_frame: int = 0
-    crop_len: int = DataConfig.crop_len
+    first_frame: Annotated[int, Meta(ge=0)] = 0
+    crop_len: Annotated[int, Meta(ge=0)] = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""
     made_with: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("first_frame", "crop_len"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass
@@ -198,10 +187,7 @@ def put_in_place(folder: Path, result: Path) -> None:
             kept = folder / path.relative_to(result)
             if path.is_file() and not _is_ours(path.relative_to(result)) and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    kept.hardlink_to(path)
-                except OSError:  # a disk without such links
-                    shutil.copy2(path, kept)
+                shutil.copy2(path, kept)
         replace_folder(folder, result)
     except OSError as error:
         raise MediaError(
@@ -215,9 +201,12 @@ def claim_results(folder: Path, overwrite: bool = False) -> None:
     Raises:
         OptionError: names the file that is somebody else's.
     """
-    for name, text in _TEXT_IN.items():
-        is_ours = functools.partial(_holds, text=text)
-        claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=is_ours)
+    for name in (REPORT, GALLERY, OPTIONS, OPTIONS_TEXT):
+        claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=_is_of_a_run)
+
+
+def _is_of_a_run(path: Path) -> bool:
+    return carries_mark(path) or b"meta_path_vox" in path.read_bytes()  # options files carry no mark
 
 
 def read_column(folder: Path) -> Column:
@@ -243,10 +232,3 @@ def _is_ours(path: Path) -> bool:
     folder, name = path.parts[0], path.name
     is_frame = re.fullmatch(rf"{re.escape(folder)}\d+\.(jpg|png)", name) is not None
     return len(path.parts) == 2 and folder in COLUMNS and is_frame
-
-
-def _holds(path: Path, text: bytes) -> bool:
-    if carries_mark(path):
-        return True
-    with path.open("rb") as file:
-        return text in file.read(1 << 16)

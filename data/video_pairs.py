@@ -7,11 +7,10 @@ BGR.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,17 +24,26 @@ import numpy as np
 from data.clip_reader import load_sound
 from data.frames import crop_template, pictures_in
 from data.prepared import NOTE_NAME
+from data.results import (
+    FIXED_POSE,
+    PUBLISHED_FIRST_FRAME,
+    WITH_SOUND,
+    ClipNote,
+    RowReport,
+    generated_folder,
+    read_note,
+    read_report,
+)
 from data.video_reader import Video, open_video
 from options.config import FPS, GENERATED, INPUT, MOUTH, AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
-from util.files import safe_name
+from util.files import read_text
+from util.json_files import read_json
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 CSV_COLUMNS = ("generated", "real", "name", "audio", "first_frame", "reference", "crop")
-PUBLISHED_FIRST_FRAME = 2
 OWN, OTHER = "own pose", "another's pose"  # groups of a results folder
-_FIXED_POSE = "of the reference"  # as report.json says it
-_SOURCES = ("reference", "pose", "mouth")
+_PATH_COLUMNS = ("generated", "real", "audio", "reference")
 _USUAL_GAP = 5  # frames: so many fewer come out of the published inference
 _NAMED = 3  # names a message lists
 
@@ -61,7 +69,7 @@ class VideoPair:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPairs:
     """Pairs, and what cannot be measured."""
 
     pairs: tuple[VideoPair, ...]
@@ -136,7 +144,7 @@ class OpenPair:
 # ------------------------------------------------------------------------------------------------------------ finding
 
 
-def pairs_from_results(root: Path) -> Found:
+def pairs_from_results(root: Path) -> FoundPairs:
     """Pairs of a results folder of test.py, or of one result in it.
 
     The real video is the mouth source: frame i of it was spoken to the sound of frame i. Pixels and landmarks compare
@@ -150,30 +158,33 @@ def pairs_from_results(root: Path) -> Found:
     """
     if not root.is_dir():
         raise MediaError(f"{root}: no such results folder; make one with test.py")
-    single = _generated_folder(root) is not None
-    report = _read_report((root.parent if single else root) / "report.json")
-    folders = [root] if single else sorted(p for p in root.iterdir() if _generated_folder(p) is not None)
-    rows = {row["name"]: row for row in report.get("rows", [])}
+    single = generated_folder(root) is not None
+    rows = _report_rows(root.parent if single else root)
+    folders = [root] if single else sorted(p for p in root.iterdir() if generated_folder(p) is not None)
+    problems = []
     if rows and not single:
-        folders = [root / name for name, row in rows.items() if row["status"] == "done"]
-    problems = [
-        f"{row['name']} ({row['row']}) is {row['status']}, not measured: {row.get('error') or 'run it again'}"
-        for row in rows.values()
-        if row["status"] != "done" and not single
-    ]
+        folders = [root / row.name for row in rows.values() if row.status == "done"]
+        problems = [
+            f"{row.name} ({row.row}) is {row.status}, not measured: {row.error or 'run it again'}"
+            for row in rows.values()
+            if row.status != "done"
+        ]
     pairs = []
     for folder in folders:
-        if _generated_folder(folder) is None:
+        if generated_folder(folder) is None:
             problems.append(f"{folder}: holds no generated frames any more")
-        else:
-            pairs.append(_result_pair(folder, rows.get(folder.name, {})))
+            continue
+        try:
+            pairs.append(_result_pair(folder, rows[folder.name].inputs if folder.name in rows else {}))
+        except MediaError as error:
+            problems.append(f"{error}; not measured")
     if not pairs:
         reason = f": {problems[0]}" if problems else f"; expected folders with {' or '.join(GENERATED)} in them"
         raise MediaError(f"{root}: holds no finished results{reason}")
-    return Found(tuple(pairs), tuple(problems))
+    return FoundPairs(tuple(pairs), tuple(problems))
 
 
-def pairs_from_csv(path: Path) -> Found:
+def pairs_from_csv(path: Path) -> FoundPairs:
     """Pairs of a csv whose first line names its columns: `generated`, and any of the others of CSV_COLUMNS.
 
     Relative paths count from the csv's folder. An empty `real` measures without one; `first_frame` is a number from 0,
@@ -181,9 +192,10 @@ def pairs_from_csv(path: Path) -> Found:
 
     Raises:
         MetadataError: no such file, not text, unknown columns, a bad value, or no rows; names file and line.
+        MediaError: a result whose `clip.json` cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise MetadataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -195,15 +207,15 @@ def pairs_from_csv(path: Path) -> Found:
             wrong = f"unknown column {unknown[0]!r}" if unknown else "no column `generated`"
             raise MetadataError(f"{path}:1: {wrong}; the columns are {','.join(CSV_COLUMNS)}")
         for row in reader:
-            pairs.append(_csv_pair(row, path, f"{path}:{reader.line_num}"))
+            pairs.append(_csv_pair(row, path.parent, f"{path}:{reader.line_num}"))
     except csv.Error as error:
         raise MetadataError(f"{path}:{reader.line_num}: {error}") from error
     if not pairs:
         raise MetadataError(f"{path}: holds no pairs; a line is {','.join(CSV_COLUMNS)}")
-    return Found(tuple(pairs))
+    return FoundPairs(tuple(pairs))
 
 
-def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int = 0, crop: bool = False) -> Found:
+def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int = 0, crop: bool = False) -> FoundPairs:
     """Pairs of two files, two folders of frames or two trees of either; the generated side may also hold results.
 
     In trees the path below the root decides, without the suffix; else the file's name, or for a result the name of its
@@ -214,37 +226,35 @@ def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int
         first_frame, crop: of generated videos that are no results of test.py: see `VideoPair`.
 
     Raises:
-        MediaError: a path is missing or holds no clips, or no names match.
+        MediaError: a path is missing or holds no clips, a `clip.json` cannot be read, or no names match.
     """
     ours = clips_below(generated)
     theirs = clips_below(real) if real is not None else {}
-    single = len(ours) == len(theirs) == 1
+    only = next(iter(theirs.values())) if len(ours) == len(theirs) == 1 else None
     pairs, problems = [], []
     for name, path in ours.items():
         pair = _generated_pair(name, path, first_frame, crop)
-        match = next(iter(theirs.values())) if single else _match(name, pair, theirs)
-        apart = "" if match else "no real video was given"
-        if match is not None and not single and not _same_name(name, match):  # found by the result's sound
-            row = _report_row(path)
-            apart, same_person = _why_apart(path.name, row.get("inputs") or {})
-            pair = dataclasses.replace(pair, group=OTHER if apart else pair.group, same_person=same_person)
-        if real is not None and match is None:
+        if real is None:
+            pairs.append(dataclasses.replace(pair, crop_len=None, apart="no real video was given"))
+            continue
+        match = only or _match(name, pair, theirs)
+        if match is None:
             problems.append(f"{path}: no real video of this name below {real}; not measured")
             continue
-        note = () if match is None or pair.crop_len is None else ("real frames are cropped as the networks see them",)
-        crop_len = pair.crop_len if match is not None else None
-        pairs.append(
-            dataclasses.replace(
-                pair, real=match, truth=str(match or ""), notes=(*pair.notes, *note), crop_len=crop_len,
-                apart=apart,
-            )
-        )  # fmt: skip
+        if only is None and name.rsplit("/", 1)[-1] not in (match.name, match.stem):  # found by the result's sound
+            row = _report_rows(path.parent).get(path.name)
+            apart, same_person = _why_apart(path.name, row.inputs if row else {})
+            group = OTHER if apart else pair.group
+            pair = dataclasses.replace(pair, group=group, apart=apart, same_person=same_person)
+        if pair.crop_len is not None:
+            pair = dataclasses.replace(pair, notes=(*pair.notes, "real frames are cropped as the networks see them"))
+        pairs.append(dataclasses.replace(pair, real=match, truth=str(match)))
     if not pairs:
         raise MediaError(
             f"{generated} and {real} hold no pairs: names such as {_some(ours)} and {_some(theirs)} do not match; "
             "rename them, or give --pairs"
         )
-    return Found(tuple(pairs), tuple(problems))
+    return FoundPairs(tuple(pairs), tuple(problems))
 
 
 def clips_below(root: Path) -> dict[str, Path]:
@@ -270,20 +280,24 @@ def clips_below(root: Path) -> dict[str, Path]:
     return found
 
 
-def _result_pair(folder: Path, row: Mapping[str, Any]) -> VideoPair:
-    generated, note = _generated_folder(folder), _read_json(folder / "clip.json")
+def _result_pair(folder: Path, inputs: Mapping[str, str]) -> VideoPair:
+    """A result and its mouth source.
+
+    Args:
+        inputs: the sources of its row, as report.json names them; empty where it is not known.
+    """
+    generated, note = generated_folder(folder), read_note(folder)
     assert generated is not None
-    inputs = row.get("inputs") or {}
-    audio = note.get("audio") or inputs.get("audio")
-    first_frame, notes = int(note.get("first_frame", PUBLISHED_FIRST_FRAME)), []
-    if not note:
-        notes.append(f"no clip.json: taken for published code's, whose first frame is number {PUBLISHED_FIRST_FRAME}")
-        audio = audio or (folder / "avconcat.mp4" if (folder / "avconcat.mp4").is_file() else None)
+    first_frame = PUBLISHED_FIRST_FRAME if note is None else note.first_frame
+    notes: tuple[str, ...] = ()
+    audio: str | Path | None = (note.audio if note else None) or inputs.get("audio")
+    if note is None:
+        notes = (f"no clip.json: taken for published code's, whose first frame is number {PUBLISHED_FIRST_FRAME}",)
+        audio = audio or (folder / WITH_SOUND if (folder / WITH_SOUND).is_file() else None)
     elif first_frame:
-        notes.append(f"published timing: frame 0 is number {first_frame}, and the picture runs ahead by as much")
+        notes = (f"published timing: frame 0 is number {first_frame}, and the picture runs ahead by as much",)
     real = folder / MOUTH if (folder / MOUTH).is_dir() else None
     apart, same_person = _why_apart(folder.name, inputs) if real else ("the row names no mouth source", False)
-    picture = next(iter(sorted((folder / INPUT).glob(f"{INPUT}0.*"))), None)
     return VideoPair(
         name=folder.name,
         generated=generated,
@@ -292,11 +306,11 @@ def _result_pair(folder: Path, row: Mapping[str, Any]) -> VideoPair:
         first_frame=first_frame,
         audio=Path(audio) if audio else None,
         real_audio=Path(audio) if audio else None,
-        reference=picture,
+        reference=next(iter(sorted((folder / INPUT).glob(f"{INPUT}0.*"))), None),
         apart=apart,
         same_person=same_person,
         truth=inputs.get("mouth") or str(real or ""),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -306,17 +320,14 @@ def _why_apart(name: str, inputs: Mapping[str, str]) -> tuple[str, bool]:
         found = re.fullmatch("id_(.+?)(?:_cropped)?_pose_(.+?)(?:_cropped)?_audio_(.+)", name)
         if found is not None and found[1] == found[2] == found[3].removesuffix("_cropped"):
             return "", True
-        return (
-            f"by its name {name} is not of one clip, and no report.json says more; --pairs compares all the same",
-            False,
-        )
-    paths = {role: Path(inputs[role]) for role in _SOURCES}
-    if inputs["pose"] == _FIXED_POSE:
-        paths["pose"] = paths["reference"]
-    sources = {role: path.name.removesuffix("_cropped") for role, path in paths.items()}
+        reason = f"by its name {name} is not of one clip, and no report.json says more; --pairs compares all the same"
+        return reason, False
+    pose = inputs["reference" if inputs["pose"] == FIXED_POSE else "pose"]
+    paths = {"reference": Path(inputs["reference"]), "pose": Path(pose), "mouth": Path(inputs["mouth"])}
     same_person = _is_one_clip(paths["reference"], paths["mouth"])
     if same_person and _is_one_clip(paths["pose"], paths["mouth"]):
         return "", True
+    sources = {role: path.name.removesuffix("_cropped") for role, path in paths.items()}
     if len(set(sources.values())) == 1:  # the names are no help
         sources = {role: str(path) for role, path in paths.items()}
     parts = ", ".join(f"{role} {source}" for role, source in sources.items())
@@ -337,38 +348,37 @@ def _is_one_clip(one: Path, other: Path) -> bool:
 def _origin(frames: Path) -> str | None:
     """SHA-256 of the clip that prepared frames were made from; None for a picture, and where there is no note of it."""
     for folder in (frames, frames.with_name(frames.name.removesuffix("_cropped"))):
-        note = _read_json(folder / NOTE_NAME)
-        if isinstance(note.get("sha256"), str) and note.get("extent") != 1:
-            return str(note["sha256"])
+        with contextlib.suppress(MediaError):
+            note = read_json(folder / NOTE_NAME, dict[str, Any])
+            if isinstance(note.get("sha256"), str) and note.get("extent") != 1:
+                return str(note["sha256"])
     return None
 
 
-def _csv_pair(row: Mapping[str | None, Any], source: Path, place: str) -> VideoPair:
+def _csv_pair(row: Mapping[str | None, Any], folder: Path, place: str) -> VideoPair:
     if None in row or None in row.values():
         raise MetadataError(f"{place}: not as many fields as the first line names")
     values = {str(column): text.strip() for column, text in row.items()}
-
-    def path(column: str) -> Path | None:
-        return source.parent / values[column] if values.get(column) else None
-
-    generated, real = path("generated"), path("real")
-    if generated is None:
+    paths = {column: folder / values[column] for column in _PATH_COLUMNS if values.get(column)}
+    if "generated" not in paths:
         raise MetadataError(f"{place}: `generated` is empty; every pair needs a video or a folder of frames")
     first_frame = values.get("first_frame") or "0"
     if not (first_frame.isascii() and first_frame.isdecimal()):
         raise MetadataError(f"{place}: first_frame must be a number from 0, got {first_frame!r}")
     if values.get("crop", "") not in ("", "0", "1"):
         raise MetadataError(f"{place}: crop must be 1, 0 or empty, got {values['crop']!r}")
+    generated, real = paths["generated"], paths.get("real")
     pair = _generated_pair(values.get("name") or generated.stem, generated, 0, values.get("crop") == "1")
     number = int(first_frame) if values.get("first_frame") else pair.first_frame
+    is_mouth_column = real is not None and real.name == MOUTH  # of a result: cut and cropped like the generated frames
     return dataclasses.replace(
         pair,
         real=real,
         first_frame=number,
-        real_offset=0 if real is not None and real.name == MOUTH else number,
-        audio=path("audio") or pair.audio,
-        reference=path("reference") or pair.reference,
-        crop_len=pair.crop_len if real is not None and real.name != MOUTH else None,
+        real_offset=0 if is_mouth_column else number,
+        audio=paths.get("audio", pair.audio),
+        reference=paths.get("reference", pair.reference),
+        crop_len=None if real is None or is_mouth_column else pair.crop_len,
         apart="" if real else "the row names no real video",
         truth=str(real or ""),
     )
@@ -376,30 +386,27 @@ def _csv_pair(row: Mapping[str | None, Any], source: Path, place: str) -> VideoP
 
 def _generated_pair(name: str, path: Path, first_frame: int, crop: bool) -> VideoPair:
     """What a generated video or result says of itself; the real video comes from elsewhere."""
-    if _generated_folder(path) is None:
-        crop_len = DataConfig().crop_len if crop else None
+    if generated_folder(path) is None:
+        crop_len = DataConfig.crop_len if crop else None
         return VideoPair(name, path, first_frame=first_frame, real_offset=first_frame, crop_len=crop_len)
-    found = _result_pair(path, {})
-    note = _read_json(path / "clip.json")
+    pair, note = _result_pair(path, {}), read_note(path) or ClipNote()
     return dataclasses.replace(
-        found,
+        pair,
         name=name,
+        real=None,
         group="generated",
-        real_offset=found.first_frame,
+        real_offset=pair.first_frame,
         real_audio=None,
-        crop_len=int(note.get("crop_len", DataConfig().crop_len)),
+        crop_len=note.crop_len,
+        apart="",
         same_person=True,
+        truth="",
     )
 
 
-def _same_name(name: str, real: Path) -> bool:
-    return name.rsplit("/", 1)[-1] in (real.name, real.stem)
-
-
-def _report_row(result: Path) -> Mapping[str, Any]:
-    """What report.json beside a result says of it."""
-    rows = _read_report(result.parent / "report.json").get("rows", [])
-    return next((row for row in rows if row["name"] == result.name), {})
+def _report_rows(results: Path) -> dict[str, RowReport]:
+    report = read_report(results)
+    return {row.name: row for row in report.rows} if report else {}
 
 
 def _match(name: str, pair: VideoPair, theirs: Mapping[str, Path]) -> Path | None:
@@ -410,35 +417,11 @@ def _match(name: str, pair: VideoPair, theirs: Mapping[str, Path]) -> Path | Non
     return matches[0] if len(matches) == 1 else None
 
 
-def _generated_folder(folder: Path) -> Path | None:
-    """The folder of generated frames in a result; None: this is no result."""
-    return next((folder / name for name in GENERATED if (folder / name).is_dir()), None)
-
-
 def _is_clip(folder: Path) -> bool:
     """Whether it is a result, or pictures lie in it."""
-    if _generated_folder(folder) is not None:
+    if generated_folder(folder) is not None:
         return True
     return folder.is_dir() and bool(pictures_in(folder))
-
-
-def _read_report(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    report = _read_json(path)
-    rows = report.get("rows")
-    needed = {"name", "row", "status"}
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= set(row) for row in rows):
-        raise MediaError(f"{path}: not a readable report of test.py; delete it to measure every result beside it")
-    return report
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _some(names: Iterable[str]) -> str:
@@ -480,22 +463,6 @@ def open_pair(pair: VideoPair, resample: bool = False) -> OpenPair:
     if resized:
         notes.append(f"generated frames resized from {_shape(generated)} to the real {_shape(real)}")
     return OpenPair(pair, generated, real, count, resized, tuple(notes), tuple(problems))
-
-
-def state_of(pair: VideoPair) -> str:
-    """A hash that changes with the pair or with one of its files (by size and time)."""
-    digest = hashlib.sha256(repr(pair).encode("utf-8", "surrogateescape"))
-    for path in (pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference):
-        for file in sorted(path.iterdir()) if path is not None and path.is_dir() else [path]:
-            if file is not None and file.is_file():
-                status = file.stat()
-                digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def pair_name(pair: VideoPair) -> str:
-    """A file name for what is measured of a pair."""
-    return safe_name(pair.name)[:100]
 
 
 def _held_frames(video: Video) -> int:

@@ -24,7 +24,7 @@ from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, r
 from data.results import read_column
 from options.config import COLUMNS, FPS
 from util.errors import MediaError
-from util.ffmpeg import probe, protocol_free
+from util.ffmpeg import named_colours, open_media, probe
 from util.files import require_utf8_name
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
@@ -33,9 +33,6 @@ _REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
 
 _log = logging.getLogger(__name__)
-
-
-# ---------------------------------------------------------------------------------------------- containers, headers
 
 
 @contextmanager
@@ -51,7 +48,7 @@ def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
     if not os.path.isfile(path):  # pathlib raises for names no disk can hold
         raise MediaError(f"{path}: no such clip")
     try:
-        with av.open(protocol_free(path), metadata_errors="replace") as container:
+        with open_media(path) as container:
             yield container
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError(f"{path}: not a readable {kind}: {_reason(error)}") from error
@@ -102,10 +99,59 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
         except av.error.FFmpegError:
             continue  # what follows may be whole
         if frames:
-            times[packet.stream.index] = float(frames[0].time or 0)
+            start_s = float(frames[0].time or 0)
+            # sound before 0 is an encoder warming up, which not every FFmpeg shows
+            times[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s
         if len(times) == len(streams):
             break
     return times
+
+
+def check_stream(path: Path, kind: str, decode_all: bool) -> float:
+    """Reads the first stream of a kind and returns its length in seconds.
+
+    Decodes all of it, or the first picture or sound and the last one that can be decoded alone. The packets behind that
+    one are read all the same, so that a file that was cut off or has a hole at its end is found.
+
+    Args:
+        kind: `video` or `audio`.
+
+    Raises:
+        MediaError: not a recording, no such stream, or damage.
+    """
+    with open_container(path, "video" if kind == "video" else "recording") as container:
+        stream = next((s for s in container.streams if s.type == kind), None)
+        if stream is None:
+            raise MediaError(f"{path}: has no {kind} stream")
+        stream.thread_type = "NONE"  # many clips are checked at a time
+        try:
+            end_s = _read_packets(path, kind, container.demux(stream), decode_all, to_end=decode_all)
+            if not decode_all:
+                container.seek((stream.start_time or 0) + (stream.duration or 1) - 1, stream=stream)
+                end_s = max(end_s, _read_packets(path, kind, container.demux(stream), decode_all, to_end=True))
+            return end_s - _start_s(stream)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(f"{path}: its {kind} stream is damaged: {_reason(error)}") from error
+
+
+def _read_packets(path: Path, kind: str, packets: Iterable[Any], decode_all: bool, to_end: bool) -> float:
+    """Decodes packets until something comes out, or all; returns the time at which the last one that was read ends."""
+    end_s, has_decoded = 0.0, False
+    for packet in packets:
+        if packet.pts is not None:
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if kind == "video" and not bytes(packet).strip(b"\0"):
+                raise MediaError(f"{path}: damaged: nothing but zeros at {end_s:.2f} s")
+        if decode_all or not has_decoded:
+            frames = packet.decode()
+            has_decoded = has_decoded or bool(frames)
+            if any(frame.is_corrupt for frame in frames):
+                raise MediaError(f"{path}: damaged near {end_s:.2f} s")
+        if has_decoded and not to_end:
+            break
+    if not has_decoded:
+        raise MediaError(f"{path}: nothing at the {'end' if to_end else 'start'} of its {kind} stream can be decoded")
+    return end_s
 
 
 # -------------------------------------------------------------------------------------------------- one after the other
@@ -160,8 +206,7 @@ def open_source(path: str | Path) -> FrameSource:
     return FrameSource(source, "video", (source,), expected)
 
 
-def timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decoded pictures with their times. Raises MediaError: damage, or a picture without a time."""
+def _timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     start_s = None
     for picture in _decoded(path):
         if picture.time is None:
@@ -197,12 +242,9 @@ def _decoded(path: Path, threads: str = "SLICE") -> Iterator[av.VideoFrame]:
 
 
 def _upright(picture: av.VideoFrame) -> np.ndarray:
-    image = picture.to_ndarray(format="bgr24")
+    image = picture.to_ndarray(format="bgr24", **named_colours(picture))
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
-
-
-# -------------------------------------------------------------------------------------------------------- 25 a second
 
 
 @dataclass(frozen=True)
@@ -262,7 +304,7 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
         MediaError: damage, or nothing to decode.
     """
     number, before = 0, None
-    for picture in timed_pictures(path):
+    for picture in _timed_pictures(path):
         while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
             yield _upright(before[1])
             number += 1
@@ -273,9 +315,6 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
         raise MediaError(f"{path}: holds no pictures that can be decoded")
     for _ in range(number, count):
         yield _upright(before[1])
-
-
-# ----------------------------------------------------------------------------------------------------------- by number
 
 
 def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
@@ -289,7 +328,7 @@ def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]
     convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
     with open_container(path) as container:
         for picture in _nearest(container, path, [number / FPS for number in numbers]):
-            yield convert.reformat(picture, format="bgr24").to_ndarray()
+            yield convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
 
 
 def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:

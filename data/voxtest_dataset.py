@@ -18,6 +18,7 @@ from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError
+from util.files import open_file
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -28,7 +29,7 @@ _PICTURES_AHEAD = 16  # frames
 
 @dataclass(frozen=True)
 class TestItem:
-    """What one output frame needs (models.av_model.Cue). Pictures are (S, S, 3) uint8 RGB, as the networks see them."""
+    """What one output frame needs (models.stream.Cue). Pictures are (S, S, 3) uint8 RGB, as the networks see them."""
 
     frame: int  # number at 25 fps, 0 at the start of the sound
     mel: np.ndarray  # (1, 80, 20) float32
@@ -44,7 +45,7 @@ class VoxTestDataset:
 
     Args:
         clip: from `data.metadata`.
-        data, audio: settings.
+        data: settings.
         published_timing: the published frame numbers instead of all from 0 to the end of the sound.
         with_pose: read pose frames (the driven mode).
 
@@ -53,27 +54,21 @@ class VoxTestDataset:
     """
 
     def __init__(
-        self,
-        clip: TestClip,
-        data: DataConfig,
-        audio: AudioConfig,
-        published_timing: bool = False,
-        with_pose: bool = True,
+        self, clip: TestClip, data: DataConfig, published_timing: bool = False, with_pose: bool = True
     ) -> None:
-        self._data, self._audio = data, audio
-        self._reference_paths = _counted(clip.reference_dir, clip.num_references, data.num_inputs)
+        self._data = data
+        references = _counted(clip.reference_dir, clip.num_references, data.num_inputs)
         self._pose_paths: list[Path] = []
         if with_pose:
-            reference_only = self._reference_paths[:1]
-            self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else reference_only
+            self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else references[:1]
         self._mouth_paths = _counted(clip.mouth_dir, clip.num_mouth_frames) if clip.mouth_dir else []
         self._audio_path = clip.audio
-        self._sound = scan_audio(clip.audio, audio)
+        self._sound = scan_audio(clip.audio)
         samples = self._sound.num_samples
-        self._mel = load_spectrogram(clip.spectrogram, samples, audio) if clip.spectrogram else None
-        bins = num_mel_bins(samples, audio) if self._mel is None else len(self._mel)
-        self.frames = published_frames(bins, audio) if published_timing else full_frames(samples, audio)
-        self.references = np.stack([self._crop(path) for path in self._reference_paths])  # (N, S, S, 3)
+        self._mel = load_spectrogram(clip.spectrogram, samples) if clip.spectrogram else None
+        bins = num_mel_bins(samples) if self._mel is None else len(self._mel)
+        self.frames = published_frames(bins) if published_timing else full_frames(samples)
+        self.references = np.stack([self._crop(path) for path in references])  # (N, S, S, 3)
 
     def __len__(self) -> int:
         """Number of output frames."""
@@ -105,10 +100,10 @@ class VoxTestDataset:
     def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
         """Frame numbers and mel windows from the first frame of the sound on."""
         if self._mel is None:
-            yield from file_windows(self._audio_path, self._sound.gain, self._audio)
+            yield from file_windows(self._audio_path, self._sound.gain)
             return
         for frame in self.frames:
-            yield frame, mel_window(self._mel, frame, self._audio)
+            yield frame, mel_window(self._mel, frame)
 
     def _pictures(self, index: int) -> tuple[int, np.ndarray | None, np.ndarray | None]:
         """Number of the pose frame, pose picture and mouth picture of an output frame."""
@@ -130,24 +125,25 @@ class VoxTestDataset:
         return crop_template(image, self._data)
 
 
-def load_spectrogram(path: Path, num_samples: int, config: AudioConfig) -> np.ndarray:
+def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
     """Reads a prepared spectrogram, (M, 80) float32 in [0, 1].
 
     Raises:
         MediaError: not such an array, or not the length the sound asks for.
     """
     try:
-        mel = np.load(path, allow_pickle=False)
+        with open_file(path) as file:
+            mel = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
-    bands = config.num_mel_bands
+    bands = AudioConfig.num_mel_bands
     if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
         shape = getattr(mel, "shape", type(mel).__name__)
         raise MediaError(
             f"{path}: a spectrogram must be a float array (bins, {bands}), got {shape}; put None to compute it"
         )
-    expected = num_mel_bins(num_samples, config)
-    if abs(len(mel) - expected) > config.bins_per_frame:
+    expected = num_mel_bins(num_samples)
+    if abs(len(mel) - expected) > AudioConfig.bins_per_frame:
         raise MediaError(f"{path}: has {len(mel)} bins, the sound has {expected}; it belongs to another file")
     if not (np.isfinite(mel).all() and mel.min() >= 0 and mel.max() <= 1):
         raise MediaError(f"{path}: a spectrogram must lie in [0, 1]; put None to compute it")

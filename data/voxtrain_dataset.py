@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -20,13 +21,12 @@ from data.augment import Augmentation, apply_augmentation, draw_augmentation
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
-from util.errors import MediaError, MetadataError, OptionError
+from util.errors import MediaError, MetadataError
 from util.log import warn_once
 from util.seed import generator_for
 
-FIELDS = frozenset({"reference", "target", "augmented", "mel", "voice"})
 FAILURES_IN_A_ROW = 10
-_NAMED = 3  # clips a warning names
+_WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 _log = logging.getLogger(__name__)
 
 
@@ -41,45 +41,42 @@ class Plan:
 
 
 class VoxTrainDataset(Dataset):
-    """Items for every training stage; which parts of an item are made is chosen, because frames are dear.
+    """Items for every training stage. A stage names the parts it needs, and only those are read.
 
-    An item is a dict; S is crop_size, K num_clips, T clip_len, N the number of generated frames of a clip:
+    An item is a dict. S is crop_size, K num_clips, T clip_len, N the number of generated frames:
         reference: (num_inputs, 3, S, S) uint8 RGB, random frames of the clip.
         target: (N, 3, S, S) uint8 RGB, every generate_interval-th frame of piece 0.
-        augmented: (K, T, 3, S, S) uint8 RGB, the frames of all pieces, all with one augmentation (or none).
-        mel: (K, T, 1, 80, 20) float32 in [0, 1], the windows of those frames. The first two and last three frames of
-            a clip have partly silent ones.
-        voice: (1, 80 * n_mel_t, 20) float32, windows of n_mel_t times 0.2 s in a row on top of one another.
-        label, index: int; start: (K,) int64, where the pieces start; skipped: paths that could not be read.
-    The K pieces start at different times, without overlap where the clip is long enough, else as far apart as it
-    allows; which of them is piece 0 is random. What an item holds depends on the seed, the epoch and the index, not on
-    the process that makes it or on `fields`.
+        augmented: (K, T, 3, S, S) uint8 RGB, the frames of all pieces, all changed by one augmentation.
+        mel: (K, T, 1, 80, 20) float32 in [0, 1], the sound around each of those frames. Windows that reach over the
+            start or the end of the clip are silent there.
+        voice: (1, 80 * n_mel_t, 20) float32, n_mel_t consecutive windows of 0.2 s, stacked along the mel bands.
+        label, index: int, the speaker and the number of the clip.
+        start: (K,) int64, the first frame of each piece.
+        skipped: paths of clips that could not be read.
+    The K pieces do not overlap where the clip is long enough; where it is not, they lie as far apart as they can. Their
+    order is random. The random choices depend on the seed, the epoch and the index only: every loading process makes
+    the same item, and a part looks the same whether or not other parts are read.
 
     Args:
-        records: the clips. Those too short for K pieces are left out with a warning.
-        audio, data: settings.
-        seed: of all random choices.
-        fields: the parts to make, some of FIELDS.
+        records: the clips. Those that are too short for K pieces are left out with a warning.
+        fields: the parts to read.
         n_mel_t: windows of `voice`.
 
     Raises:
-        OptionError: a field that is none.
         MetadataError: no clip is long enough.
     """
 
     def __init__(
         self,
         records: Sequence[ClipRecord],
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
         n_mel_t: int = 4,
     ) -> None:
-        check_fields(fields)
         self.records = PackedRecords(long_enough(records, data))
-        self._audio, self._data, self._seed, self._fields, self._n_mel_t = audio, data, seed, fields, n_mel_t
-        self._reader = ClipReader(audio, data)
+        self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t
+        self._reader = ClipReader(data)
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -88,20 +85,18 @@ class VoxTrainDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
         """The item of an (epoch, index); a plain index means epoch 0.
 
-        A clip that cannot be read is named in a warning and in `skipped`, and the next one takes its place.
+        The next clip takes the place of one that cannot be read, which a warning and `skipped` name.
 
         Raises:
             MediaError: ten clips in a row cannot be read.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if not 0 <= index < len(self.records):
-            raise IndexError(f"item {index} of {len(self.records)}")
         skipped: list[str] = []
         while True:
             record = self.records[index]
             rng = generator_for(self._seed, epoch, index)
             try:
-                item = make_item(self._reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+                item = make_item(self._reader, record, rng, self._data, self._fields, self._n_mel_t)
                 return {**item, "index": index, "skipped": skipped}
             except MediaError as error:
                 warn_once(_log, f"{error}; the next clip takes its place")
@@ -111,19 +106,8 @@ class VoxTrainDataset(Dataset):
             index = (index + 1) % len(self.records)
 
 
-def check_fields(fields: frozenset[str]) -> None:
-    """Raises OptionError for a field that is none of FIELDS."""
-    unknown = sorted(fields - FIELDS)
-    if unknown:
-        raise OptionError(f"unknown field {unknown[0]!r}; choose from {', '.join(sorted(FIELDS))}")
-
-
 def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRecord]:
-    """The clips that hold all the pieces of an item; the others are counted and named in a warning.
-
-    Raises:
-        MetadataError: none is left.
-    """
+    """The clips that have room for the pieces of an item; a warning names others. MetadataError if none is left."""
     shortest = shortest_clip(data)
     kept = [record for record in records if record.num_frames >= shortest]
     short = [record for record in records if record.num_frames < shortest]
@@ -133,8 +117,8 @@ def long_enough(records: Sequence[ClipRecord], data: DataConfig) -> list[ClipRec
             f"--frame_interval {data.frame_interval} and --num_clips {data.num_clips} need; lower one of them"
         )
     if short:
-        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:_NAMED])
-        more = " ..." if len(short) > _NAMED else ""
+        names = ", ".join(f"{record.path} ({record.num_frames})" for record in short[:3])
+        more = " ..." if len(short) > 3 else ""
         _log.warning("%d clips have less than %d frames and are left out: %s%s", len(short), shortest, names, more)
     return kept
 
@@ -148,43 +132,49 @@ def make_item(
     reader: ClipReader,
     record: ClipRecord,
     rng: np.random.Generator,
-    audio: AudioConfig,
     data: DataConfig,
     fields: frozenset[str],
     n_mel_t: int,
 ) -> dict[str, Any]:
-    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`.
-
-    Raises:
-        MediaError: the clip cannot be read.
-    """
-    plan = draw_plan(rng, record.num_frames, audio, data, n_mel_t)
+    """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`."""
+    plan = draw_plan(rng, record.num_frames, data, n_mel_t)
     pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
     item: dict[str, Any] = {"label": record.label, "start": plan.starts}
-    item.update(_make_frames(reader, record, plan, pieces, data, fields))
+    wanted = {"reference": plan.references, "target": pieces[0, :: data.generate_interval], "augmented": pieces.ravel()}
+    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
+    if wanted:
+        # one reading for all parts, because decoding passes over the frames between them anyway
+        frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
+        ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
+        item.update(zip(wanted, np.split(frames, ends), strict=True))
+    if "augmented" in fields:
+        clips = item["augmented"]
+        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
+        item["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
+    mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
     if "mel" in fields:
-        mel = reader.mel(record)
-        item["mel"] = np.stack([[mel_window(mel, int(number), audio) for number in piece] for piece in pieces])
+        item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
-        mel = reader.mel(record)
-        windows = [mel_window(mel, plan.voice + _voice_step(audio) * k, audio) for k in range(n_mel_t)]
+        windows = [mel_window(mel, plan.voice + _WINDOW_FRAMES * k) for k in range(n_mel_t)]
         item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
-def draw_plan(rng: np.random.Generator, num_frames: int, audio: AudioConfig, data: DataConfig, n_mel_t: int) -> Plan:
-    """Draws what an item takes from a clip of `num_frames`; always the same draws, whichever parts are made."""
+def draw_plan(rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel_t: int) -> Plan:
+    """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then."""
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
-    voice = _draw_voice(rng, num_frames, audio, n_mel_t)
+    # the windows of the voice lie within the clip; in a shorter one the last of them are silent
+    first = AudioConfig.window_offset_frames
+    last = max(first, first + num_frames - n_mel_t * _WINDOW_FRAMES)
+    voice = int(rng.integers(first, last + 1))
     return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 
 
 def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> np.ndarray:
-    """Draws K different starts, (K,) int64 in random order, of pieces that lie within the clip.
+    """Draws the first frames of K pieces within a clip, all different: (K,) int64, in random order.
 
-    They keep a distance of a piece's length where the clip allows it, else the largest it allows; all places that do
-    are about equally likely.
+    They lie the length of a piece apart, or as far as the clip allows; all such places are about equally likely.
     """
     count = data.num_clips
     latest = num_frames - 1 - (data.clip_len - 1) * data.frame_interval
@@ -194,42 +184,6 @@ def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> 
     return rng.permutation(starts)
 
 
-def _voice_step(audio: AudioConfig) -> int:
-    """Frames from one window to the next that begins where it ends: 5."""
-    return audio.bins_per_window // audio.bins_per_frame
-
-
-def _draw_voice(rng: np.random.Generator, num_frames: int, audio: AudioConfig, n_mel_t: int) -> int:
-    """The frame of the first of `n_mel_t` windows that lie within the clip; if it is too short the last are silent."""
-    first = audio.window_offset_frames
-    last = max(first, first + num_frames - n_mel_t * _voice_step(audio))
-    return int(rng.integers(first, last + 1))
-
-
-def _make_frames(
-    reader: ClipReader,
-    record: ClipRecord,
-    plan: Plan,
-    pieces: np.ndarray,
-    data: DataConfig,
-    fields: frozenset[str],
-) -> dict[str, np.ndarray]:
-    targets = pieces[0, :: data.generate_interval]
-    wanted = {"reference": plan.references, "target": targets, "augmented": pieces.ravel()}
-    wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
-    if not wanted:
-        return {}
-    # one reading for all parts: decoding has to pass over what lies between anyway
-    frames = reader.frames(record, [int(n) for n in np.concatenate(list(wanted.values()))])
-    ends = np.cumsum([len(numbers) for numbers in wanted.values()])[:-1]
-    parts = dict(zip(wanted, np.split(frames, ends), strict=True))
-    if "augmented" in parts:
-        clips = parts["augmented"]
-        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
-        parts["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
-    return parts
-
-
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stacks items to a batch of tensors; `label`, `index` and `start` are int64, `skipped` is one list of paths."""
     batch: dict[str, Any] = {}
@@ -237,17 +191,13 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [item[name] for item in items]
         if name == "skipped":
             batch[name] = [path for paths in values for path in paths]
-        elif name in ("label", "index"):
-            batch[name] = torch.tensor(values, dtype=torch.int64)
         else:
             batch[name] = torch.from_numpy(np.stack(values))
     return batch
 
 
 def worker_init(worker_id: int) -> None:  # noqa: ARG001
-    """For `DataLoader(worker_init_fn=...)`: one thread a loading process, they are the parallelism."""
-    import cv2
-
+    """For `DataLoader(worker_init_fn=...)`: one thread a loading process, because there are many of them."""
     # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

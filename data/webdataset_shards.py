@@ -1,18 +1,19 @@
 """The training items of `data.voxtrain_dataset` read from tar shards, for disks and networks that dislike small files.
 
 `scripts/write_shards.py` writes them: `shard-NNNNNN.tar` with members `<number>.json`, `<number>.mp4` and, when the
-sound is not in the mp4, `<number>.m4a` or `.wav`, and beside them `shards.json`. Needs the package webdataset.
+sound is not in the mp4, `<number>.m4a` or `.wav`, and beside them `shards.json`. Reading needs the package webdataset.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import random
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,18 @@ import torch
 from torch.utils.data import IterableDataset
 
 from data.clip_list import VIDEO_SUFFIX, ClipRecord
-from data.clip_reader import ClipReader
-from data.voxtrain_dataset import FAILURES_IN_A_ROW, check_fields, make_item, shortest_clip
-from options.config import AudioConfig, DataConfig
+from data.clip_reader import ClipReader, find_sound
+from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
+from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import write_json
+from util.files import atomic_path, write_json
+from util.json_files import parse_json, read_json
 from util.log import warn_once
 from util.seed import generator_for
 
 INDEX_FILE = "shards.json"
-SOUND_SUFFIXES = (".m4a", ".wav")
+_SOUND_SUFFIXES = (".m4a", ".wav")
+_BYTES_PER_MB = 10**6
 _SHUFFLED_CLIPS = 100  # a worker holds so many coded clips, some 30 MB of VoxCeleb2
 _ORDER, _BUFFER = 0, 1  # what a random stream is for
 _HOW_TO_WRITE = "write it with scripts/write_shards.py"
@@ -51,9 +54,121 @@ class ShardIndex:
         return sum(self.shards.values())
 
 
+@dataclass(frozen=True)
+class ShardClip:
+    """`<number>.json` of a clip in a shard."""
+
+    number: int  # in the list that was packed
+    num_frames: int  # at 25 fps
+    speaker: str
+    label: int
+
+
+# -------------------------------------------------------------------------------------------------------- writing
+
+
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Writes `shards.json` atomically."""
+    """Writes `shards.json` atomically.
+
+    Raises:
+        OptionError: the folder was begun with another list or other settings.
+    """
+    if (folder / INDEX_FILE).is_file():
+        before = read_index(folder)
+        changed = [name for name, value in index.made_of.items() if before.made_of.get(name) != value]
+        if changed or before.shards != index.shards:
+            what = changed[0] if changed else "the size of the clips"
+            raise OptionError(
+                f"--output {folder}: was begun with another {what}; choose another folder or empty this one"
+            )
+    elif strangers := sorted(path.name for path in folder.glob("shard-*.tar")):
+        raise OptionError(f"--output {folder}: holds {strangers[0]} but no {INDEX_FILE}; choose another folder")
     write_json(folder / INDEX_FILE, dataclasses.asdict(index))
+
+
+def plan_shards(records: Sequence[ClipRecord], shard_size_mb: float, seed: int) -> dict[str, list[int]]:
+    """Which clips, by their number in the list, go into which file; a shard ends with the clip that fills it.
+
+    Sound that only `data.clip_reader.find_sound` would find is not counted in the sizes.
+
+    Raises:
+        MediaError: a clip is a folder of frames.
+    """
+    shards: list[list[int]] = []
+    room = 0.0
+    for number in generator_for(seed).permutation(len(records)):
+        if room <= 0:
+            shards.append([])
+            room = shard_size_mb * _BYTES_PER_MB
+        shards[-1].append(int(number))
+        room -= _size_bytes(records[number])
+    return {f"shard-{place:06d}.tar": numbers for place, numbers in enumerate(shards)}
+
+
+def _size_bytes(record: ClipRecord) -> int:
+    if record.path.is_dir():
+        raise MediaError(f"{record.path}: is a folder; shards hold mp4 files, train on frames without shards")
+    paths = [record.path] if record.audio is None else [record.path, record.audio]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def write_shard(path: Path, records: Sequence[ClipRecord], numbers: Sequence[int]) -> int:
+    """Writes one shard atomically.
+
+    Args:
+        records: the whole list.
+        numbers: the clips of this shard.
+
+    Returns:
+        how many clips could not be read and are left out; each is named in a warning.
+
+    Raises:
+        MediaError: the disk refuses.
+    """
+    left_out = 0
+    try:
+        with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as shard:
+            for number in numbers:
+                try:
+                    members = _read_members(records[number], number)
+                except MediaError as error:
+                    _log.warning("%s; left out", error)
+                    left_out += 1
+                    continue
+                for name, payload in members.items():
+                    # no times and owners: the same clips give the same bytes
+                    member = tarfile.TarInfo(name)
+                    member.size = len(payload)
+                    shard.addfile(member, io.BytesIO(payload))
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return left_out
+
+
+def _read_members(record: ClipRecord, number: int) -> dict[str, bytes]:
+    """Names and contents of the members for one clip.
+
+    Raises:
+        MediaError: the clip is missing or damaged, or its sound is missing or of another kind than shards hold.
+    """
+    key = f"{number:08d}"
+    sound = find_sound(record.path, record.audio)
+    files = {f"{key}{VIDEO_SUFFIX}": record.path}
+    if sound != record.path:
+        if sound.suffix.lower() not in _SOUND_SUFFIXES:
+            raise MediaError(f"{sound}: shards hold sound as {' or '.join(_SOUND_SUFFIXES)}")
+        files[f"{key}{sound.suffix.lower()}"] = sound
+    known = ShardClip(number, record.num_frames, record.speaker, record.label)
+    members = {f"{key}.json": json.dumps(dataclasses.asdict(known)).encode()}
+    for name, path in files.items():
+        try:
+            members[name] = path.read_bytes()
+        except OSError as error:
+            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return members
+
+
+# -------------------------------------------------------------------------------------------------------- reading
 
 
 def read_index(folder: str | Path) -> ShardIndex:
@@ -63,14 +178,9 @@ def read_index(folder: str | Path) -> ShardIndex:
         MetadataError: there is none, or it is something else.
     """
     path = Path(folder, INDEX_FILE)
-    try:
-        index = ShardIndex(**json.loads(path.read_text(encoding="utf-8")))
-        if not (index.shards and index.num_clips > 0 and isinstance(index.num_speakers, int)):
-            raise ValueError("it lists no clips")
-    except FileNotFoundError as error:
-        raise MetadataError(f"{path}: no such file; {_HOW_TO_WRITE}") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise MetadataError(f"{path}: not a list of shards: {error}; {_HOW_TO_WRITE}") from error
+    index = read_json(path, ShardIndex, MetadataError, _HOW_TO_WRITE)
+    if index.num_clips < 1:
+        raise MetadataError(f"{path}: lists no clips; {_HOW_TO_WRITE}")
     return index
 
 
@@ -83,11 +193,11 @@ class ShardDataset(IterableDataset):
 
     Args:
         root: folder of the shards.
-        audio, data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
+        data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
         rank, world_size: this process among all that train.
 
     Raises:
-        OptionError: an unknown field, no package webdataset, or fewer shards than ranks.
+        OptionError: no package webdataset, or fewer shards than ranks.
         MetadataError: no or a damaged `shards.json`.
         MediaError: shards are missing.
     """
@@ -95,7 +205,6 @@ class ShardDataset(IterableDataset):
     def __init__(
         self,
         root: str | Path,
-        audio: AudioConfig,
         data: DataConfig,
         seed: int,
         fields: frozenset[str],
@@ -103,7 +212,6 @@ class ShardDataset(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_fields(fields)
         _import_webdataset()
         self._root, self.index = Path(root).absolute(), read_index(root)
         missing = [name for name in self.index.shards if not (self._root / name).is_file()]
@@ -117,7 +225,7 @@ class ShardDataset(IterableDataset):
                 f"{root}: has {len(self.index.shards)} shards for {world_size} processes; "
                 "write more with a smaller --shard_size_mb"
             )
-        self._audio, self._data = audio, dataclasses.replace(data, cache_gb=0.0)
+        self._data = dataclasses.replace(data, cache_gb=0.0)
         self._seed, self._fields, self._n_mel_t = seed, fields, n_mel_t
         self._rank, self._world_size = rank, world_size
         self._epoch = 0
@@ -144,7 +252,7 @@ class ShardDataset(IterableDataset):
         shards = self._my_shards()[number::count]
         if not shards:
             return
-        reader = ClipReader(self._audio, self._data)
+        reader = ClipReader(self._data)
         skipped: list[str] = []
         with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
             for sample in self._samples(shards, number):
@@ -191,33 +299,25 @@ class ShardDataset(IterableDataset):
             for path, payload in files.items():
                 path.write_bytes(payload)
             rng = generator_for(self._seed, self._epoch, number)
-            item = make_item(reader, record, rng, self._audio, self._data, self._fields, self._n_mel_t)
+            item = make_item(reader, record, rng, self._data, self._fields, self._n_mel_t)
         finally:
             for path in files:
                 path.unlink(missing_ok=True)
         return {**item, "index": number}
 
 
-def describe_clip(record: ClipRecord, number: int) -> bytes:
-    """The `<number>.json` of a clip."""
-    known = {"number": number, "num_frames": record.num_frames, "speaker": record.speaker, "label": record.label}
-    return json.dumps(known).encode()
-
-
 def _unpack(sample: dict[str, Any], folder: Path) -> tuple[int, ClipRecord, dict[Path, bytes]]:
     """The clip of a sample: its number in the list, its record, and the files it needs in `folder`."""
-    try:
-        known = json.loads(sample["json"])
-        number, num_frames, label = (int(known[name]) for name in ("number", "num_frames", "label"))
-        path = folder / f"{number:08d}{VIDEO_SUFFIX}"
-        files = {path: sample["mp4"]}
-        for suffix in SOUND_SUFFIXES:
-            if suffix[1:] in sample:
-                files[path.with_suffix(suffix)] = sample[suffix[1:]]
-        audio = next((other for other in files if other != path), None)
-        return number, ClipRecord(path, audio, num_frames, str(known["speaker"]), label), files
-    except (KeyError, TypeError, ValueError) as error:
-        raise MediaError(f"{_name(sample)}: not a clip as scripts/write_shards.py writes it: {error!r}") from error
+    if "json" not in sample or "mp4" not in sample:
+        raise MediaError(f"{_name(sample)}: not a clip as scripts/write_shards.py writes it")
+    known = parse_json(sample["json"], ShardClip, _name(sample))
+    path = folder / f"{known.number:08d}{VIDEO_SUFFIX}"
+    files = {path: sample["mp4"]}
+    for suffix in _SOUND_SUFFIXES:
+        if suffix[1:] in sample:
+            files[path.with_suffix(suffix)] = sample[suffix[1:]]
+    audio = next((other for other in files if other != path), None)
+    return known.number, ClipRecord(path, audio, known.num_frames, known.speaker, known.label), files
 
 
 def _name(sample: dict[str, Any]) -> str:

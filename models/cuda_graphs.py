@@ -11,13 +11,12 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_WARM_UPS = 2  # libraries choose algorithms and take workspace in the first calls
-
 
 class CudaGraphs:
-    """Calls functions of CUDA tensors, from the second call with the same shapes on as a graph.
+    """Calls functions of CUDA tensors; the second and later calls with the same shapes replay a graph.
 
-    The functions must do the same kernels for the same shapes. Where a graph cannot be made, they run as they are.
+    For the same shapes a function must always run the same kernels. Where no graph can be made, functions are called
+    as they are.
     """
 
     def __init__(self) -> None:
@@ -25,7 +24,7 @@ class CudaGraphs:
         self._seen: set[Any] = set()
 
     def __call__(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> Any:
-        """`function(*inputs)`; the caller sees to it that no two threads call at a time."""
+        """`function(*inputs)`; only one thread may call at a time."""
         key = (function, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
         if key not in self._seen:  # what is called once, such as the identity encoder, is not worth a graph
             self._seen.add(key)
@@ -45,7 +44,7 @@ def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callabl
         current = torch.cuda.current_stream()
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
-            for _ in range(_WARM_UPS):
+            for _ in range(2):  # libraries choose algorithms and take workspace in the first calls
                 function(*fixed)
         current.wait_stream(beside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -60,7 +59,7 @@ def _captured(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Callabl
         for old, tensor in zip(fixed, new, strict=True):
             old.copy_(tensor)
         graph.replay()
-        # the next replay overwrites them
+        # the next replay overwrites the outputs
         return tuple(output.clone() for output in outputs) if isinstance(outputs, tuple) else outputs.clone()
 
     return replay

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,8 +22,6 @@ def contrastive_loss(
 
     Args:
         anchors, candidates: (B, D), row i of one belongs to row i of the other.
-        form: of the logits.
-        temperature: of the cosine form.
 
     Source: the published training loss; Zhou et al. 2021, eq. 3.
     """
@@ -58,53 +56,28 @@ def independence_loss(pose: Tensor, speech: Tensor) -> Tensor:
 
 
 def confusion_loss(features: Tensor) -> Tensor:
-    """Mean squared distance of softmax(features) from the uniform distribution.
-
-    Args:
-        features: (B, classes) scores of a classifier that should learn nothing.
-    """
+    """Mean squared distance of softmax(features), (B, classes), from the uniform distribution."""
     return (F.softmax(features, dim=1) - 1 / features.shape[1]).square().mean()
-
-
-def _hinge(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    if not for_discriminator:
-        return -scores.mean()
-    return F.relu(1 - scores).mean() if is_real else F.relu(1 + scores).mean()
-
-
-def _least_squares(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return F.mse_loss(scores, torch.full_like(scores, float(is_real)))
-
-
-def _original(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(is_real)))
-
-
-def _wasserstein(scores: Tensor, is_real: bool, for_discriminator: bool) -> Tensor:
-    del for_discriminator
-    return -scores.mean() if is_real else scores.mean()
-
-
-GAN_MODES: dict[str, Callable[[Tensor, bool, bool], Tensor]] = {
-    "hinge": _hinge,
-    "ls": _least_squares,
-    "original": _original,
-    "w": _wasserstein,
-}
 
 
 def gan_loss(scores: Sequence[Tensor], is_real: bool, for_discriminator: bool, mode: str = "hinge") -> Tensor:
     """Adversarial loss, the mean over the discriminator's scales.
 
+    With scores s of true frames and -s of generated ones, per scale: `hinge` mean max(0, 1 - s) for the discriminator
+    and -mean s for the generator; `w` -mean s for both. `ls` and `original` take the scores as they are: squared
+    distance from 1 (true) or 0, and cross-entropy of their sigmoid.
+
     Args:
         scores: patch scores (B, 1, h, w) per scale.
         is_real: what the scores should say (for the generator's step: True).
         for_discriminator: the hinge has margins for the discriminator only.
-        mode: hinge, ls, original or w.
     """
-    return torch.stack([GAN_MODES[mode](s, is_real, for_discriminator) for s in scores]).mean()
+    if mode in ("ls", "original"):
+        distance = F.mse_loss if mode == "ls" else F.binary_cross_entropy_with_logits
+        return torch.stack([distance(s, torch.full_like(s, float(is_real))) for s in scores]).mean()
+    towards = [s if is_real else -s for s in scores]
+    with_margin = mode == "hinge" and for_discriminator
+    return torch.stack([F.relu(1 - s).mean() if with_margin else -s.mean() for s in towards]).mean()
 
 
 def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -126,11 +99,6 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
 def perceptual_loss(
     fake: Sequence[Tensor], real: Sequence[Tensor], layer_weights: Sequence[float] = VGG_LAYER_WEIGHTS
 ) -> Tensor:
-    """Weighted sum of the L1 distances of features of a fixed network.
-
-    Args:
-        fake, real: one (B, C, h, w) tensor per slice, as `VGG19Features` returns them.
-        layer_weights: one per slice.
-    """
+    """Weighted sum of the L1 distances of features, one (B, C, h, w) tensor per slice of `VGG19Features`."""
     terms = [w * F.l1_loss(f, r.detach()) for w, f, r in zip(layer_weights, fake, real, strict=True)]
     return torch.stack(terms).sum()

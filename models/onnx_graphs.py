@@ -1,26 +1,142 @@
-"""The networks of inference as scripts/export_onnx.py traces them: plain operators, shapes fixed but for the batch.
-
-They hold the weights of the networks and compute the same; what follows from sizes alone is worked out beforehand,
-because a tracer would write it into the graph as arithmetic on shapes, which ONNX cannot take for a convolution.
-"""
+"""The networks of inference as ONNX files, and how far those are from torch; needs onnx and onnxruntime."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.av_model import SPEECH_GAIN
-from models.networks.generator import Generator
-from models.networks.layers import ModulatedConv2d, StyledConv, ToRGB
+from models.av_model import SPEECH_GAIN, AvModel, IdentityCodes
+from models.loading import load_networks
+from options.config import AudioConfig, NetworkConfig
+from util.errors import CheckpointError
+from util.files import atomic_path, make_directory
+from util.json_files import to_builtins
+
+OPSET = 17
+_CONVENTIONS = {
+    "images": "(batch, 3, H, W) float32, RGB in [-1, 1]: uint8 / 127.5 - 1; cropped as data/frames.py does",
+    "identity": "one row an image; average the rows of one person",
+    "mel": "(batch, 1, mel bands, mel bins) float32 in [0, 1]; 100 bins a second, frame i starts at bin 4 (i - 2)",
+    "noise": "standard normal images of all layers, flattened and joined; zeros for none",
+    "image": "(batch, 3, S, S) float32, RGB in [-1, 1]; uint8 = clip((x + 1) / 2 * 255), truncated",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a file's output is from torch: absolute, and relative to the larger of 1 and its largest value."""
+
+    file: str
+    output: str
+    difference: float
+    relative: float
+
+
+def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> dict[str, Path]:
+    """Writes `<letter>.onnx` for V, E, A_sync and G into the folder `output`; gives the files by letter.
+
+    Raises:
+        CheckpointError: weights are missing, damaged, or do not match the sizes.
+    """
+    networks: dict[str, Any] = load_networks(directory, epoch, sizes)
+    graphs: dict[str, Any] = {
+        "V": IdentityGraph(networks["V"].eval(), sizes),
+        "E": PoseGraph(networks["E"], sizes),
+        "A_sync": SpeechGraph(networks["A_sync"], networks["E"]),
+        "G": ImageGraph(networks["G"], sizes),
+    }
+    make_directory(output)
+    files = {letter: output / f"{letter}.onnx" for letter in graphs}
+    for letter, graph in graphs.items():
+        notes = {"network": letter, "sizes": json.dumps(to_builtins(sizes))}
+        notes["noise_sizes"] = json.dumps(networks["G"].noise_sizes)
+        with torch.no_grad(), atomic_path(files[letter]) as temporary:
+            _trace(graph.eval(), temporary)
+            model = onnx.load(str(temporary))
+            onnx.helper.set_model_props(model, notes | _CONVENTIONS)
+            onnx.checker.check_model(model)
+            onnx.save(model, str(temporary))
+    return files
+
+
+def compare(files: Mapping[str, Path], directory: Path, epoch: str, sizes: NetworkConfig) -> list[Comparison]:
+    """Runs the files in ONNX Runtime and AvModel in torch on the same input, at batch 1 and 3.
+
+    Raises:
+        CheckpointError: a file does not run.
+    """
+    model = AvModel.from_checkpoints(directory, epoch, sizes)
+    comparisons = []
+    for letter, path in files.items():
+        try:
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has no common class of its own
+            raise CheckpointError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        shapes = {given.name: given.shape[1:] for given in session.get_inputs()}
+        names = [output.name for output in session.get_outputs()]
+        worst = dict.fromkeys(names, (0.0, 0.0))
+        for batch in (1, 3):
+            inputs, expected = _example(model, letter, shapes, batch)
+            found = session.run(names, {name: value.numpy() for name, value in inputs.items()})
+            for name, value in zip(names, found, strict=True):
+                difference = float((torch.from_numpy(value) - expected[name]).abs().max())
+                relative = difference / max(1.0, float(expected[name].abs().max()))
+                worst[name] = max(worst[name], (difference, relative))
+        comparisons += [Comparison(path.name, name, *worst[name]) for name in names]
+    return comparisons
+
+
+def _example(
+    model: AvModel, letter: str, shapes: Mapping[str, Sequence[int]], batch: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Seeded inputs of a file by name, and the outputs of torch; all rows show one person, as `generate` wants it."""
+    rng = torch.Generator().manual_seed(batch)
+    given = {name: torch.rand(batch, *shape, generator=rng) for name, shape in shapes.items()}
+    if letter == "V":
+        each = [model.encode_identity(image[None]) for image in given["images"]]
+        vectors, maps = [codes.vector for codes in each], [codes.map for codes in each]
+        return given, {"identity_vector": torch.cat(vectors), "identity_map": torch.cat(maps)}
+    if letter == "E":
+        return given, {"pose": model.encode_pose(given["frames"])}
+    if letter == "A_sync":
+        return given, {"mouth": model.encode_speech(given["mel"])}
+    layers = model.noise_for("random", 0, range(batch)) or []
+    given["noise"] = torch.cat([layer.flatten(1) for layer in layers], dim=1)
+    codes = IdentityCodes(given["identity_vector"][:1], given["identity_map"][:1])
+    given |= {"identity_vector": codes.vector.expand(batch, -1), "identity_map": codes.map.expand(batch, -1, -1, -1)}
+    return given, {"image": model.generate(codes, given["mouth"], given["pose"], layers)}
+
+
+def _trace(graph: Any, path: Path) -> None:
+    inputs = tuple(torch.rand(2, *shape) for shape in graph.inputs.values())
+    names = [*graph.inputs, *graph.outputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's deprecation, and its notes on shapes that are constant here
+        torch.onnx.export(
+            graph,
+            inputs,
+            str(path),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes={name: {0: "batch"} for name in names},
+            opset_version=OPSET,
+            do_constant_folding=False,  # it would store transposed weights a second time; whoever loads a file does it
+            dynamo=False,  # tracing needs no further package, and every torch from 2.4 on has it
+        )
 
 
 class AreaMean(nn.Module):
-    """`F.adaptive_avg_pool2d` of square maps as two products with a constant matrix; any pair of sizes."""
+    """`F.adaptive_avg_pool2d` of square maps as two products, for ONNX has it only where sizes have a whole ratio."""
 
     matrix: Tensor
 
@@ -38,14 +154,17 @@ class AreaMean(nn.Module):
 class IdentityGraph(nn.Module):
     """V: images (B, 3, H, H) -> identity vectors (B, 2048) and maps (B, 512, 7, 7), one an image."""
 
-    outputs: Sequence[str] = ("identity_vector", "identity_map")
+    outputs = ("identity_vector", "identity_map")
 
-    def __init__(self, network: Any, crop_size: int) -> None:
+    def __init__(self, network: Any, sizes: NetworkConfig) -> None:
         super().__init__()
-        size = network.image_size or crop_size
-        self.resize = AreaMean(crop_size, size)
+        self.inputs = {"images": (3, sizes.crop_size, sizes.crop_size)}
+        size = network.image_size or sizes.crop_size
+        self.resize = AreaMean(sizes.crop_size, size)
         self.model, self.conv1x1 = network.model, network.conv1x1
-        self.pool = AreaMean(math.ceil(size / 32), network.map_size)
+        with torch.no_grad():
+            features = self.model(torch.zeros(1, 3, size, size))
+        self.pool = AreaMean(features.shape[-1], network.map_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.model(self.resize(images))
@@ -55,11 +174,12 @@ class IdentityGraph(nn.Module):
 class PoseGraph(nn.Module):
     """E with the heads of the head pose: frames (B, 3, H, H) -> (B, 12)."""
 
-    outputs: Sequence[str] = ("pose",)
+    outputs = ("pose",)
 
-    def __init__(self, network: Any, crop_size: int) -> None:
+    def __init__(self, network: Any, sizes: NetworkConfig) -> None:
         super().__init__()
-        self.resize = AreaMean(crop_size, network.image_size)
+        self.inputs = {"frames": (3, sizes.crop_size, sizes.crop_size)}
+        self.resize = AreaMean(sizes.crop_size, network.image_size)
         self.model, self.to_headpose, self.headpose_embed = network.model, network.to_headpose, network.headpose_embed
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -69,10 +189,11 @@ class PoseGraph(nn.Module):
 class SpeechGraph(nn.Module):
     """A_sync with E's mouth embedding and the gain of inference: mel (B, 1, 80, 20) -> (B, 500)."""
 
-    outputs: Sequence[str] = ("mouth",)
+    outputs = ("mouth",)
 
     def __init__(self, network: nn.Module, pose_encoder: Any) -> None:
         super().__init__()
+        self.inputs = {"mel": (1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window)}
         self.network, self.mouth_embed = network, pose_encoder.mouth_embed
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -82,95 +203,23 @@ class SpeechGraph(nn.Module):
 class ImageGraph(nn.Module):
     """G: identity, mouth, pose and noise (B, sum of H*W) -> images (B, 3, S, S)."""
 
-    outputs: Sequence[str] = ("image",)
-    kernel: Tensor
+    outputs = ("image",)
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Any, sizes: NetworkConfig) -> None:
         super().__init__()
-        self.noise_sizes = list(generator.noise_sizes)
-        self.first, self.first_to_rgb = _Styled(generator.conv1), _ToRGB(generator.to_rgb1)
-        self.convs = nn.ModuleList(_Styled(layer) for layer in generator.convs)  # type: ignore[arg-type]
-        self.to_rgbs = nn.ModuleList(_ToRGB(layer) for layer in generator.to_rgbs)  # type: ignore[arg-type]
-        self.register_buffer("kernel", generator.to_rgbs[0].upsample.kernel.repeat(3, 1, 1, 1))  # type: ignore
+        self.generator, first = generator, generator.noise_sizes[0]
+        self.inputs = {
+            "identity_vector": (sizes.identity_dim,),
+            "identity_map": (sizes.generator_input_channels, first, first),
+            "mouth": (sizes.mouth_dim,),
+            "pose": (sizes.pose_dim,),
+            "noise": (sum(side**2 for side in generator.noise_sizes),),
+        }
 
     def forward(
         self, identity_vector: Tensor, identity_map: Tensor, mouth: Tensor, pose: Tensor, noise: Tensor
     ) -> Tensor:
-        style = torch.cat([identity_vector, mouth, pose], dim=1)
-        parts = noise.split([s * s for s in self.noise_sizes], dim=1)
-        layers = [part.view(-1, 1, s, s) for part, s in zip(parts, self.noise_sizes, strict=True)]
-        x = self.first(identity_map, style, layers[0])
-        image = self.first_to_rgb(x, style)
-        for level, to_rgb in enumerate(self.to_rgbs):
-            x = self.convs[2 * level](x, style, layers[2 * level + 1])
-            x = self.convs[2 * level + 1](x, style, layers[2 * level + 2])
-            # (B, 3, s, s) -> (B, 3, 2s, 2s)
-            image = F.conv_transpose2d(image, self.kernel, stride=2, padding=1, groups=3) + to_rgb(x, style)
-        return torch.tanh(image)
-
-
-class _Modulation(nn.Module):
-    """(B, style_dim) -> (B, in), what the input channels are scaled with; every factor is in the weights."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, layer: ModulatedConv2d) -> None:
-        super().__init__()
-        linear = layer.modulation
-        self.register_buffer("weight", linear.weight.detach() * (linear.scale * layer.scale))
-        self.register_buffer("bias", linear.bias.detach() * (linear.lr_multiplier * layer.scale))
-
-    def forward(self, style: Tensor) -> Tensor:
-        return F.linear(style, self.weight, self.bias)
-
-
-class _Styled(nn.Module):
-    """`StyledConv`: (B, in, H, W) -> (B, out, H, W), or twice the size."""
-
-    weight: Tensor
-    energy: Tensor
-    bias: Tensor
-    noise_weight: Tensor
-    kernel: Tensor
-
-    def __init__(self, layer: StyledConv) -> None:
-        super().__init__()
-        conv = layer.conv
-        weight = conv.weight.detach()[0]  # (out, in, 3, 3)
-        self.upsample, self.channels = conv.upsample, len(weight)
-        self.modulation = _Modulation(conv)
-        self.register_buffer("weight", (weight.transpose(0, 1) if conv.upsample else weight).contiguous())
-        self.register_buffer("energy", weight.square().sum(dim=(2, 3)).T.contiguous())  # (in, out)
-        self.register_buffer("bias", layer.activate.bias.detach().clone())
-        self.register_buffer("noise_weight", layer.noise.weight.detach().clone())
-        if conv.upsample:
-            self.register_buffer("kernel", conv.blur.kernel.repeat(self.channels, 1, 1, 1))
-
-    def forward(self, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        modulation = self.modulation(style)
-        demodulation = torch.rsqrt(modulation.square() @ self.energy + 1e-8)  # (B, out)
-        x = x * modulation[:, :, None, None]
-        if self.upsample:
-            x = F.conv_transpose2d(x, self.weight, stride=2)  # (B, out, 2H+1, 2W+1)
-            x = F.conv2d(x, self.kernel, padding=1, groups=self.channels)
-        else:
-            x = F.conv2d(x, self.weight, padding=1)
-        x = x * demodulation[:, :, None, None] + self.noise_weight * noise + self.bias
-        return F.leaky_relu(x, 0.2) * math.sqrt(2)
-
-
-class _ToRGB(nn.Module):
-    """`ToRGB` without the image below: (B, in, H, W) -> (B, 3, H, W)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, layer: ToRGB) -> None:
-        super().__init__()
-        self.modulation = _Modulation(layer.conv)
-        self.register_buffer("weight", layer.conv.weight.detach()[0].contiguous())
-        self.register_buffer("bias", layer.bias.detach().clone())
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        return F.conv2d(x * self.modulation(style)[:, :, None, None], self.weight) + self.bias
+        sides = self.generator.noise_sizes
+        parts = noise.split([side**2 for side in sides], dim=1)
+        layers = [part.view(-1, 1, side, side) for part, side in zip(parts, sides, strict=True)]
+        return self.generator(identity_map, torch.cat([identity_vector, mouth, pose], dim=1), layers)

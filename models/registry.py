@@ -1,8 +1,8 @@
-"""Letters in checkpoint names -> how the networks are built from a NetworkConfig."""
+"""From a letter of checkpoint names, `<epoch>_net_<letter>.pth`, and a NetworkConfig to a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -13,81 +13,8 @@ from models.networks.identity_encoder import IdentityEncoder
 from models.networks.pose_encoder import PoseEncoder
 from options.config import AudioConfig, NetworkConfig
 
-Builder = Callable[[NetworkConfig], nn.Module]
-
-
-def _generator(config: NetworkConfig) -> nn.Module:
-    return Generator(
-        image_size=config.image_size,
-        style_dim=config.style_dim,
-        channels=config.generator_channels,
-        input_channels=config.generator_input_channels,
-        mapping_layers=config.mapping_layers,
-    )
-
-
-def _discriminator(config: NetworkConfig) -> nn.Module:
-    return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators)
-
-
-def _identity_encoder(config: NetworkConfig) -> nn.Module:
-    return IdentityEncoder(
-        num_classes=config.num_classes,
-        map_channels=config.generator_input_channels,
-        map_size=resolutions(config.image_size)[0],
-        layers=config.identity_layers,
-        width=config.identity_width,
-        groups=config.identity_groups,
-        group_width=config.identity_group_width,
-        image_size=config.identity_size,
-        stem_pool=config.identity_stem_pool,
-    )
-
-
-def _pose_encoder(config: NetworkConfig) -> nn.Module:
-    return PoseEncoder(
-        pose_dim=config.pose_dim,
-        num_classes=config.num_classes,
-        clip_len=config.clip_len,
-        image_size=config.pose_size or config.crop_size,
-        feature_dim=config.feature_dim,
-        channels=config.hourglass_channels,
-        depth=config.hourglass_depth,
-    )
-
-
-def _speech_encoder(config: NetworkConfig) -> nn.Module:
-    return AudioEncoder(
-        num_classes=config.num_classes,
-        num_mel_bands=AudioConfig.num_mel_bands,
-        out_dim=config.feature_dim,
-        layers=config.audio_layers,
-        filters=config.audio_filters,
-    )
-
-
-def _voice_identity_encoder(config: NetworkConfig) -> nn.Module:
-    return AudioEncoder(
-        num_classes=config.num_classes,
-        num_mel_bands=AudioConfig.num_mel_bands * config.n_mel_t,
-        out_dim=config.identity_dim,
-        layers=config.audio_layers,
-        filters=config.audio_filters,
-    )
-
-
-# letter in `<epoch>_net_<letter>.pth` -> how the network is built
-NETWORKS: Mapping[str, Builder] = {
-    "G": _generator,
-    "V": _identity_encoder,
-    "E": _pose_encoder,
-    "A_sync": _speech_encoder,
-    "A": _voice_identity_encoder,
-    "D": _discriminator,
-}
-
-# Heads whose size follows the class count or the clip length: only training uses them, so weights of other sizes
-# may be left out when a checkpoint is loaded. Everything else must match exactly.
+# Heads whose size follows the class count or the clip length. Only training uses them, so a checkpoint may lack them or
+# have them in another size; everything else must match exactly.
 OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
     "G": (),
     "V": ("fc.",),
@@ -100,4 +27,43 @@ OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
 
 def build_network(letter: str, config: NetworkConfig) -> nn.Module:
     """A freshly initialised network: `letter` is G, V, E, A_sync, A or D."""
-    return NETWORKS[letter](config)
+    if letter == "G":
+        return Generator(
+            image_size=config.image_size,
+            style_dim=config.style_dim,
+            channels=config.generator_channels,
+            input_channels=config.generator_input_channels,
+            mapping_layers=config.mapping_layers,
+        )
+    if letter == "V":
+        return IdentityEncoder(
+            num_classes=config.num_classes,
+            map_channels=config.generator_input_channels,
+            map_size=resolutions(config.image_size)[0],
+            layers=config.identity_layers,
+            width=config.identity_width,
+            groups=config.identity_groups,
+            group_width=config.identity_group_width,
+            image_size=config.identity_size,
+            stem_pool=config.identity_stem_pool,
+        )
+    if letter == "E":
+        return PoseEncoder(
+            pose_dim=config.pose_dim,
+            num_classes=config.num_classes,
+            clip_len=config.clip_len,
+            image_size=config.pose_size or config.crop_size,
+            feature_dim=config.feature_dim,
+            channels=config.hourglass_channels,
+            depth=config.hourglass_depth,
+        )
+    if letter == "D":
+        return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators)
+    out_dim, windows = {"A_sync": (config.feature_dim, 1), "A": (config.identity_dim, config.n_mel_t)}[letter]
+    return AudioEncoder(
+        num_classes=config.num_classes,
+        num_mel_bands=AudioConfig.num_mel_bands * windows,
+        out_dim=out_dim,
+        layers=config.audio_layers,
+        filters=config.audio_filters,
+    )

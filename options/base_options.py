@@ -3,99 +3,102 @@
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from options.config import DataConfig, NetworkConfig, TestConfig
+from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
+from util.json_files import read_json
 from util.log import warn_once
 
 logger = logging.getLogger(__name__)
 
+Settings = TypeVar("Settings")
 # what --net<letter> may say: the published names
 _NETWORK_NAMES = {
-    "G": "modulate",
-    "D": "multiscale",
-    "V": "resnext",
-    "E": "fan",
-    "A": "resseaudio",
-    "A_sync": "ressesync",
-}
+    "G": "modulate", "D": "multiscale", "V": "resnext", "E": "fan", "A": "resseaudio", "A_sync": "ressesync",
+}  # fmt: skip
+# published flags without meaning here: those with a value, and switches
+_IGNORED_WITH_VALUE = (
+    "phase", "norm_G", "norm_D", "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim",
+    "load_size", "preprocess_mode", "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc",
+    "audio_nc", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
+    "D_input", "feature_encoded_dim", "list_num", "label_mask",
+)  # fmt: skip
+_IGNORED_SWITCHES = (
+    "style_feature_loss", "noise_pose", "serial_batches", "no_flip", "isTrain", "multi_gpu", "no_instance",
+    "no_pairing_check", "cache_filelist_write", "cache_filelist_read", "use_transformer",
+)  # fmt: skip
 # flag -> the NetworkConfig field it sets; a network.json beside the weights goes before them
 _SIZE_FLAGS = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
 
 
-class IgnoredFlag(argparse.Action):
-    """A published flag without meaning here: accepted, and reported once per run."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
-        namespace.ignored_flags = [*(getattr(namespace, "ignored_flags", None) or []), option_string]
+def add_ignored_flags(
+    parser: argparse.ArgumentParser, with_value: Sequence[str] = (), switches: Sequence[str] = ()
+) -> None:
+    """Accepts the published flags without meaning here: those that no command needs, and a command's own."""
+    add = functools.partial(parser.add_argument, dest="ignored_flags", help=argparse.SUPPRESS)
+    for flag in (*_IGNORED_WITH_VALUE, *with_value):
+        add(f"--{flag}", action="append", type=lambda _, flag=flag: f"--{flag}")  # type: ignore[misc]
+    for flag in (*_IGNORED_SWITCHES, *switches):
+        add(f"--{flag}", action="append_const", const=f"--{flag}")
 
 
 def gpu_list(text: str) -> tuple[int, ...]:
     """argparse type: `0`, `0,2` or `-1` for the CPU."""
     try:
-        ids = tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in text.split(",") if part.strip()) or (-1,)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
-        ) from error
-    return ids or (-1,)
+        reason = f"must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got {text}"
+        raise argparse.ArgumentTypeError(reason) from error
 
 
 def add_base_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that mean the same in testing and training."""
-    run = parser.add_argument_group("run")
-    run.add_argument("--name", default=TestConfig.name, help="the model: its weights lie in <checkpoints_dir>/<name>")
-    run.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
-    run.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
-    run.add_argument(
-        "--gpu_ids", type=gpu_list, default=TestConfig.gpu_ids, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU"
-    )
-    run.add_argument(
+    add = parser.add_argument_group("run").add_argument
+    add("--name", help="the model: its weights lie in <checkpoints_dir>/<name>")
+    add("--checkpoints_dir", type=Path, help="folder of all models")
+    add("--which_epoch", help="first part of the weights' file names")
+    add("--gpu_ids", type=gpu_list, help="GPU numbers, e.g. 0 or 0,1; -1 is the CPU")
+    add(
         "--batchSize", type=positive_int, default=TestConfig.batch_size, help="frames that are loaded and sent together"
     )
-    run.add_argument(
-        "--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames"
-    )
-    run.add_argument("--seed", type=natural_int, default=TestConfig.seed, help="of every random choice")
-    run.add_argument("--verbose", action="store_true", help="more messages, and tracebacks")
-    run.add_argument(
+    add("--nThreads", type=natural_int, default=TestConfig.num_threads, help="threads that load and write frames")
+    add("--seed", type=natural_int, help="of every random choice")
+    add("--verbose", action="store_true", help="more messages, and tracebacks")
+    add(
         "--load_from_opt_file",
         nargs="?",
         const="",
         metavar="FILE",
         help="take flags from a saved options.json (default: opt.json beside the weights); the command line goes first",
     )
-    run.add_argument(
-        "--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code"
-    )
+    add("--trust_pickle", action="store_true", help="let --load_from_opt_file read an opt.pkl, which can run code")
 
-    networks = parser.add_argument_group("networks")
-    networks.add_argument("--model", default="av", choices=("av",), help="the published name of the system")
+    add = parser.add_argument_group("networks").add_argument
+    add("--model", default="av", choices=("av",), help="the published name of the system")
     for letter, name in _NETWORK_NAMES.items():
-        networks.add_argument(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
+        add(f"--net{letter}", default=name, choices=(name,), help=f"network {letter}")
     for flag in _SIZE_FLAGS:
         default = getattr(NetworkConfig, flag)
-        networks.add_argument(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
-    networks.add_argument(
-        "--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones"
-    )
-    networks.add_argument("--input_id_feature", action="store_true", help="G starts from the identity map")
-    networks.add_argument(
-        "--crop_len", type=natural_int, default=DataConfig.crop_len, help="pixels cut off the 224 px frame"
-    )
-    networks.add_argument(
-        "--num_inputs",
-        type=positive_int,
-        default=DataConfig.num_inputs,
-        help="reference images averaged into an identity",
-    )
+        add(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
+    add("--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones")
+    add("--input_id_feature", action="store_true", help="G starts from the identity map")
+    add("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
+    add("--num_inputs", type=positive_int, help="reference images averaged into an identity")
+
+
+def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:
+    """Gives the flags without a default that of the field of the same name in these dataclasses."""
+    values = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+    flags = {action.dest for action in parser._actions if action.default is None} - set(_SIZE_FLAGS)
+    parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -108,9 +111,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if arguments.load_from_opt_file is not None:
         path = _options_file(arguments)
         arguments = parser.parse_args([*_as_flags(parser, path, arguments.trust_pickle), *argv])
-    for flag in dict.fromkeys(getattr(arguments, "ignored_flags", None) or []):
+    for flag in dict.fromkeys(arguments.ignored_flags or []):
         warn_once(logger, f"{flag} is accepted for old scripts and has no meaning here")
     return arguments
+
+
+def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The sizes that the command line gives, by NetworkConfig's names."""
+    return {flag: value for flag in _SIZE_FLAGS if (value := getattr(arguments, flag)) is not None}
 
 
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
@@ -119,9 +127,8 @@ def network_config(arguments: argparse.Namespace) -> NetworkConfig:
     Raises:
         OptionError: `--style_dim` contradicts the sizes. CheckpointError: a broken network.json.
     """
-    directory = arguments.checkpoints_dir / arguments.name
-    given = {flag: getattr(arguments, flag) for flag in _SIZE_FLAGS if getattr(arguments, flag) is not None}
-    described = directory / "network.json"
+    given = size_flags(arguments)
+    described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
     if described.is_file():
         config = NetworkConfig.from_file(described)
         given["style_dim"] = arguments.style_dim or config.style_dim
@@ -136,6 +143,12 @@ def network_config(arguments: argparse.Namespace) -> NetworkConfig:
             f"= {config.style_dim}, got {arguments.style_dim}; other sizes need a network.json beside the weights"
         )
     return config
+
+
+def filled(kind: type[Settings], arguments: argparse.Namespace, **values: Any) -> Settings:
+    """A dataclass from the flags of the same names, and `values` for the fields that no flag gives as they are."""
+    names = {field.name for field in dataclasses.fields(kind)} - values.keys()  # type: ignore[arg-type]
+    return kind(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)}, **values)
 
 
 def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
@@ -168,19 +181,20 @@ def _options_file(arguments: argparse.Namespace) -> Path:
 
 def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -> list[str]:
     legacy = path.suffix == ".pkl"
-    values = _read_pickle(path, trust_pickle) if legacy else _read_json(path)
+    if legacy:
+        values = _read_pickle(path, trust_pickle)
+    else:
+        values = read_json(path, dict[str, Any], OptionError, "--load_from_opt_file reads a saved options.json")
     actions = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
     flags: list[str] = []
     for name, value in values.items():
         action = actions.get(name)
         if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
-        if isinstance(action, IgnoredFlag):
-            continue
-        if action is None:
-            if legacy:
-                continue
+        if action is None and not legacy:
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")
+        if action is None or action.dest == "ignored_flags":
+            continue
         if action.nargs == "+":
             flags += [action.option_strings[0], *map(str, value)] if value else []
         elif action.nargs == 0:
@@ -192,16 +206,6 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
                 f"{action.option_strings[0]}={','.join(map(str, value)) if isinstance(value, list) else value}"
             )
     return flags
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"--load_from_opt_file {path}: not a readable JSON file: {error}") from error
-    if not isinstance(values, dict):
-        raise OptionError(f"--load_from_opt_file {path}: must hold one JSON object of options")
-    return values
 
 
 def _read_pickle(path: Path, trusted: bool) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from util.errors import CheckpointError, OptionError
+from util.json_files import read_json
 
 FPS = 25  # of every video that is read or made
 SAMPLE_RATE_HZ = 16000  # of every sound that the networks hear
@@ -20,7 +20,7 @@ INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "
 COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
-IMAGE_SIZE_RULE = "must be 7*2^k or 4*2^k with k >= 2"
+STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
 
@@ -59,6 +59,10 @@ class DataConfig:
     augment_shape: float = 1.0  # how strong their distortion is; 0: colours and blur alone
     cache_gb: float = 0.0  # decoded videos kept in memory, per loading process
 
+    def __post_init__(self) -> None:
+        if 2 * self.crop_len >= self.template_size:
+            raise OptionError(f"--crop_len must be less than {self.template_size // 2}, got {self.crop_len}")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -94,31 +98,19 @@ class NetworkConfig:
     num_discriminators: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("identity_layers", "audio_layers", "audio_filters", "generator_channels"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
+        for flag, size in (("--crop_size", self.crop_size), ("generator_size", self.image_size)):
+            if _num_resolutions(size) < 3:
+                raise OptionError(f"{flag} must be 7*2^k or 4*2^k with k >= 2, got {size}")
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if name == "identity_stem_pool":
-                if type(value) is not bool:
-                    raise OptionError(f"--{name} must be true or false, got {value!r}")
-                continue
-            if value is not None and not all(type(n) is int and n > 0 for n in numbers):
-                rule = IMAGE_SIZE_RULE if name == "crop_size" else "must be whole numbers above 0"
-                raise OptionError(f"--{name} {rule}, got {value!r}")
-        if not _is_image_size(self.crop_size):
-            raise OptionError(f"--crop_size {IMAGE_SIZE_RULE}, got {self.crop_size}")
-        if not _is_image_size(self.image_size):
-            raise OptionError(f"generator_size {IMAGE_SIZE_RULE}, got {self.image_size}")
+            if name != "identity_stem_pool" and value is not None and min(numbers, default=0) < 1:
+                raise OptionError(f"--{name} must be whole numbers above 0, got {value!r}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")
         levels = _num_resolutions(self.image_size)
         if self.generator_channels is not None and len(self.generator_channels) != levels:
-            raise OptionError(
-                f"generator_channels must have {levels} entries for {self.image_size} px, "
-                f"got {len(self.generator_channels)}"
-            )
+            count = len(self.generator_channels)
+            raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
 
@@ -144,11 +136,7 @@ class NetworkConfig:
 
     @classmethod
     def of_checkpoint(cls, directory: Path) -> NetworkConfig:
-        """The sizes of the weights in a folder: its `network.json`, or the published sizes where there is none.
-
-        Raises:
-            CheckpointError: a broken network.json.
-        """
+        """The sizes of the weights in a folder: its `network.json`, or the published sizes where there is none."""
         path = directory / NETWORK_FILE
         return cls.from_file(path) if path.is_file() else cls()
 
@@ -159,16 +147,13 @@ class NetworkConfig:
         Raises:
             CheckpointError: not JSON, or a name or value that no network knows.
         """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: not a readable JSON object of network sizes: {error}") from error
+        names = read_json(path, dict[str, Any], CheckpointError).keys()
+        unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise CheckpointError(f"{path}: unknown size {unknown[0]!r}; the names are the fields of NetworkConfig")
         try:
-            return cls(**values)
-        except (OptionError, TypeError) as error:
+            return read_json(path, cls, CheckpointError)
+        except OptionError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -207,8 +192,7 @@ class TestConfig:
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
-    # pytest collects classes called Test*; this one is no test
-    __test__ = False
+    __test__ = False  # pytest collects classes called Test*
 
     @property
     def checkpoint_dir(self) -> Path:
@@ -229,12 +213,10 @@ class PasteOptions:
     max_size: int = 1920  # pixels of the longer side
 
     def __post_init__(self) -> None:
-        if self.mask not in PASTE_MASKS:
-            raise OptionError(f"--mask {self.mask!r} is unknown; choose from {', '.join(PASTE_MASKS)}")
         if not 0 <= self.feather <= 0.5:
             raise OptionError(f"--feather must be from 0 to 0.5 of the pasted square's side, got {self.feather}")
         if self.max_size < 64:
-            raise OptionError(f"--max_size must be at least {64} pixels, got {self.max_size}")
+            raise OptionError(f"--max_size must be at least 64 pixels, got {self.max_size}")
 
 
 @dataclass(frozen=True)
@@ -363,7 +345,6 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     sync_batch_norm: bool = True  # statistics over all processes, as if they were one
     dry_run: bool = False
-    verbose: bool = False
     # parts
     audio: AudioConfig = field(default_factory=AudioConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -382,6 +363,22 @@ class TrainConfig:
         return self.stage in ("joint", "dis_pose")
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether a loss looks at the speaker (or word) of a clip."""
+        return self.stage in ("recognition", "dis_pose") or (self.has_adversary and self.loss.lambda_identity > 0)
+
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Optimiser steps in which each of `num_clips` comes once."""
+        return max(1, num_clips // (self.batch_size * self.optim.accumulate))
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The networks the stage needs."""
+        if self.stage == "recognition":
+            return ("V", "A") if self.use_audio_id else ("V",)
+        return ("A_sync", "E") if self.stage == "sync" else ("G", "V", "E", "A_sync", "D")
+
+    @property
     def fields(self) -> frozenset[str]:
         """What the stage needs of an item of the data set."""
         if self.stage == "recognition":
@@ -391,26 +388,10 @@ class TrainConfig:
         return frozenset({"reference", "target", "augmented", "mel"})
 
 
-def to_plain(config: Any) -> Any:
-    """A dataclass as nested dicts of JSON values."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, Path):
-        return str(config)
-    if isinstance(config, (tuple, list)):
-        return [to_plain(value) for value in config]
-    return config
-
-
 def _num_resolutions(size: int) -> int:
-    """How often the image is halved down to 7 or 4 pixels, and once more: 6 at 224."""
-    base = 7 if size % 7 == 0 else 4
-    return (size // base).bit_length()
-
-
-def _is_image_size(size: int) -> bool:
-    for base in (4, 7):
-        quotient, rest = divmod(size, base)
-        if rest == 0 and quotient >= 4 and quotient & (quotient - 1) == 0:
-            return True
-    return False
+    """How many sizes there are from 7 or 4 pixels to the image: 6 at 224; 0 if halving does not lead to those."""
+    for smallest in (4, 7):
+        levels = (size // smallest).bit_length()
+        if size == smallest * 2 ** (levels - 1):
+            return levels
+    return 0

@@ -6,9 +6,11 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from options.base_options import IgnoredFlag, add_base_flags, network_config
+from options import base_options
+from options.base_options import filled, network_config, size_flags
 from options.config import (
     FREEZABLE,
+    NETWORK_FILE,
     NETWORK_LETTERS,
     DataConfig,
     LossConfig,
@@ -28,18 +30,6 @@ _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, 
   python train.py --gpu_ids 0,1,2,3 ...                  one process per card
   torchrun --nnodes 2 --nproc_per_node 4 train.py ...    several machines
 """
-# published flags without meaning here: those with a value, and switches
-_IGNORED_WITH_VALUE = (
-    "phase", "norm_G", "norm_D", "norm_A", "norm_E", "init_type", "init_variance", "ngf", "ndf", "nef", "z_dim",
-    "load_size", "preprocess_mode", "aspect_ratio", "display_winsize", "max_dataset_size", "output_nc", "label_nc",
-    "audio_nc", "num_bins_per_frame", "num_frames_per_clip", "frame_rate", "sample_rate", "fitting_iterations",
-    "D_input", "feature_encoded_dim", "optimizer", "list_num", "D_steps_per_G", "netD_subarch", "label_mask",
-    "list_start", "list_end",
-)  # fmt: skip
-_IGNORED_SWITCHES = (
-    "style_feature_loss", "noise_pose", "serial_batches", "no_flip", "isTrain", "multi_gpu", "no_instance",
-    "no_pairing_check", "cache_filelist_write", "cache_filelist_read", "use_transformer", "tf_log", "debug",
-)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,190 +37,116 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
-    add_base_flags(parser)
-    parser.set_defaults(name=TrainConfig.name, input_id_feature=TrainConfig.input_id_feature)
-    _add_stage_flags(parser)
-    _add_data_flags(parser)
-    _add_start_flags(parser)
-    _add_loss_flags(parser)
-    _add_optimiser_flags(parser)
-    _add_progress_flags(parser)
-    for flag in _IGNORED_WITH_VALUE:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, dest="ignored_flags", help=argparse.SUPPRESS)
-    for flag in _IGNORED_SWITCHES:
-        parser.add_argument(f"--{flag}", action=IgnoredFlag, nargs=0, dest="ignored_flags", help=argparse.SUPPRESS)
-    return parser
+    base_options.add_base_flags(parser)
+    parser.set_defaults(input_id_feature=TrainConfig.input_id_feature)
 
-
-def _add_stage_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("stage")
-    group.add_argument("--train_recognition", action="store_true", help="V (and A) on speaker labels")
-    group.add_argument("--train_sync", action="store_true", help="A_sync and E by contrasting sound and picture")
-    group.add_argument("--train_dis_pose", action="store_true", help="the generator's stage with head-pose confusion")
-    group.add_argument("--use_audio_id", type=int, default=0, choices=(0, 1), help="recognition trains A, too")
-    group.add_argument("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
-    group.add_argument(
-        "--no_input_id_feature", action="store_true", help="G starts from its learned constant, not the identity map"
-    )
-    group.add_argument("--driving_pose", action="store_true", help="always so in training")
-    group.add_argument(
-        "--generate_from_audio_only", action="store_true", help="do not generate from the visual mouth code as well"
-    )
-    group.add_argument("--no_noise", action="store_true", help="G gets no noise: frames follow from the codes alone")
+    add = parser.add_argument_group("stage").add_argument
+    add("--train_recognition", action="store_true", help="V (and A) on speaker labels")
+    add("--train_sync", action="store_true", help="A_sync and E by contrasting sound and picture")
+    add("--train_dis_pose", action="store_true", help="the generator's stage with head-pose confusion")
+    add("--use_audio_id", type=int, default=0, choices=(0, 1), help="recognition trains A, too")
+    add("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
+    add("--no_input_id_feature", action="store_true", help="G starts from its learned constant, not the identity map")
+    add("--driving_pose", action="store_true", help="always so in training")
+    add("--generate_from_audio_only", action="store_true", help="do not generate from the visual mouth code as well")
+    add("--no_noise", action="store_true", help="G gets no noise: frames follow from the codes alone")
     for part in FREEZABLE:
-        group.add_argument(f"--fix_net{part}", action="store_true", help=f"freeze {part}, batch-norm statistics too")
+        add(f"--fix_net{part}", action="store_true", help=f"freeze {part}, batch-norm statistics too")
 
-
-def _add_data_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument(
+    add = parser.add_argument_group("data").add_argument
+    add(
         "--dataset_mode",
-        default=TrainConfig.dataset_mode,
         choices=("voxtrain", "lrw", "webdataset"),
         help="kind of data: videos, LRW's tree, or tar shards",
     )
-    group.add_argument("--dataroot", type=Path, help="a VoxCeleb2 or LRW tree, a tree of frame folders, or shards")
-    group.add_argument("--lrw_data_path", type=Path, help="the published name of --dataroot for LRW")
-    group.add_argument("--train_list", type=Path, help="csv of clips, written by scripts/prepare_voxceleb2.py")
-    group.add_argument("--val_list", type=Path, help="csv of held-out clips; none: no validation")
+    add("--dataroot", type=Path, help="a VoxCeleb2 or LRW tree, a tree of frame folders, or shards")
+    add("--lrw_data_path", type=Path, help="the published name of --dataroot for LRW")
+    add("--train_list", type=Path, help="csv of clips, written by scripts/prepare_voxceleb2.py")
+    add("--val_list", type=Path, help="csv of held-out clips; none: no validation")
     for flag in ("num_clips", "frame_interval", "generate_interval"):
-        default = getattr(DataConfig, flag)
-        group.add_argument(f"--{flag}", type=positive_int, default=default, help="see docs/training.md")
-    group.add_argument("--n_mel_T", type=positive_int, help="mel windows that A sees together")
-    group.add_argument(
-        "--augment_shape", type=_natural_float, default=DataConfig.augment_shape, help="strength of E's distortions"
-    )
-    group.add_argument("--no_augment", action="store_true", help="E sees the frames as they are")
-    group.add_argument(
-        "--cache_gb", type=_natural_float, default=DataConfig.cache_gb, help="decoded videos kept per loading process"
-    )
+        add(f"--{flag}", type=positive_int, help="see docs/training.md")
+    add("--n_mel_T", type=positive_int, help="mel windows that A sees together")
+    add("--augment_shape", type=_natural_float, help="strength of E's distortions")
+    add("--no_augment", action="store_true", help="E sees the frames as they are")
+    add("--cache_gb", type=_natural_float, help="decoded videos kept per loading process")
 
-
-def _add_start_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("start")
-    group.add_argument("--network_file", type=Path, help="a network.json with other sizes than the published ones")
-    group.add_argument("--continue_train", action="store_true", help="go on with the run of this name")
-    group.add_argument(
-        "--load_pretrain", type=Path, nargs="+", default=(), help="folders of earlier stages; later ones go first"
-    )
-    group.add_argument("--load_separately", action="store_true", help="the published switch of the paths below")
+    add = parser.add_argument_group("start").add_argument
+    add("--network_file", type=Path, help="a network.json with other sizes than the published ones")
+    add("--continue_train", action="store_true", help="go on with the run of this name")
+    add("--load_pretrain", type=Path, nargs="+", default=(), help="folders of earlier stages; later ones go first")
+    add("--load_separately", action="store_true", help="the published switch of the paths below")
     for letter in NETWORK_LETTERS:
-        group.add_argument(f"--{letter}_pretrain_path", type=Path, help=f"weights of {letter}")
-    group.add_argument(
-        "--grow_G", action="store_true", help="G's weights may come from a smaller image size; new levels start fresh"
-    )
+        add(f"--{letter}_pretrain_path", type=Path, help=f"weights of {letter}")
+    add("--grow_G", action="store_true", help="G's weights may come from a smaller image size; new levels start fresh")
 
-
-def _add_loss_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("losses")
-    group.add_argument("--gan_mode", default=LossConfig.gan_mode, choices=("hinge", "ls", "original", "w"), help="form")
+    add = parser.add_argument_group("losses").add_argument
+    add("--gan_mode", choices=("hinge", "ls", "original", "w"), help="form")
     for field in dataclasses.fields(LossConfig):
         if field.name.startswith("lambda_"):
-            group.add_argument(f"--{field.name}", type=_natural_float, default=field.default, help="weight")
-    group.add_argument("--no_vgg_loss", action="store_true", help="without the VGG19 loss, which needs its weights")
-    group.add_argument("--no_ganFeat_loss", action="store_true", help="without feature matching")
-    group.add_argument("--no_gan_loss", action="store_true", help="without the adversarial term of G")
-    group.add_argument("--no_id_loss", action="store_true", help="without identity cross-entropy; LRW has no speakers")
-    group.add_argument("--no_cross_modal", action="store_true", help="without the contrastive loss in G's stage")
-    group.add_argument("--vgg_path", type=Path, help="VGG19 weights (torchvision's vgg19-*.pth); else its cache")
-    group.add_argument("--vggface", action="store_true", help="add the VGGFace loss with weight 5")
-    group.add_argument("--vggface_path", type=Path, help="VGGFace weights in VGG19's layout")
-    group.add_argument(
+            add(f"--{field.name}", type=_natural_float, help="weight")
+    add("--no_vgg_loss", action="store_true", help="without the VGG19 loss, which needs its weights")
+    add("--no_ganFeat_loss", action="store_true", help="without feature matching")
+    add("--no_gan_loss", action="store_true", help="without the adversarial term of G")
+    add("--no_id_loss", action="store_true", help="without identity cross-entropy; LRW has no speakers")
+    add("--no_cross_modal", action="store_true", help="without the contrastive loss in G's stage")
+    add("--vgg_path", type=Path, help="VGG19 weights (torchvision's vgg19-*.pth); else its cache")
+    add("--vggface", action="store_true", help="add the VGGFace loss with weight 5")
+    add("--vggface_path", type=Path, help="VGGFace weights in VGG19's layout")
+    add(
         "--contrastive_form",
-        default=LossConfig.contrastive_form,
         choices=("inverse_distance", "cosine"),
         help="logits of the contrastive loss: as released, or as in the paper",
     )
-    group.add_argument("--temperature", type=_positive_float, default=LossConfig.temperature, help="of the cosine form")
+    add("--temperature", type=_positive_float, help="of the cosine form")
 
+    add = parser.add_argument_group("optimiser").add_argument
+    add("--lr", type=_positive_float, help="Adam's rate before TTUR")
+    add("--beta1", type=_natural_float, help="default: 0 with TTUR, else 0.9")
+    add("--beta2", type=_natural_float, help="default: 0.9 with TTUR, else 0.999")
+    add("--no_TTUR", action="store_true", help="one rate for G and D instead of lr / 2 and lr * 2")
+    add("--no_amsgrad", action="store_true", help="plain Adam for G; learns faster from nothing")
+    add("--niter", type=natural_int, help="epochs at the first rate")
+    add("--niter_decay", type=natural_int, help="epochs in which it falls to 0")
+    add("--accumulate", type=positive_int, help="batches summed up to one step")
+    add("--clip_grad", type=_natural_float, help="0: off")
+    add("--ema", type=_natural_float, help="decay for G's average; 0: off")
+    add("--precision", choices=("fp32", "fp16", "bf16"), help="of the networks")
+    add("--gradient_checkpointing", action="store_true", help="compute G's activations twice to save memory")
+    add("--no_sync_batch_norm", action="store_true", help="every process takes its own statistics; faster on CPUs")
+    add("--max_steps", type=positive_int, help="stop after so many steps in all")
+    add("--max_minutes", type=_positive_float, help="save and stop after so long")
 
-def _add_optimiser_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("optimiser")
-    group.add_argument("--lr", type=_positive_float, default=OptimConfig.lr, help="Adam's rate before TTUR")
-    group.add_argument("--beta1", type=_natural_float, help="default: 0 with TTUR, else 0.9")
-    group.add_argument("--beta2", type=_natural_float, help="default: 0.9 with TTUR, else 0.999")
-    group.add_argument("--no_TTUR", action="store_true", help="one rate for G and D instead of lr / 2 and lr * 2")
-    group.add_argument("--no_amsgrad", action="store_true", help="plain Adam for G; learns faster from nothing")
-    group.add_argument("--niter", type=natural_int, default=OptimConfig.niter, help="epochs at the first rate")
-    group.add_argument(
-        "--niter_decay", type=natural_int, default=OptimConfig.niter_decay, help="epochs in which it falls to 0"
-    )
-    group.add_argument(
-        "--accumulate", type=positive_int, default=OptimConfig.accumulate, help="batches summed up to one step"
-    )
-    group.add_argument("--clip_grad", type=_natural_float, default=OptimConfig.clip_grad, help="0: off")
-    group.add_argument("--ema", type=_natural_float, default=OptimConfig.ema, help="decay for G's average; 0: off")
-    group.add_argument(
-        "--precision", default=TrainConfig.precision, choices=("fp32", "fp16", "bf16"), help="of the networks"
-    )
-    group.add_argument(
-        "--gradient_checkpointing", action="store_true", help="compute G's activations twice to save memory"
-    )
-    group.add_argument(
-        "--no_sync_batch_norm", action="store_true", help="every process takes its own statistics; faster on CPUs"
-    )
-    group.add_argument("--max_steps", type=positive_int, help="stop after so many steps in all")
-    group.add_argument("--max_minutes", type=_positive_float, help="save and stop after so long")
+    add = parser.add_argument_group("progress").add_argument
+    add("--dry_run", action="store_true", help="print plan, parameters and memory, and stop")
+    add("--save_freq", "--save_latest_freq", type=positive_int, help="steps between saves of `latest`")
+    add("--save_epoch_freq", type=positive_int, help="epochs between saves under the epoch's number")
+    add("--print_freq", type=positive_int, help="steps between lines of losses")
+    add("--display_freq", type=positive_int, help="steps between pictures")
+    add("--val_freq", type=positive_int, help="steps between validations")
+    add("--keep_last", type=positive_int, help="numbered saves kept")
+    add("--val_batches", type=positive_int, help="per validation")
+    add("--no_html", action="store_true", help="no web page")
+    add("--no_tensorboard", action="store_true", help="no TensorBoard files")
+    add("--probe_path", type=Path, help="probe for synthetic heads: validation measures mouth and pose")
 
-
-def _add_progress_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("progress")
-    group.add_argument("--dry_run", action="store_true", help="print plan, parameters and memory, and stop")
-    frequencies = {
-        "save_freq": ("save_latest_freq", "steps between saves of `latest`"),
-        "save_epoch_freq": ("", "epochs between saves under the epoch's number"),
-        "print_freq": ("", "steps between lines of losses"),
-        "display_freq": ("", "steps between pictures"),
-        "val_freq": ("", "steps between validations"),
-    }
-    for flag, (published, text) in frequencies.items():
-        names = [f"--{flag}", *([f"--{published}"] if published else [])]
-        group.add_argument(*names, type=positive_int, default=getattr(TrainConfig, flag), dest=flag, help=text)
-    group.add_argument("--keep_last", type=positive_int, default=TrainConfig.keep_last, help="numbered saves kept")
-    group.add_argument("--val_batches", type=positive_int, default=TrainConfig.val_batches, help="per validation")
-    group.add_argument("--no_html", action="store_true", help="no web page")
-    group.add_argument("--no_tensorboard", action="store_true", help="no TensorBoard files")
-    group.add_argument("--probe_path", type=Path, help="probe for synthetic heads: validation measures mouth and pose")
+    base_options.take_defaults(parser, DataConfig, LossConfig, OptimConfig, TrainConfig)
+    base_options.add_ignored_flags(
+        parser,
+        with_value=("optimizer", "D_steps_per_G", "netD_subarch", "list_start", "list_end"),
+        switches=("tf_log", "debug"),
+    )
+    return parser
 
 
 def to_config(arguments: argparse.Namespace) -> TrainConfig:
-    """The namespace as a frozen dataclass; the number of classes may still follow from the data.
-
-    Raises:
-        OptionError: flags that contradict each other, or none that say where the data is.
-        CheckpointError: a broken network.json.
-    """
+    """The namespace as a frozen dataclass; the number of classes may still follow from the data."""
     stage = _stage(arguments)
-    _check(arguments, stage)
     network = _network(arguments)
-    if stage == "dis_pose" and network.clip_len * arguments.frame_interval < 20:
-        raise OptionError(
-            "--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
-            f"got {network.clip_len} * {arguments.frame_interval}"
-        )
-    data = DataConfig(
-        crop_len=arguments.crop_len,
-        crop_size=network.crop_size,
-        num_inputs=arguments.num_inputs,
-        clip_len=network.clip_len,
-        num_clips=arguments.num_clips,
-        frame_interval=arguments.frame_interval,
-        generate_interval=arguments.generate_interval,
-        augment=not arguments.no_augment,
-        augment_shape=arguments.augment_shape,
-        cache_gb=arguments.cache_gb,
-    )
-    paths = tuple(
-        (letter, path) for letter in NETWORK_LETTERS if (path := getattr(arguments, f"{letter}_pretrain_path"))
-    )
-    same = (
-        "name", "checkpoints_dir", "which_epoch", "gpu_ids", "precision", "seed", "dataset_mode", "train_list",
-        "val_list", "generate_from_audio_only", "vgg_path", "vggface_path", "continue_train", "max_steps",
-        "max_minutes", "save_freq", "save_epoch_freq", "keep_last", "print_freq", "display_freq", "val_freq",
-        "val_batches", "probe_path", "gradient_checkpointing", "dry_run", "verbose",
-    )  # fmt: skip
-    return TrainConfig(
-        **{name: getattr(arguments, name) for name in same},
+    _check(arguments, stage, network)
+    paths = ((letter, getattr(arguments, f"{letter}_pretrain_path")) for letter in NETWORK_LETTERS)
+    return filled(
+        TrainConfig,
+        arguments,
         stage=stage,
         batch_size=arguments.batchSize,
         num_threads=arguments.nThreads,
@@ -241,14 +157,20 @@ def to_config(arguments: argparse.Namespace) -> TrainConfig:
         sync_batch_norm=not arguments.no_sync_batch_norm,
         frozen=tuple(part for part in FREEZABLE if getattr(arguments, f"fix_net{part}")),
         pretrain_dirs=tuple(arguments.load_pretrain),
-        pretrain_paths=paths,
+        pretrain_paths=tuple((letter, path) for letter, path in paths if path),
         grow_generator=arguments.grow_G,
         use_html=not arguments.no_html,
         use_tensorboard=not arguments.no_tensorboard,
-        data=data,
+        data=filled(
+            DataConfig,
+            arguments,
+            crop_size=network.crop_size,
+            clip_len=network.clip_len,
+            augment=not arguments.no_augment,
+        ),
         network=network,
         loss=_losses(arguments, stage),
-        optim=_optimiser(arguments),
+        optim=filled(OptimConfig, arguments, no_ttur=arguments.no_TTUR, amsgrad=not arguments.no_amsgrad),
     )
 
 
@@ -259,16 +181,19 @@ def _stage(arguments: argparse.Namespace) -> str:
     return chosen[0] if chosen else "joint"
 
 
-def _check(arguments: argparse.Namespace, stage: str) -> None:
+def _check(arguments: argparse.Namespace, stage: str, network: NetworkConfig) -> None:
     if not (arguments.dataroot or arguments.lrw_data_path or arguments.train_list):
         raise OptionError(
             "no data: give --train_list (a csv, see scripts/prepare_voxceleb2.py) or --dataroot (a tree of videos)"
         )
     if arguments.train_list and arguments.dataset_mode == "webdataset":
         raise OptionError("--train_list lists clips, --dataset_mode webdataset reads --dataroot's shards: choose one")
-    if 2 * arguments.crop_len >= DataConfig.template_size:
-        raise OptionError(f"--crop_len must be less than {DataConfig.template_size // 2}, got {arguments.crop_len}")
-    if arguments.lambda_independence > 0 and _network(arguments).clip_len < 2:
+    if stage == "dis_pose" and network.clip_len * arguments.frame_interval < 20:
+        raise OptionError(
+            "--train_dis_pose needs clip_len * frame_interval >= 20 (a shorter clip tells nothing about a word), "
+            f"got {network.clip_len} * {arguments.frame_interval}"
+        )
+    if arguments.lambda_independence > 0 and network.clip_len < 2:
         raise OptionError("--lambda_independence compares moments of a clip: --clip_len must be at least 2, got 1")
     if arguments.niter + arguments.niter_decay == 0:
         raise OptionError("--niter 0 and --niter_decay 0: nothing to train")
@@ -290,26 +215,20 @@ def _check(arguments: argparse.Namespace, stage: str) -> None:
 
 def _network(arguments: argparse.Namespace) -> NetworkConfig:
     """Sizes: of the run that is continued, of --network_file, or of the flags."""
-    if arguments.network_file is None or (arguments.continue_train and own_sizes(arguments).is_file()):
+    own = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
+    if arguments.network_file is None or (arguments.continue_train and own.is_file()):
         network = network_config(arguments)
     elif arguments.network_file.is_file():
-        flags = ("crop_size", "num_classes", "clip_len", "pose_dim", "feature_dim")
-        given = {name: value for name in flags if (value := getattr(arguments, name)) is not None}
-        network = dataclasses.replace(NetworkConfig.from_file(arguments.network_file), **given)
+        network = dataclasses.replace(NetworkConfig.from_file(arguments.network_file), **size_flags(arguments))
     else:
         raise OptionError(f"--network_file {arguments.network_file}: no such file")
     return network if arguments.n_mel_T is None else dataclasses.replace(network, n_mel_t=arguments.n_mel_T)
 
 
-def own_sizes(arguments: argparse.Namespace) -> Path:
-    """The network.json of the run."""
-    return arguments.checkpoints_dir / arguments.name / "network.json"
-
-
 def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
     values = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(LossConfig)}
-    if arguments.vggface and not values["lambda_vggface"]:
-        values["lambda_vggface"] = 5.0
+    if arguments.vggface:
+        values["lambda_vggface"] = values["lambda_vggface"] or 5.0
     switches = {
         "lambda_vgg": arguments.no_vgg_loss,
         "lambda_feat": arguments.no_ganFeat_loss,
@@ -324,21 +243,6 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
     if not any(values[name] for name in needed.get(stage, others)):
         raise OptionError(f"stage {stage}: every loss is switched off, there is nothing to train")
     return LossConfig(**values)
-
-
-def _optimiser(arguments: argparse.Namespace) -> OptimConfig:
-    return OptimConfig(
-        lr=arguments.lr,
-        beta1=arguments.beta1,
-        beta2=arguments.beta2,
-        no_ttur=arguments.no_TTUR,
-        amsgrad=not arguments.no_amsgrad,
-        niter=arguments.niter,
-        niter_decay=arguments.niter_decay,
-        accumulate=arguments.accumulate,
-        clip_grad=arguments.clip_grad,
-        ema=arguments.ema,
-    )
 
 
 def _natural_float(text: str) -> float:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints what the losses of finished trainings were in the first and in the last tenth of their steps.
 
-  python scripts/compare_losses.py checkpoints/smoke/sync checkpoints/smoke/joint
+python scripts/compare_losses.py checkpoints/smoke/sync checkpoints/smoke/joint
 """
 
 from __future__ import annotations

@@ -37,9 +37,6 @@ from util.files import atomic_path, make_directory, write_json
 WEIGHTS_URL = "https://drive.google.com/file/d/1Zehr3JLIpzdg2S5zZrhIbpYPKF-4gKU_/view"
 SAMPLES_URL = "https://github.com/Hangz-nju-cuhk/Talking-Face_PC-AVS/raw/main/misc"
 SAMPLE_FOLDERS = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
-SAMPLE_CSV = "demo.csv"
-BUNDLED_CSV = "demo_synthetic.csv"  # what that csv is called once the authors' has taken its place
-BUNDLED_ROWS = "misc/Input/synthetic_"  # how the rows of the csv begin that comes with the project
 SAMPLES_NOTICE = "sample inputs of PC-AVS (Zhou et al., CVPR 2021), CC-BY-4.0"
 WORK = ".download"  # in the folder that is filled: where unfinished files live
 RECEIPT = ".samples.json"  # in misc: which archives are unpacked, and into which files
@@ -48,8 +45,6 @@ WEIGHTS_BY_HAND = f"by hand: open {WEIGHTS_URL} in a browser, save the zip, then
 TIMEOUT_S = 30.0  # for a connection and between two pieces of the answer
 ATTEMPTS = 4  # within one run; the next run resumes
 PAUSE_S = 1.0  # after the first failure, doubled after each further one
-RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-
 # Google asks before it sends a large file that it did not scan for viruses; `confirm=t` is the answer in advance.
 DRIVE_DOWNLOAD = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
@@ -59,9 +54,6 @@ _WEIGHT_NAME = re.compile(r".+_net_[A-Z](_[a-z]+)?\.pth")
 _CLUTTER = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$)")
 
 Members = dict[str, zipfile.ZipInfo]
-
-
-# ---------------------------------------------------------------- fetching
 
 
 def fetch(url: str, target: Path, by_hand: str) -> None:
@@ -87,7 +79,7 @@ def fetch(url: str, target: Path, by_hand: str) -> None:
             return
         except requests.RequestException as error:
             reason = _reason(error)
-            refused = error.response is not None and error.response.status_code not in RETRIED_STATUS
+            refused = error.response is not None and error.response.status_code not in (408, 429, 500, 502, 503, 504)
             if refused or attempt == ATTEMPTS:
                 kept = f"{part.stat().st_size} bytes are kept, run again to go on, or " if part.exists() else ""
                 raise DownloadError(f"{url}: {reason}; {kept}{by_hand}") from error
@@ -154,9 +146,6 @@ def _page_reason(head: bytes) -> str | None:
         return "Google Drive hands the file out no more for now (its download quota is used up; try again tomorrow)"
     title = re.search("<title[^>]*> ?(.*?) ?</title>", text, re.IGNORECASE)
     return f"a web page ({title[1] if title else 'no title'}) came instead of the file"
-
-
-# ---------------------------------------------------------------- unpacking
 
 
 def install(
@@ -241,9 +230,6 @@ def _safe_files(archive: zipfile.ZipFile) -> Members:
     return files
 
 
-# ---------------------------------------------------------------- the two things to get
-
-
 def get_weights(target: Path, *, url: str = WEIGHTS_URL, from_zip: Path | None = None, force: bool = False) -> None:
     """Puts the published weights into `target`, e.g. checkpoints/demo.
 
@@ -304,20 +290,17 @@ def _looks_whole(path: Path) -> bool:
 
 
 def get_samples(misc: Path, *, url: str = SAMPLES_URL, force: bool = False) -> None:
-    """Puts the authors' sample inputs and their csv into `misc`.
+    """Puts the authors' sample inputs and their csv into `misc`; errors as of `install`.
 
     An archive that lies in `misc` (say, Input.zip saved by a browser) is used instead of fetching. Files of other
     content under the same name stay unless `force`, and that is said.
-
-    Raises:
-        DownloadError: see install; says how to do it by hand.
     """
     receipt: dict[str, list[str]] = {}
     if not force:
         with contextlib.suppress(OSError, ValueError):  # there is none, or it cannot be read
             receipt = json.loads((misc / RECEIPT).read_text(encoding="utf-8"))["files"]
     done = [folder for folder, names in receipt.items() if all((misc / name).is_file() for name in names)]
-    csv = misc / SAMPLE_CSV
+    csv = misc / "demo.csv"
     csv_there = not force and csv.is_file() and not _is_bundled(csv)
     if len(done) == len(SAMPLE_FOLDERS) and csv_there:
         print(f"{misc}: the sample inputs are there, nothing to do")
@@ -331,7 +314,7 @@ def get_samples(misc: Path, *, url: str = SAMPLES_URL, force: bool = False) -> N
         if not csv_there:
             fetch(f"{url}/{csv.name}", work / csv.name, _sample_by_hand(f"{url}/{csv.name}", csv))
             if csv.is_file() and _is_bundled(csv):
-                os.replace(csv, misc / BUNDLED_CSV)
+                os.replace(csv, misc / "demo_synthetic.csv")
             os.replace(work / csv.name, csv)
             print(f"{csv}: written")
 
@@ -364,10 +347,7 @@ def _sample_by_hand(url: str, path: Path) -> str:
 def _is_bundled(rows: Path) -> bool:
     """Whether a csv is the one that comes with this project, for the bundled model; it makes way for the authors'."""
     lines = [line for line in rows.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return bool(lines) and all(line.startswith(BUNDLED_ROWS) for line in lines)
-
-
-# ---------------------------------------------------------------- command line
+    return bool(lines) and all(line.startswith("misc/Input/synthetic_") for line in lines)
 
 
 def _web_address(text: str) -> str:

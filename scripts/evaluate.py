@@ -19,56 +19,31 @@ clip. A metric that cannot be measured is named with the reason. Exit codes: 0 m
 from __future__ import annotations
 
 import argparse
-import logging
+import dataclasses
 import math
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.base_options import gpu_list
+from options import base_options, test_options
 from options.config import TestConfig
-from util.cli import Formatter, natural_int, positive_int
-from util.errors import MediaError, OptionError, PcavsError
-from util.log import setup_logging
+from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
+from util.cli import FAILED, INTERRUPTED, Formatter, natural_int, positive_int, print_error, run_command
+from util.errors import OptionError
+from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
 if TYPE_CHECKING:
-    from data.clip_list import ClipRecord
-    from data.video_pairs import Found
-    from scripts.evaluation.clip import Setup
+    from data.video_pairs import FoundPairs
 
-DEFAULT_SYNCNET = Path("checkpoints/syncnet_v2.model")
 LANDMARKS = ("dlib", "face_alignment")
 POSES = ("self", "cross")
-SPLIT = "test"  # of LRW
 _SOURCES = ("results", "generated", "pairs", "self_reenact")
 _TEST_SET, _GENERATED = "testset", "generated"  # folders in --output
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TestRow:
-    """A clip of the test set: the first frame, all frames, and the sound."""
-
-    name: str
-    speaker: str
-    reference: Path
-    frames: Path
-    num_frames: int
-    sound: Path
-
-    __test__ = False  # pytest: no test class
-
-
-# ----------------------------------------------------------------------------------------------------------- flags
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,11 +76,16 @@ def build_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, metavar="DIR",
         help="folder of the report (default: <--results>/evaluation, else results/evaluation)")  # fmt: skip
-    run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: this one alone")
+    run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: in this one")
+    run.add_argument("--dask", default="", metavar="ADDRESS",
+        help="take the workers of this Dask scheduler instead: HOST:PORT; see docs/evaluation.md")  # fmt: skip
     run.add_argument("--resume", action="store_true", help="keep figures of clips and settings that have not changed")
+    run.add_argument("--overwrite", action="store_true", help="replace reports in --output that are of other origin")
     run.add_argument("--strict", action="store_true", help="exit 1 if anything is missing or wrong")
     run.add_argument("--show", type=natural_int, default=6, metavar="N", help="worst clips on the page")
-    run.add_argument("--gpu_ids", type=gpu_list, default=(-1,), help="GPU that generates and runs SyncNet; -1: the CPU")
+    run.add_argument(
+        "--gpu_ids", type=base_options.gpu_list, default=(-1,), help="GPU that generates and runs SyncNet; -1: the CPU"
+    )
     run.add_argument("--verbose", action="store_true", help="more messages")
 
     test = parser.add_argument_group("--self_reenact")
@@ -128,8 +108,13 @@ def _seconds(text: str) -> float:
     return value
 
 
-def check_args(args: argparse.Namespace) -> None:
-    """Raises OptionError for flags that do not go together."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line.
+
+    Raises:
+        OptionError: flags that do not go together.
+    """
+    args = build_parser().parse_args(argv)
     given = [f"--{name}" for name in _SOURCES if getattr(args, name) is not None]
     if len(given) != 1:
         choices = ", ".join(f"--{name}" for name in _SOURCES)
@@ -140,169 +125,81 @@ def check_args(args: argparse.Namespace) -> None:
     for flag in ("name", "checkpoints_dir", "poses", "how_many", "max_seconds", "test_flags"):
         if getattr(args, flag) is not None and args.self_reenact is None:
             raise OptionError(f"--{flag} goes with --self_reenact; {given[0]} has its clips already")
-    try:
-        shlex.split(args.test_flags or "")
-    except ValueError as error:
-        raise OptionError(f"--test_flags {args.test_flags}: {error}") from error
     if args.crop_real and args.real is None:
         raise OptionError("--crop_real needs --real")
+    args.output = args.output or (args.results or Path("results")) / "evaluation"
+    return args
 
 
-def output_folder(args: argparse.Namespace) -> Path:
-    """Where the report goes."""
-    return args.output or (args.results or Path("results")) / "evaluation"
-
-
-def to_setup(args: argparse.Namespace) -> Setup:
-    """Protocol, metrics and weights of the command line."""
-    from scripts.evaluation.clip import Instruments, Setup
-
+def evaluation_config(args: argparse.Namespace) -> EvaluationConfig:
+    """Protocol, metrics and weights of the command line; weights that are given add their metric."""
     protocol = PROTOCOLS[args.protocol]
     asked_for = {MODEL_SYNC: args.sync_model, "identity": args.arcface, "frechet": args.inception}
     wanted = {*(args.metrics or protocol.metrics), *(metric for metric, weights in asked_for.items() if weights)}
-    metrics = tuple(metric for metric in METRICS if metric in wanted)
     device = "cpu"
     if args.gpu_ids[0] >= 0:
-        from models.av_model import select_device
+        from util.device import select_device
 
         device = str(select_device(args.gpu_ids))
-    return Setup(
-        protocol,
-        metrics,
-        Instruments(args.landmarks, args.syncnet, args.arcface, args.inception, device, args.sync_model),
-        args.resample,
+    return EvaluationConfig(
+        protocol=protocol,
+        metrics=tuple(metric for metric in METRICS if metric in wanted),
+        resample=args.resample,
+        landmarks=args.landmarks,
+        syncnet=args.syncnet,
+        arcface=args.arcface,
+        inception=args.inception,
+        device=device,
+        sync_model=args.sync_model,
     )
 
 
-# -------------------------------------------------------------------------------------------------- self-reenactment
-
-
-def read_records(source: Path) -> list[ClipRecord]:
-    """The clips of a list, or of a VoxCeleb2 or LRW tree: its test split where it has one.
+def generation_config(args: argparse.Namespace) -> TestConfig:
+    """What --self_reenact generates with; --test_flags go before the flags of this command.
 
     Raises:
-        PcavsError: no such list or tree, or no clips in it.
+        OptionError: --test_flags that test.py does not take.
     """
-    from data.clip_list import read_list, scan_tree
-    from data.lrw_dataset import scan_lrw
-
-    if source.is_file() or not source.is_dir():
-        return read_list(source)
-    is_lrw = (source / "lipread_mp4").is_dir() or any(source.glob(f"*/{SPLIT}/*.mp4"))
-    if is_lrw:
-        return scan_lrw(source, SPLIT)
-    split = source / SPLIT if (source / SPLIT / "mp4").is_dir() else source
-    logger.info("clips of %s", split)
-    return scan_tree(split)
-
-
-def spread_over(records: Sequence[ClipRecord], count: int | None) -> list[ClipRecord]:
-    """`count` records at equal distances, which takes in most speakers of a sorted list."""
-    if count is None or count >= len(records):
-        return list(records)
-    return [records[number * len(records) // count] for number in range(count)]
-
-
-def prepare_clips(
-    records: Sequence[ClipRecord], folder: Path, max_seconds: float | None
-) -> tuple[list[TestRow], list[str]]:
-    """Writes frames, first frame and sound of every clip; what is there of an unchanged clip is used again.
-
-    Returns:
-        the clips, and why others cannot be used.
-    """
-    from tqdm import tqdm
-
-    from data.metadata import unique_names
-    from util.files import safe_name
-
-    names = unique_names(safe_name("_".join(r.path.with_suffix("").parts[-3:]).strip("/."))[-60:] for r in records)
-    rows, problems = [], []
-    for record, name in tqdm(list(zip(records, names, strict=True)), unit="clip", desc="preparing", disable=None):
-        try:
-            rows.append(_prepare_clip(record, name, folder, max_seconds))
-        except PcavsError as error:
-            problems.append(f"{record.path}: left out: {error}")
-    return rows, problems
-
-
-def _prepare_clip(record: ClipRecord, name: str, folder: Path, max_seconds: float | None) -> TestRow:
-    from data.clip_reader import find_sound
-    from data.frames import list_frames
-    from data.media import Cut, extract_frames, extract_sound, inspect
-    from data.prepared import FrameShelf, SoundShelf, origin_of
-    from util.files import make_directory, write_bytes
-
-    cut, options = Cut(0.0, max_seconds), {"duration_s": max_seconds}
-    sound_path = find_sound(record.path, record.audio)
-    pictures, sound = inspect(record.path), inspect(sound_path)
-    frames = FrameShelf(folder / "frames").get(
-        name, origin_of(record.path, options), lambda part: extract_frames(pictures, part, cut)
+    parser = test_options.build_parser()
+    parser.set_defaults(
+        name=args.name or TestConfig.name,
+        checkpoints_dir=args.checkpoints_dir or TestConfig.checkpoints_dir,
+        results_dir=args.output / _GENERATED,
+        gpu_ids=args.gpu_ids,
+        driving_pose=True,
+        input_id_feature=True,
+        resume=args.resume,
     )
-    wav = SoundShelf(folder / "sound").get(
-        name, origin_of(sound_path, options), lambda part: extract_sound(sound, part, cut)
-    )
-    first = list_frames(frames.path)[0]
-    reference = make_directory(folder / "reference" / frames.path.name)
-    write_bytes(reference / f"000000{first.suffix}", first.read_bytes())
-    return TestRow(frames.path.name, record.speaker, reference, frames.path, frames.extent, wav.path)
+    try:
+        flags = shlex.split(args.test_flags or "")
+    except ValueError as error:
+        raise OptionError(f"--test_flags {args.test_flags}: {error}") from error
+    return test_options.to_config(base_options.parse(parser, flags))
 
 
-def metadata_rows(clips: Sequence[TestRow], poses: Sequence[str]) -> tuple[list[list[object]], list[str]]:
-    """Fields of the csv for test.py, and what is missing; `cross`: the next clip of another speaker drives the pose."""
-    rows: list[list[object]] = []
-    problems = []
-    for pose in poses:
-        for number, clip in enumerate(clips):
-            others = [*clips[number + 1 :], *clips[:number]]
-            driving = clip if pose == "self" else next((c for c in others if c.speaker != clip.speaker), None)
-            if driving is None:
-                problems.append(f"{clip.name}: no cross-pose row, because no clip of another speaker is in the list")
-                continue
-            pictures = [clip.reference, 1, driving.frames, driving.num_frames]
-            rows.append([*pictures, clip.sound, clip.frames, clip.num_frames, "dummy"])
-    return rows, problems
-
-
-def self_reenact(args: argparse.Namespace, folder: Path) -> tuple[int, Found]:
-    """Makes the test set and generates it.
-
-    Returns:
-        test.py's exit code, and the pairs.
+def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
+    """Makes the test set and generates it; returns test.py's exit code, and the pairs.
 
     Raises:
-        PcavsError: no clip can be used, wrong --test_flags, or the weights are missing.
+        PcavsError: wrong --test_flags, no clip can be used, or the weights are missing.
+        KeyboardInterrupt: Ctrl-C while clips were generated.
     """
-    from data.metadata import write_rows
-    from data.video_pairs import Found, pairs_from_results
-    from options import base_options, test_options
+    from data.video_pairs import FoundPairs, pairs_from_results
+    from scripts.evaluation.test_set import make_test_set
     from scripts.inference.rows import run_rows
 
-    records = spread_over(read_records(args.self_reenact), args.how_many)
-    clips, problems = prepare_clips(records, folder / _TEST_SET, args.max_seconds)
-    rows, missing = metadata_rows(clips, args.poses or POSES)
-    if not rows:
-        reason = next(iter([*problems, *missing]), "")
-        raise MediaError(f"--self_reenact {args.self_reenact}: no clip can be used: {reason}")
-    metadata = folder / _TEST_SET / "test.csv"
-    write_rows(metadata, rows)
-    flags = [
-        "--name", args.name or TestConfig.name,
-        "--checkpoints_dir", args.checkpoints_dir or TestConfig.checkpoints_dir, "--meta_path_vox", metadata,
-        "--results_dir", folder / _GENERATED, "--gpu_ids", ",".join(map(str, args.gpu_ids)), "--driving_pose",
-        "--input_id_feature", *(["--resume"] if args.resume else []), *shlex.split(args.test_flags or ""),
-    ]  # fmt: skip
-    arguments = base_options.parse(test_options.build_parser(), [str(flag) for flag in flags])
-    config = test_options.to_config(arguments)
-    code = run_rows(config)
+    config, poses = generation_config(args), args.poses or POSES
+    metadata, problems = make_test_set(
+        args.self_reenact, args.output / _TEST_SET, poses, args.how_many, args.max_seconds
+    )
+    code = run_rows(dataclasses.replace(config, meta_path_vox=metadata))
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
     found = pairs_from_results(config.results_dir)
-    return code, Found(found.pairs, (*problems, *missing, *found.problems))
+    return code, FoundPairs(found.pairs, (*problems, *found.problems))
 
 
-# ----------------------------------------------------------------------------------------------------------- the run
-
-
-def find_pairs(args: argparse.Namespace) -> Found:
+def find_pairs(args: argparse.Namespace) -> FoundPairs:
     """The pairs of --results, --pairs, or --generated and --real."""
     from data.video_pairs import pairs_from_csv, pairs_from_paths, pairs_from_results
 
@@ -319,44 +216,31 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         PcavsError: a flag, no pairs, or the disk.
     """
-    check_args(args)
-    from scripts.evaluation.clip import load_tools, measure_all, plan
-    from scripts.evaluation.report import write_reports
+    from scripts.evaluation.instruments import load_instruments
+    from scripts.evaluation.jobs import measure_all, plan
+    from scripts.evaluation.report import claim_reports, write_reports
 
-    folder, setup = output_folder(args), to_setup(args)
-    code = 0
-    if args.self_reenact is not None:
-        code, found = self_reenact(args, folder)
-        if code == 130:
-            return code
-    else:
-        found = find_pairs(args)
-    tools = load_tools(setup)
-    jobs = plan(found.pairs, setup, folder, tools.missing)
-    results = measure_all(jobs, setup, args.workers, args.resume, tools)
-    source = args.results or args.generated or args.pairs or args.self_reenact
-    problems = write_reports(folder, f"Evaluation of {source}", setup, tools, jobs, results, found.problems, args.show)
-    has_features = any(job.path.with_suffix(".npz").is_file() for job in jobs)
+    config = evaluation_config(args)
+    with folder_lock(args.output, "--output"):
+        claim_reports(args.output, args.overwrite)
+        code, found = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
+        instruments = load_instruments(config)
+        tasks = plan(found.pairs, config, args.output, instruments.missing)
+        results = measure_all(tasks, config, args.workers, args.dask, args.resume)
+        title = f"Evaluation of {args.results or args.generated or args.pairs or args.self_reenact}"
+        problems = write_reports(args.output, title, config, instruments, tasks, results, found.problems, args.show)
+    has_features = any(task.path.with_suffix(".npz").is_file() for task in tasks)
     if not any(result.generated for result in results) and not has_features:
-        print("error: nothing could be measured", file=sys.stderr)
-        return 1
-    return 1 if args.strict and (problems or code) else 0
+        print_error("nothing could be measured")
+        return FAILED
+    return FAILED if args.strict and (problems or code) else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = build_parser().parse_args(argv)
-    setup_logging(args.verbose)
-    try:
-        return run(args)
-    except PcavsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    except KeyboardInterrupt:
-        print("interrupted: finished clips are kept, and the same command with --resume goes on", file=sys.stderr)
-        return 130
+    """Runs the command line; returns the exit code."""
+    kept = "finished clips are kept, and the same command with --resume goes on"
+    return run_command(parse_args, run, argv, interrupted=kept)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves what Ctrl-C saves
     sys.exit(main())

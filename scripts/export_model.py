@@ -15,30 +15,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import INFERENCE_LETTERS, NetworkConfig, to_plain
-from util.errors import CheckpointError, OptionError, PcavsError
-from util.files import make_directory, write_json
-from util.log import setup_logging
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
+from util.cli import run_command
+from util.errors import CheckpointError, OptionError
+from util.files import claim_output, make_directory, write_json
+from util.json_files import to_builtins
 
 _LARGEST_HALF = 65504.0
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parses the flags."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--source", type=Path, required=True, help="folder of the training")
     parser.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model that is made")
-    return parser.parse_args(argv)
+    parser.add_argument("--overwrite", action="store_true", help="replace weights in it that this command has not made")
+    return parser
 
 
-def export(source: Path, epoch: str, output: Path) -> dict[str, int]:
+def run(args: argparse.Namespace) -> None:
     """Writes the model.
-
-    Returns:
-        bytes of each file.
 
     Raises:
         CheckpointError: weights are missing, damaged, or too large for half precision; nothing is written.
@@ -48,41 +47,34 @@ def export(source: Path, epoch: str, output: Path) -> dict[str, int]:
 
     from util.checkpoint import network_path, read_state_dict, require_networks, save_state_dict
 
-    if output.resolve() == source.resolve():
-        raise OptionError(f"--output {output}: is the source, whose weights of full precision would be lost")
-    require_networks(source, epoch, INFERENCE_LETTERS)
-    sizes = NetworkConfig.from_file(source / "network.json")
+    if args.output.resolve() == args.source.resolve():
+        raise OptionError(f"--output {args.output}: is the source, whose weights of full precision would be lost")
+    for letter in INFERENCE_LETTERS:
+        claim_output(network_path(args.output, "latest", letter), "--output:", overwrite=args.overwrite)
+    require_networks(args.source, args.which_epoch, INFERENCE_LETTERS)
+    sizes = NetworkConfig.from_file(args.source / NETWORK_FILE)
     states = {}
     for letter in INFERENCE_LETTERS:
-        path = network_path(source, epoch, letter)
-        state = read_state_dict(path)
-        for key, tensor in state.items():
+        path = network_path(args.source, args.which_epoch, letter)
+        states[letter] = read_state_dict(path)
+        for key, tensor in states[letter].items():
             if tensor.is_floating_point():
                 if not float(tensor.abs().max()) <= _LARGEST_HALF:
                     raise CheckpointError(f"{path}: {key} holds values that half precision cannot")
-                state[key] = tensor.to(torch.float16)
-        states[letter] = state
-    make_directory(output)
+                states[letter][key] = tensor.to(torch.float16)
+    make_directory(args.output)
     written = {}
     for letter, state in states.items():
-        target = network_path(output, "latest", letter)
+        target = network_path(args.output, "latest", letter)
         save_state_dict(state, target)
         written[target.name] = target.stat().st_size
-    write_json(output / "network.json", to_plain(sizes))
-    return written
+    write_json(args.output / NETWORK_FILE, to_builtins(sizes))
+    print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    setup_logging()
-    args = parse_args(argv)
-    try:
-        written = export(args.source, args.which_epoch, args.output)
-    except PcavsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
-    return 0
+    return run_command(build_parser().parse_args, run, argv)
 
 
 if __name__ == "__main__":

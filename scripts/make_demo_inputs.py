@@ -8,23 +8,14 @@ People that were never trained on; the same files every time.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.frames import write_image
-from data.metadata import write_rows
-from data.synthetic.clips import FaceState, make_clip, make_identity, make_scene, render_frame
-from data.synthetic.voice import SAMPLE_RATE_HZ
-from util.errors import PcavsError
+from util.cli import Formatter, run_command
 from util.files import make_directory, write_bytes
-from util.log import setup_logging
 
 FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
 VOICES = {"synthetic_voice": 60012, "synthetic_other_voice": 60017}
@@ -34,29 +25,27 @@ POSE_FRAMES = 75  # played forth and back where the sound is longer
 JPEG_QUALITY = 85
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
     parser.add_argument("--misc_dir", type=Path, default=Path("misc"), help="folder of the inputs")
-    setup_logging()
-    try:
-        make_inputs(parser.parse_args(argv).misc_dir)
-    except PcavsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return parser
 
 
-def make_inputs(misc: Path) -> None:
+def run(args: argparse.Namespace) -> None:
     """Writes faces, voices, head and `demo.csv`; the rows name the files as `misc/...`."""
+    from data.frames import write_image
+    from data.metadata import write_rows
+    from data.synthetic.clips import FaceState, make_clip, make_identity, make_scene, render_frame
+    from data.synthetic.voice import as_wav
+
+    misc = args.misc_dir
     for name, seed in FACES.items():
         folder = make_directory(misc / "Input" / name)
         write_image(folder / "000000.jpg", render_frame(make_identity(seed), FaceState(), make_scene(seed)))
+    voices = make_directory(misc / "Audio_Source")
     for name, seed in VOICES.items():
-        make_directory(misc / "Audio_Source")
-        write_bytes(misc / "Audio_Source" / f"{name}.wav", as_wav(make_clip(seed, 0, FRAMES).wave))
+        write_bytes(voices / f"{name}.wav", as_wav(make_clip(seed, 0, FRAMES).wave))
     folder = make_directory(misc / "Pose_Source" / HEAD)
     for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES).frames):
         write_image(folder / f"{number:06d}.jpg", frame, JPEG_QUALITY)
@@ -68,15 +57,9 @@ def make_inputs(misc: Path) -> None:
     write_rows(misc / "demo.csv", rows)
 
 
-def as_wav(samples: np.ndarray) -> bytes:
-    """(N,) float in [-1, 1] at 16 kHz as a 16-bit WAV file."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE_HZ)
-        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return run_command(build_parser().parse_args, run, argv, interrupted="the same command begins anew")
 
 
 if __name__ == "__main__":

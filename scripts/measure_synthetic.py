@@ -49,11 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
     from data.frames import write_image
     from data.synthetic.clips import FIRST_HELD_OUT
-    from models.av_model import AvModel, select_device
+    from models.av_model import AvModel
     from scripts.synthetic.acceptance import judge, table
     from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, load_probe, measure
     from scripts.synthetic.sheet import contact_sheet
     from scripts.synthetic.speakers import load_speakers
+    from util.device import select_device
 
     least = {"num_speakers": LEAST_SPEAKERS, "frames": LEAST_FRAMES, "start_speaker": FIRST_HELD_OUT}
     for flag, value in least.items():

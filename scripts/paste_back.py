@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options.config import PASTE_MASKS, PasteOptions
 from util.cli import FAILED, Formatter, print_error, run_command
 from util.errors import OptionError, PcavsError
+from util.files import claim_output
 
 _OUTPUT_NAME = "pasted.mp4"
 _SUFFIXES = (".mp4", ".mov", ".m4v")
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no_colour_match", action="store_true", help="do not fit the colours to those around")
     add("--max_size", type=int, default=PasteOptions.max_size, metavar="PIXELS",
         help="larger photos and videos are reduced to it; the face itself has 224 pixels")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace --output also where it is a video of other origin")
     add("--frames_dir", type=Path, metavar="FOLDER", help="also write the frames, as %%06d.png; for one result")
     return parser
 
@@ -69,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     for result in args.result:
         try:
             output = args.output or result / _OUTPUT_NAME
+            inputs = [result, *(path for path in (args.alignment, args.background, args.audio) if path is not None)]
+            claim_output(output, "--output", inputs=inputs if args.output else (), overwrite=args.overwrite)
             print(paste_result(result, output, options, sources, args.frames_dir), flush=True)
         except PcavsError as error:
             print_error(error)

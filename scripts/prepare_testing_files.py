@@ -22,9 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions
+from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
 from util.cli import DONE, FAILED, Formatter, print_error, run_command
 from util.errors import MediaError, OptionError, PcavsError
+from util.files import claim_output
 
 # flag -> the published sample that it names without being given, in the order of data.prepare_row.ROLES
 SAMPLES: dict[str, Path | None] = {
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="prepare many: a line is `id pose audio [mouth]`, separated by spaces, paths with spaces in double "
         "quotes; replaces the --src_ flags")  # fmt: skip
     add("--append", action="store_true", help="add to the csv instead of replacing it")
+    add("--overwrite", action="store_true", help="replace --csv_path also where it holds something else than rows")
     add("--start", type=_seconds, default=defaults.start_s, metavar="S",
         help="cut pose, audio and mouth sources: leave out the first S seconds (from where a file's sound or picture "
         "starts, whichever is first)")  # fmt: skip
@@ -87,14 +89,10 @@ def _to_config(args: argparse.Namespace) -> PrepareOptions:
     for flag in ("--src_input_path", "--src_audio_path"):
         if _value(args, flag) is None:
             raise OptionError(f"{flag} cannot be None: every row needs one")
-    if args.csv_path.is_dir():
-        raise OptionError(f"--csv_path {args.csv_path} is a folder; give a file such as {args.csv_path / 'demo2.csv'}")
     if args.batch is not None:
         for flag, sample in SAMPLES.items():
             if _value(args, flag) != sample:
                 raise OptionError(f"--batch and {flag} contradict each other: the jobs file names the sources")
-        if args.batch.absolute() == args.csv_path.absolute():
-            raise OptionError(f"--batch and --csv_path are both {args.batch}: the jobs would be overwritten")
     faces = AlignOptions(landmarks=args.landmarks, face=args.face)
     return PrepareOptions(args.dir_path, args.start, args.duration, args.align, faces, args.convert_spectrogram)
 
@@ -121,8 +119,14 @@ def _flag_sources(args: argparse.Namespace) -> dict[str, Path]:
 def run(args: argparse.Namespace) -> int:
     """Prepares the sources of each row and writes it; one that fails is reported and the others go on."""
     config = _to_config(args)
+    from data.metadata import holds_rows
     from data.prepare_row import BATCH_COLUMNS, RowPreparer, add_row, read_batch, shown
 
+    sources = [path for flag in SAMPLES if (path := _value(args, flag)) is not None]
+    inputs = sources if args.batch is None else [args.batch]
+    claim_output(
+        args.csv_path, "--csv_path", inputs=inputs, overwrite=args.overwrite or args.append, is_ours=holds_rows
+    )
     preparer = RowPreparer(config, say=functools.partial(print, flush=True))
     rows: list[tuple[str, Callable[[], dict[str, Path]]]] = [("", lambda: _flag_sources(args))]
     if args.batch is not None:
@@ -141,8 +145,12 @@ def run(args: argparse.Namespace) -> int:
     if len(rows) > 1:
         print(f"{written} of {len(rows)} jobs done", file=sys.stdout if written == len(rows) else sys.stderr)
     if written:
+        has_published = any((TestConfig.checkpoints_dir / TestConfig.name).glob("*_net_G.pth"))
+        model = "" if has_published else "--name synthetic "
         csv_file = shlex.quote(shown(args.csv_path))
-        print(f"next: python test.py --meta_path_vox {csv_file} --driving_pose --input_id_feature --gen_video")
+        print(f"next: python test.py {model}--meta_path_vox {csv_file} --driving_pose --input_id_feature --gen_video")
+        if not has_published:
+            print("(the model in the box, which knows synthetic people only; real faces need the published weights)")
     return DONE if written == len(rows) else FAILED
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from data.metadata import write_rows
-from options.config import NetworkConfig, to_plain
+from options.config import NetworkConfig
+from util.json_files import to_builtins
 
 SAMPLE_RATE_HZ = 16000
 TINY = NetworkConfig(
@@ -74,7 +75,7 @@ def write_tiny_model(directory: Path, config: NetworkConfig = TINY) -> Path:
     from tests.parity import write_seeded_checkpoints
 
     write_seeded_checkpoints(directory, seed=3, config=config)
-    (directory / "network.json").write_text(json.dumps(to_plain(config)))
+    (directory / "network.json").write_text(json.dumps(to_builtins(config)))
     return directory
 
 
@@ -148,6 +149,15 @@ def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     (root / "checkpoints").mkdir()
     (root / "checkpoints" / "tiny").symlink_to(tiny_model, target_is_directory=True)
     return Workspace(root)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked `gpu` where there is no CUDA."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs CUDA")
 
 
 @pytest.fixture(autouse=True)

@@ -36,8 +36,8 @@ from data.faces import alignment  # noqa: E402
 from data.metadata import Row, read_rows, write_rows  # noqa: E402
 from models import losses  # noqa: E402
 from models.networks.perceptual import VGG19Features  # noqa: E402
-from models.registry import NETWORKS, build_network  # noqa: E402
-from options.config import NetworkConfig  # noqa: E402
+from models.registry import build_network  # noqa: E402
+from options.config import NETWORK_LETTERS, NetworkConfig  # noqa: E402
 from tests.seeded_weights import fill, seeded_rng  # noqa: E402
 from util import images  # noqa: E402
 from util.checkpoint import save_state_dict  # noqa: E402
@@ -114,7 +114,7 @@ def static_checks(golden: Path, seed: int, device: str = "cpu") -> Iterator[Chec
 def state_dict_checks(golden: Path) -> Iterator[Check]:
     """Every key and shape of the six networks at the published sizes."""
     expected = json.loads((golden / "state_dicts.json").read_text())
-    for letter in NETWORKS:
+    for letter in NETWORK_LETTERS:
         with torch.device("meta"):
             network = build_network(letter, NetworkConfig())
         shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -169,11 +169,6 @@ def test_stretching_widens_one_axis_and_narrows_the_other(shape: dict, where: st
     assert narrower == pytest.approx(8 * 20 / 28, abs=0.3)
 
 
-def test_wrong_size_is_our_own_mistake() -> None:
-    with pytest.raises(AssertionError, match="drawn for 28 pixels"):
-        apply_augmentation(frames(size=32), NOTHING)
-
-
 def test_shape_strength_scales_distortions_and_nothing_else() -> None:
     full, weak = (draw_augmentation(np.random.default_rng(3), 112, shape) for shape in (1.0, 0.25))
     for name in ("stretch", "extra", "taper", "enlarge"):

@@ -1,9 +1,8 @@
-"""Synthetic heads: determinism, geometry and light of the pictures, acoustics of the voice, truth on disk."""
+"""Synthetic heads: determinism, geometry and light of the pictures, truth on disk."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import scipy.signal
 
 from data.faces.alignment import three_points
 from data.synthetic import clips as synthetic
@@ -30,27 +28,16 @@ from data.synthetic.clips import (
     render_states,
     write_clip,
 )
+from data.synthetic.formant import make_phonemes
 from data.synthetic.head import rotation_matrix
 from data.synthetic.person import HAIR_STYLES
 from data.synthetic.raster import rasterise
-from data.synthetic.voice import (
-    CONSONANTS,
-    SAMPLE_RATE_HZ,
-    SILENCE,
-    SOUNDS,
-    VOWELS,
-    Phoneme,
-    Voice,
-    make_phonemes,
-    make_voice,
-    mouth_track,
-    synthesize,
-)
+from data.synthetic.voice import mouth_track
+from options.config import SAMPLE_RATE_HZ
 from util.errors import MediaError
-from util.ffmpeg import decode_audio, probe
+from util.ffmpeg import decode_audio_pieces, probe
 
 PERSON = make_identity(3)
-MAN = Voice(110.0, 0.1, 1.0, 0.005, 0.03, 3500.0, 1.0)
 
 
 # -- rasteriser
@@ -324,130 +311,6 @@ def test_make_performance_same_speech_with_other_motion_seed_stream() -> None:
     assert not np.array_equal(one.wave, two.wave)
 
 
-# -- voice
-
-
-def _formants(wave: np.ndarray) -> np.ndarray:
-    """Resonances by linear prediction (autocorrelation, order 18), Hz, ascending."""
-    wave = np.append(wave[0], wave[1:] - 0.9 * wave[:-1]) * np.hanning(len(wave))
-    auto = np.correlate(wave, wave, "full")[len(wave) - 1 :][:19]
-    poles = np.roots(np.concatenate([[1], -scipy.linalg.solve_toeplitz(auto[:-1], auto[1:])]))
-    poles = poles[poles.imag > 0]
-    frequency, bandwidth = (
-        np.angle(poles) * SAMPLE_RATE_HZ / (2 * np.pi),
-        -np.log(np.abs(poles)) * SAMPLE_RATE_HZ / np.pi,
-    )
-    return np.sort(frequency[(bandwidth < 500) & (frequency > 150)])
-
-
-@pytest.mark.parametrize("name", list(VOWELS))
-def test_synthesize_vowel_has_its_formants(name: str) -> None:
-    wave = synthesize([Phoneme(name, 0, 0.6)], MAN, 1, 9600)[1600:8000].astype(np.float64)
-    found = _formants(wave)
-    for expected in VOWELS[name].formants_hz:
-        nearest = found[np.argmin(np.abs(found - expected))]
-        assert nearest == pytest.approx(expected, rel=0.06, abs=45)
-
-
-def test_synthesize_shorter_tract_moves_the_formants_up() -> None:
-    short = dataclasses.replace(MAN, tract_length=0.8)
-    found = [
-        _formants(synthesize([Phoneme("eh", 0, 0.6)], v, 1, 9600)[1600:8000].astype(np.float64)) for v in (MAN, short)
-    ]
-    np.testing.assert_allclose(found[1][:3] / found[0][:3], 1.25, rtol=0.06)
-
-
-@pytest.mark.parametrize("pitch_hz", [95.0, 140.0, 220.0])
-def test_synthesize_pitch_is_the_voices(pitch_hz: float) -> None:
-    voice = dataclasses.replace(MAN, pitch_hz=pitch_hz, pitch_range=0.0)
-    wave = synthesize([Phoneme("ah", 0, 1.0)], voice, 3, 16000)[6000:10000].astype(np.float64)
-    auto = np.correlate(wave, wave, "full")[len(wave) - 1 :]
-    lags = np.arange(int(SAMPLE_RATE_HZ / 300), int(SAMPLE_RATE_HZ / 70))
-    assert SAMPLE_RATE_HZ / lags[np.argmax(auto[lags])] == pytest.approx(pitch_hz, rel=0.06)
-
-
-def test_synthesize_fricative_is_high_noise_and_stop_closure_is_quiet() -> None:
-    timeline = [
-        Phoneme("aa", 0, 0.3),
-        Phoneme("s", 0.3, 0.6),
-        Phoneme("aa", 0.6, 0.9),
-        Phoneme("t", 0.9, 1.1),
-        Phoneme("aa", 1.1, 1.4),
-    ]
-    wave = synthesize(timeline, MAN, 2, 22400).astype(np.float64)
-
-    def centre(piece: np.ndarray) -> float:
-        power = np.abs(np.fft.rfft(piece * np.hanning(len(piece)))) ** 2
-        return float((np.fft.rfftfreq(len(piece), 1 / SAMPLE_RATE_HZ) * power).sum() / power.sum())
-
-    assert centre(wave[1600:4000]) < 1200
-    assert centre(wave[5600:8800]) > 5000
-    loud, closure = np.std(wave[1600:4000]), np.std(wave[15200:16800])
-    assert closure < 0.02 * loud
-
-
-def test_synthesize_silence_is_exactly_zero() -> None:
-    timeline = make_phonemes(9, 6.0)
-    wave = synthesize(timeline, make_voice(9, 0.5), 9, 96000)
-    pauses = [p for p in timeline if p.name == SILENCE]
-    assert len(pauses) >= 2
-    for pause in pauses:
-        piece = wave[int((pause.start_s + 0.022) * SAMPLE_RATE_HZ) : int(pause.end_s * SAMPLE_RATE_HZ) - 1]
-        assert not piece.any()
-    assert np.abs(wave).max() < 1
-    assert np.std(wave[np.abs(wave) > 0]) == pytest.approx(0.1, rel=0.2)
-
-
-def test_make_phonemes_cover_the_time_without_gaps() -> None:
-    timeline = make_phonemes(3, 5.0)
-    assert timeline[0].start_s == 0
-    assert timeline[-1].end_s == 5.0
-    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(timeline))
-    assert {p.name for seed in range(20) for p in make_phonemes(seed, 10)} == set(SOUNDS)
-
-
-def test_mouth_track_closed_lips_close_and_open_vowels_open() -> None:
-    for name in ("m", "b", "p"):
-        timeline = [Phoneme("aa", 0, 0.2), Phoneme(name, 0.2, 0.28), Phoneme("aa", 0.28, 0.5)]
-        track = mouth_track(timeline, np.array([0.10, 0.24, 0.40]))
-        assert track[1, 0] < 0.02
-        assert track[1, 3] > 0.95
-        assert track[[0, 2], 0].min() > 0.7
-    teeth = mouth_track([Phoneme("aa", 0, 0.2), Phoneme("f", 0.2, 0.3), Phoneme("aa", 0.3, 0.5)], np.array([0.25]))
-    assert teeth[0, 2] > 0.95
-    assert teeth[0, 0] < 0.15
-
-
-def test_mouth_track_rounded_and_spread_vowels_have_opposite_width() -> None:
-    assert mouth_track([Phoneme("uw", 0, 0.4)], np.array([0.2]))[0, 1] < -0.9
-    assert mouth_track([Phoneme("iy", 0, 0.4)], np.array([0.2]))[0, 1] > 0.8
-    between = mouth_track([Phoneme("uw", 0, 0.2), Phoneme("iy", 0.2, 0.4)], np.array([0.2]))[0, 1]
-    assert -0.3 < between < 0.3  # coarticulation
-
-
-def test_mouth_track_silence_closes_the_mouth() -> None:
-    timeline = make_phonemes(12, 8.0)
-    for pause in (p for p in timeline if p.name == SILENCE and p.end_s - p.start_s > 0.3):
-        inside = np.arange(pause.start_s + 0.06, pause.end_s - 0.06, 0.02)
-        assert mouth_track(timeline, inside)[:, 0].max() < 0.03
-
-
-def test_mouth_track_opening_correlates_with_the_first_formant_of_vowels() -> None:
-    """Open vowels have a high F1: what the picture shows can be heard."""
-    opening, first = [], []
-    for seed in range(20):
-        timeline = make_phonemes(seed, 6.0)
-        vowels = [p for p in timeline if p.name in VOWELS]
-        opening += list(mouth_track(timeline, np.array([(p.start_s + p.end_s) / 2 for p in vowels]))[:, 0])
-        first += [VOWELS[p.name].formants_hz[0] for p in vowels]
-    assert np.corrcoef(opening, first)[0, 1] > 0.85
-
-
-def test_consonants_that_close_the_lips_are_the_labials() -> None:
-    assert {name for name, sound in CONSONANTS.items() if sound.press == 1} == {"p", "b", "m"}
-    assert {name for name, sound in CONSONANTS.items() if sound.lip_teeth == 1} == {"f", "v"}
-
-
 # -- clips on disk
 
 
@@ -475,8 +338,8 @@ def test_write_clip_video_and_truth_come_back(tmp_path: Path) -> None:
     write_clip(clip, video)
     info = probe(video)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
-    assert (info.video_frames, info.width, info.height, info.fps, info.sample_rate_hz) == (12, 224, 224, 25.0, 16000)
-    sound = np.frombuffer(decode_audio(video, SAMPLE_RATE_HZ), dtype="<f4")[: len(clip.wave)]
+    assert (info.video_frames, info.width, info.height, info.fps) == (12, 224, 224, 25.0)
+    sound = np.frombuffer(next(decode_audio_pieces(video, SAMPLE_RATE_HZ, len(clip.wave))), dtype="<f4")
     assert np.corrcoef(sound, clip.wave[: len(sound)])[0, 1] > 0.9
     truth = read_truth(video)
     np.testing.assert_array_equal(truth.landmarks, clip.truth.landmarks)

@@ -22,7 +22,6 @@ from data.video_pairs import (
     pairs_from_csv,
     pairs_from_paths,
     pairs_from_results,
-    state_of,
 )
 from options.config import DataConfig
 from tests.conftest import voice, write_frames, write_wav
@@ -64,7 +63,7 @@ def write_result(
 
 
 def write_report(results: Path, *rows: dict[str, Any]) -> None:
-    (results / "report.json").write_text(json.dumps({"config": {}, "rows": rows}))
+    (results / "report.json").write_text(json.dumps({"rows": rows}))
 
 
 def row(name: str, status: str = "done", **inputs: str) -> dict[str, Any]:
@@ -149,8 +148,19 @@ def test_results_without_any_raise(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"holds no finished results: x .* is failed"):
         pairs_from_results(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(MediaError, match=r"report\.json: not a readable report of test\.py"):
+    with pytest.raises(MediaError, match=r"report\.json: .*missing required field `rows`; not a readable report of"):
         pairs_from_results(tmp_path)
+
+
+def test_result_whose_note_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_result(results, "id_a_pose_a_audio_a", range(3), range(3))
+    broken = write_result(results, "id_b_pose_b_audio_b", range(3), range(3))
+    (broken / "clip.json").write_text('{"first_frame": "two"}')
+    found = pairs_from_results(results)
+    assert [pair.name for pair in found.pairs] == ["id_a_pose_a_audio_a"]
+    (problem,) = found.problems
+    assert problem.startswith(f"{broken / 'clip.json'}: Expected `int`, got `str` - at `$.first_frame`; run test.py")
 
 
 def test_results_held_mouth_frames_are_not_compared(tmp_path: Path) -> None:
@@ -339,12 +349,3 @@ def test_silent_generated_video_takes_the_real_sound_or_raises(tmp_path: Path) -
         opened.real_sound()
     write_wav(real / "audio.wav", voice(0.5))
     assert len(opened.generated_sound()) == len(opened.real_sound()) == 8000
-
-
-def test_state_changes_with_files_and_pair(tmp_path: Path) -> None:
-    pair = VideoPair("x", write_greys(tmp_path / "made", range(2)))
-    before = state_of(pair)
-    assert state_of(pair) == before
-    assert state_of(VideoPair("x", pair.generated, first_frame=1)) != before
-    cv2.imwrite(str(pair.generated / "000001.png"), grey(40, 20))
-    assert state_of(pair) != before

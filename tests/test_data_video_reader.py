@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data import video_reader
-from data.video_reader import frames_by_number, open_source, open_video, read_header, timed_pictures
+from data.video_reader import frames_by_number, open_source, open_video, read_header, steady_frames
 from tests.clip_factory import NTSC, rotate, steady_times, write_clip
 from tests.conftest import voice, write_wav
 from tests.numbered_clips import write_numbered
@@ -96,6 +96,22 @@ def test_open_source_video_gives_every_frame(tmp_path: Path) -> None:
     assert _numbers(image for _, image in source.frames(3, 7)) == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m", "bt2020nc"])
+@pytest.mark.parametrize("colour_range", ["tv", "pc"])
+def test_frames_have_the_colours_that_matrix_and_range_of_the_video_mean(
+    tmp_path: Path, matrix: str, colour_range: str
+) -> None:
+    colour = (60, 120, 200)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((32, 48, 3), colour, np.uint8))
+    coding = ["-vf", f"scale=out_color_matrix={matrix}:out_range={colour_range}", "-qp", "0", "-pix_fmt", "yuv420p"]
+    labels = ["-colorspace", matrix, "-color_range", colour_range]
+    run_ffmpeg(["-i", tmp_path / "a.png", *coding, *labels, tmp_path / "a.mp4"], "making a clip")
+    ((_, one),) = open_source(tmp_path / "a.mp4").frames()
+    (other,) = frames_by_number(tmp_path / "a.mp4", [0])
+    assert np.abs(one.astype(int) - colour).max() <= 3
+    assert np.array_equal(one, other)
+
+
 def test_video_frames_are_turned_upright(tmp_path: Path) -> None:
     path = tmp_path / "phone.mp4"
     write_clip(path, steady_times(25, 0.2), flash_s=9, with_sound=False, size=(96, 64))
@@ -123,7 +139,7 @@ def test_frames_of_a_damaged_video_raise(tmp_path: Path) -> None:
     third = len(payload) // 3
     payload[third : 2 * third] = np.random.default_rng(0).bytes(third)
     path.write_bytes(payload)
-    for frames in (open_source(path).frames(), timed_pictures(path)):
+    for frames in (open_source(path).frames(), steady_frames(path, 100)):
         with pytest.raises(MediaError, match=r"clip\.mp4: damaged after frame \d+: Invalid data"):
             list(frames)
 
@@ -183,7 +199,7 @@ def test_open_video_of_another_rate_is_refused_or_resampled_to_the_nearest_frame
 
 def test_open_video_holds_the_last_frame_up_to_the_count(tmp_path: Path) -> None:
     write_numbered(tmp_path / "v.mp4", 4, size=32)
-    assert _numbers(video_reader.steady_frames(tmp_path / "v.mp4", 6)) == [0, 1, 2, 3, 3, 3]
+    assert _numbers(steady_frames(tmp_path / "v.mp4", 6)) == [0, 1, 2, 3, 3, 3]
 
 
 def test_open_video_of_a_folder_goes_by_number(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from data.audio import load_audio, log_mel, mel_window
 from data.frames import crop_template, read_image
 from data.metadata import TestClip
 from data.voxtest_dataset import VoxTestDataset
-from options.config import AudioConfig, DataConfig
+from options.config import DataConfig
 from tests.conftest import voice, write_frames, write_wav
 from util.errors import MediaError
 
@@ -34,7 +34,7 @@ def clip(tmp_path: Path) -> TestClip:
 
 
 def _dataset(clip: TestClip, published: bool = False) -> VoxTestDataset:
-    return VoxTestDataset(clip, DATA, AudioConfig(), published)
+    return VoxTestDataset(clip, DATA, published)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

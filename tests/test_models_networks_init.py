@@ -44,8 +44,8 @@ def test_he_init_scales_weights_by_inputs_and_zeroes_biases():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv2d(8, 64, 3), nn.Linear(200, 300))
     he_init(layers)
-    assert abs(float(layers[0].weight.std()) - (2 / 72) ** 0.5) < 0.01
-    assert abs(float(layers[1].weight.std()) - (2 / 200) ** 0.5) < 0.002
+    assert abs(float(layers[0].weight.detach().std()) - (2 / 72) ** 0.5) < 0.01
+    assert abs(float(layers[1].weight.detach().std()) - (2 / 200) ** 0.5) < 0.002
     assert not layers[0].bias.any()
     assert not layers[1].bias.any()
 

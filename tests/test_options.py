@@ -12,9 +12,10 @@ import dill
 import pytest
 
 from options import base_options
-from options.config import AudioConfig, NetworkConfig, TestConfig, to_plain
+from options.config import AudioConfig, NetworkConfig, TestConfig
 from options.test_options import build_parser, to_config
 from util.errors import CheckpointError, OptionError
+from util.json_files import to_builtins
 
 # the last thing experiments/demo_vox.sh calls: the published command line
 _SCRIPT = (Path(__file__).resolve().parents[1] / "experiments" / "demo_vox.sh").read_text()
@@ -57,7 +58,7 @@ def test_defaults_come_from_the_config() -> None:
         (["--gpu_ids", "cuda"], "--gpu_ids: must be GPU numbers such as 0 or 0,1, or -1 for the CPU, got cuda"),
         (["--list_start", "-2"], "--list_start: must not be negative"),
         (["--driving"], "unrecognized arguments: --driving"),
-        (["--use_audio", "0"], "--use_audio: invalid choice: 0"),
+        (["--use_audio", "0"], "--use_audio: invalid choice: '?0"),
     ],
 )
 def test_wrong_values_name_the_flag(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
@@ -96,7 +97,7 @@ def test_style_dim_that_contradicts_the_sizes_is_refused() -> None:
 def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "small").mkdir()
     sizes = NetworkConfig(identity_width=8, feature_dim=64, crop_size=112)
-    (tmp_path / "small" / "network.json").write_text(json.dumps(to_plain(sizes)))
+    (tmp_path / "small" / "network.json").write_text(json.dumps(to_builtins(sizes)))
     with caplog.at_level("INFO"):
         config = _config("--name", "small", "--checkpoints_dir", str(tmp_path), "--style_dim", "2560")
     assert config.network == sizes
@@ -108,16 +109,17 @@ def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a readable JSON object"),
-        ("[1]", "unknown size 1|not a readable"),
+        ("{", "network.json: Input data was truncated"),
+        ("[1]", "network.json: Expected `object`, got `array`"),
         ('{"widht": 3}', "unknown size 'widht'"),
         ('{"crop_size": 230}', "--crop_size must be"),
-        ('{"identity_layers": 3}', "network.json"),
-        ('{"num_classes": "4"}', "num_classes must be whole numbers above 0, got '4'"),
+        ('{"identity_layers": 3}', r"network.json: Expected `array`, got `int` - at `\$.identity_layers`"),
+        ('{"identity_layers": [1, 2.5]}', r"Expected `int`, got `float` - at `\$.identity_layers\[1\]`"),
+        ('{"num_classes": "4"}', r"Expected `int`, got `str` - at `\$.num_classes`"),
         ('{"generator_input_channels": 0}', "generator_input_channels must be whole numbers above 0"),
         ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for 224 px, got 2"),
         ('{"audio_layers": [1, 1]}', "must have 4 entries each"),
-        ('{"identity_stem_pool": 1}', "identity_stem_pool must be true or false, got 1"),
+        ('{"identity_stem_pool": 1}', r"Expected `bool`, got `int` - at `\$.identity_stem_pool`"),
     ],
 )
 def test_broken_network_json_raises_checkpoint_error(tmp_path: Path, text: str, message: str) -> None:
@@ -161,8 +163,8 @@ def test_options_file_is_found_beside_the_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nonsense", "not a readable JSON file"),
-        ("[1]", "one JSON object"),
+        ("nonsense", r"o\.json: JSON is malformed.*; --load_from_opt_file reads a saved options.json"),
+        ("[1]", "Expected `object`, got `array`; --load_from_opt_file"),
         ('{"sead": 1}', "unknown option 'sead'"),
         ('{"gen_video": "false"}', "gen_video must be true or false, got 'false'"),
     ],
@@ -174,7 +176,7 @@ def test_bad_options_file_raises_option_error(tmp_path: Path, text: str, message
 
 
 def test_missing_options_file_raises_option_error(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"not a readable JSON file"):
+    with pytest.raises(OptionError, match=r"gone\.json: No such file or directory; --load_from_opt_file"):
         _config("--load_from_opt_file", str(tmp_path / "gone.json"))
     with pytest.raises(OptionError, match=r"holds no opt.json, options.json or opt.pkl"):
         _config("--checkpoints_dir", str(tmp_path), "--load_from_opt_file")

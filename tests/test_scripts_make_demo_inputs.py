@@ -26,5 +26,5 @@ def test_rows_name_files_that_are_there(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(list_frames(clip.pose_dir)) == clip.num_pose_frames == 3
         assert len(load_audio(clip.audio)) == 10 * 640
         assert read_image(clip.reference_dir / "000000.jpg").shape == (224, 224, 3)
-    make_demo_inputs.make_inputs(Path("misc"))
+    assert make_demo_inputs.main(["--misc_dir", "misc"]) == 0
     assert {p: p.read_bytes() for p in first} == first

@@ -9,7 +9,7 @@ import pytest
 
 from data.synthetic.clips import read_truth
 from scripts import make_synthetic_data
-from scripts.make_synthetic_data import list_jobs, main, parse_args
+from scripts.make_synthetic_data import build_parser, main, plan_clips
 
 
 def _arguments(output: Path, **changes: object) -> list[str]:
@@ -18,14 +18,9 @@ def _arguments(output: Path, **changes: object) -> list[str]:
 
 
 def test_main_writes_the_voxceleb2_layout_with_workers(tmp_path: Path) -> None:
-    assert main(_arguments(tmp_path, num_speakers=2, clips_per_speaker=2, start_speaker=7, workers=2)) == 0
+    assert main(_arguments(tmp_path, num_speakers=2, start_speaker=7, workers=2)) == 0
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    expected = [
-        f"dev/mp4/id{speaker:05d}/clip{clip:04d}/00001.{suffix}"
-        for speaker in (7, 8)
-        for clip in (0, 1)
-        for suffix in ("mp4", "npz")
-    ]
+    expected = [f"dev/mp4/id{speaker:05d}/clip0000/00001.{suffix}" for speaker in (7, 8) for suffix in ("mp4", "npz")]
     assert files == expected
 
 
@@ -72,34 +67,31 @@ def test_main_same_seed_gives_the_same_clip_whatever_the_counts(tmp_path: Path) 
     )
 
 
-def test_list_jobs_speakers_of_other_seeds_and_ids_never_meet() -> None:
-    jobs = [
-        job
-        for seed in (0, 1)
-        for start in (0, 99990)
-        for job in list_jobs(
-            parse_args(["--output", "x", "--num_speakers", "10", "--seed", str(seed), "--start_speaker", str(start)])
-        )
-    ]
-    assert len({job.speaker_seed for job in jobs}) == 40
+def test_people_of_other_seeds_and_ids_never_meet() -> None:
+    seeds = set()
+    for seed in (0, 1):
+        for start in (0, 99990):
+            flags = _arguments(Path("x"), num_speakers=10, seed=seed, start_speaker=start)
+            seeds |= {clip.speaker_seed for clip in plan_clips(build_parser().parse_args(flags))}
+    assert len(seeds) == 40
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_speakers": 0}, "--num_speakers must be at least 1, got 0"),
-        ({"clips_per_speaker": -1}, "--clips_per_speaker must be at least 1, got -1"),
-        ({"workers": 0}, "--workers must be at least 1, got 0"),
+        ({"num_speakers": 0}, "--num_speakers: must be at least 1, got 0"),
+        ({"clips_per_speaker": -1}, "--clips_per_speaker: must be at least 1, got -1"),
+        ({"workers": 0}, "--workers: must be at least 1, got 0"),
         ({"seconds": 0.1}, "--seconds must be at least 0.2"),
         ({"seconds": "nan"}, "--seconds must be at least 0.2"),
-        ({"seed": -1}, "--seed must not be negative, got -1"),
+        ({"seed": -1}, "--seed: must not be negative, got -1"),
         ({"start_speaker": 99999, "num_speakers": 2}, "give ids 99999..100000"),
     ],
 )
 def test_main_bad_value_names_the_flag(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], message: str
 ) -> None:
-    assert main(_arguments(tmp_path, **changes)) == 1
+    assert main(_arguments(tmp_path, **changes)) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -115,9 +107,9 @@ def test_main_output_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.C
 def test_main_interrupt_returns_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(job: object) -> int:
+    def interrupt(clip: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(make_synthetic_data, "make_one", interrupt)
+    monkeypatch.setattr(make_synthetic_data, "make", interrupt)
     assert main(_arguments(tmp_path)) == 130
     assert "run the same command again" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES
-from models.av_model import Identity
+from models.av_model import IdentityCodes
 from models.networks.probe import Probe
 from scripts.measure_synthetic import build_parser, main
 from scripts.synthetic import acceptance, figures
@@ -78,8 +78,8 @@ class FakeModel:
         encoder = SimpleNamespace(to_mouth=lambda pixels: pixels[:, 0, 0, 6 : 6 + SOUND - 2])
         self.networks = {"A_sync": lambda windows: windows[:, 0, 0, 2:SOUND], "E": _Callable(encoder)}
 
-    def encode_identity(self, references: Tensor) -> Identity:
-        return Identity(references[:, 0, 1].mean(dim=0, keepdim=True), None)
+    def encode_identity(self, references: Tensor) -> IdentityCodes:
+        return IdentityCodes(references[:, 0, 1].mean(dim=0, keepdim=True), torch.zeros(1))
 
     def encode_speech(self, windows: Tensor) -> Tensor:
         sound = windows[:, 0, 0, :SOUND]
@@ -88,7 +88,7 @@ class FakeModel:
     def encode_pose(self, frames: Tensor) -> Tensor:
         return frames[:, 0, 0, :6]
 
-    def generate(self, identity: Identity, mouth: Tensor, pose: Tensor) -> Tensor:
+    def generate(self, identity: IdentityCodes, mouth: Tensor, pose: Tensor) -> Tensor:
         images = torch.zeros(len(mouth), 3, SIZE, SIZE)
         images[:, 0, 0, :6] = pose
         images[:, 0, 0, 3:5] = mouth[:, :2] if self.fault != "mouth of the pose video" else pose[:, 3:5]

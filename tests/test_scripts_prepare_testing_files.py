@@ -106,7 +106,7 @@ def test_photo_voice_and_video_become_the_published_row(place: Path, capsys: pyt
     )
     assert len(read_wav(Path("misc/Audio_Source/voice.wav"))) == 0.8 * 16000
     assert read_image("misc/Input/me/000000.jpg").shape == (64, 48, 3)  # as it is, test.py resizes
-    assert "next: python test.py --meta_path_vox misc/demo2.csv" in capsys.readouterr().out
+    assert "next: python test.py --name synthetic --meta_path_vox misc/demo2.csv" in capsys.readouterr().out
 
 
 def test_video_as_audio_source_gives_the_mouth_frames(place: Path) -> None:
@@ -351,9 +351,9 @@ def test_unreadable_csv_to_append_to_is_left_alone(place: Path, capsys: pytest.C
     [
         (["--duration", "0"], "--duration must be more than 0 seconds"),
         (["--src_audio_path", "None"], "--src_audio_path cannot be None"),
-        (["--csv_path", "misc"], "--csv_path misc is a folder; give a file such as misc/demo2.csv"),
+        (["--csv_path", "misc"], "--csv_path misc: is a folder; give the name of a file"),
         (["--batch", "jobs.csv", "--src_pose_path", "a.mp4"], "--batch and --src_pose_path contradict each other"),
-        (["--batch", "jobs.csv", "--csv_path", "jobs.csv"], "the jobs would be overwritten"),
+        (["--batch", "jobs.csv", "--csv_path", "jobs.csv"], "--csv_path jobs.csv: is read by this very command"),
         (["--face", "nearest"], "--face 'nearest' is unknown"),
         (["--start", "-1"], "argument --start: must be seconds, 0 or more, got -1"),
         (["--start", "nan"], "argument --start: must be seconds, 0 or more, got nan"),
@@ -363,8 +363,21 @@ def test_unreadable_csv_to_append_to_is_left_alone(place: Path, capsys: pytest.C
 def test_options_that_cannot_be_honoured_exit_2_and_name_themselves(
     place: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
+    (place / "jobs.csv").write_text("me.jpg talk.mov voice.m4a\n")
     assert prepare.main(flags) == 2
-    assert f"error: {message}" in capsys.readouterr().err.replace("--batch and --csv_path are both jobs.csv: ", "")
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["me.png", "voice.wav", "notes.txt"])
+def test_file_of_the_user_is_not_replaced_by_the_csv(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (place / "notes.txt").write_text("my notes\n")
+    before = (place / name).read_bytes()
+    assert run("--csv_path", name) == 2
+    assert f"--csv_path {name}: is " in capsys.readouterr().err
+    assert (place / name).read_bytes() == before
+    assert not (place / "misc").exists() or not list((place / "misc").glob("*/*"))
 
 
 def _make(place: Path, name: str, write: Callable[[Path], object]) -> str:
@@ -444,7 +457,7 @@ def test_frame_cut_short_without_a_word_from_ffmpeg_is_noticed(
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stop_in_the_middle_and_a_second_run(place: Path, sign: signal.Signals) -> None:
     """ffmpeg hangs after half a frame; whatever ends the script, the next run makes the whole clip."""
-    stub = _write_stub(place, f"{HALF_A_FRAME}; echo $$ > started; exec sleep 60")
+    stub = _write_stub(place, f"{HALF_A_FRAME}; sleep 0.5; echo $$ > started; exec sleep 60")
     command = [sys.executable, str(ROOT / "scripts/prepare_testing_files.py"), "--src_input_path", "me.png",
                "--src_pose_path", "talk.mp4", "--src_audio_path", "voice.wav"]  # fmt: skip
     more = {

@@ -19,39 +19,40 @@ import train
 from models.networks.sync_batch_norm import SyncBatchNorm, convert_batch_norm
 from models.registry import build_network
 from models.trainers.base import to_device
+from models.trainers.build import TRAINERS
 from models.trainers.loop import Trainer
-from models.trainers.plan import letters_of, make_stage
-from options.config import to_plain
+from models.trainers.optimiser import Player
 from tests.conftest import voice, write_frames, write_wav
 from tests.ranks import run_ranks
 from tests.test_models_trainers import SIZES, make_batch, make_config
-from util.distributed import Ranks, gather_with_gradient
+from util.distributed import Ranks
+from util.json_files import to_builtins
 
 CLIPS = 4
 
 
 def gradients_of(stage_name: str, ranks: Ranks) -> dict[str, torch.Tensor]:
     """Gradients of the stage and of its adversary for this rank's part of one batch."""
-    config = make_config(stage_name, batch_size=CLIPS)
+    config, cpu = make_config(stage_name, batch_size=CLIPS), torch.device("cpu")
     torch.manual_seed(0)
     # double, because rounding would flip signs that the gradients of L1 and ReLU hang on
-    networks = {letter: build_network(letter, config.network).double() for letter in letters_of(config)}
-    stage = make_stage(config, networks, gather_with_gradient)
-    trainer = Trainer(stage, networks, config, torch.device("cpu"), ranks, steps_per_epoch=1)
+    networks = {letter: build_network(letter, config.network).double() for letter in config.letters}
+    for network in networks.values() if ranks.is_distributed else ():
+        convert_batch_norm(network, cpu)
+    stage = TRAINERS[stage_name](networks, config)
     for module in stage.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # each process would drop other units
-    stage.train()
     whole = make_batch(1, clips=CLIPS)
     part = {name: value[ranks.rank :: ranks.world_size] for name, value in whole.items()}
-    batch = {k: v.double() if v.is_floating_point() else v for k, v in to_device(part, trainer.device).items()}
-    outputs, _ = trainer._backward(trainer._stage, stage.weights, [(batch,)])
+    batch = {k: v.double() if v.is_floating_point() else v for k, v in to_device(part, cpu).items()}
+    rest = (config, cpu, torch.amp.GradScaler("cpu", enabled=False), ranks.is_distributed)
+    outputs, _ = Player(stage, *rest).backward([(batch,)])
     found = {name: p.grad.clone() for name, p in stage.parameters_to_train()}
     if stage.adversary is not None:
         stage.adversary.set_trainable(True)
-        inputs = stage.adversary_inputs(outputs[0], batch)
-        trainer._backward(trainer._adversary, stage.adversary.weights, [inputs])
-        found |= {f"adversary.{n}": p.grad.clone() for n, p in stage.adversary.named_parameters() if p.requires_grad}
+        Player(stage.adversary, *rest).backward([outputs[0].for_adversary])
+        found |= {name: p.grad.clone() for name, p in stage.adversary.parameters_to_train()}
     # every process draws other noise images, and only their weights' gradients see them: the weights are still 0
     return {name: value for name, value in found.items() if not name.endswith("noise.weight")}
 
@@ -66,8 +67,8 @@ def test_batch_norm_is_shared_among_processes_unless_told_otherwise(wanted: bool
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     try:
         config = make_config("sync", sync_batch_norm=wanted)
-        networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
-        Trainer(make_stage(config, networks), networks, config, torch.device("cpu"), Ranks(0, 0, 2), steps_per_epoch=1)
+        networks = {letter: build_network(letter, config.network) for letter in config.letters}
+        Trainer(TRAINERS["sync"](networks, config), networks, config, torch.device("cpu"), Ranks(0, 0, 2), 1)
         norms = [m for m in networks["E"].modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         assert {type(norm) for norm in norms} == {kind}
     finally:
@@ -111,7 +112,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_frames(folder, 6, seed=2 * speaker + clip, size=56)
             write_wav(folder / "audio.wav", voice(6 / 25, seed=2 * speaker + clip))
     sizes = dataclasses.replace(SIZES, clip_len=2)
-    (root / "sizes.json").write_text(json.dumps({**to_plain(sizes), "num_classes": 2}))
+    (root / "sizes.json").write_text(json.dumps({**to_builtins(sizes), "num_classes": 2}))
     return root
 
 

@@ -208,7 +208,7 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [torch.zeros(2), [1, 2], {"w": torch.zeros(1), "epoch": 3}, {}])
 def test_other_contents_than_a_state_dict_are_refused(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"x.pth: (holds|an empty)"):
+    with pytest.raises(CheckpointError, match=r"x.pth: holds"):
         read_state_dict(_saved(tmp_path / "x.pth", value))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from util.cli import natural_int, positive_int, run_command
+from util.cli import add_worker_flags, natural_int, part, positive_int, run_command
 from util.errors import MediaError, OptionError
 
 
@@ -73,3 +73,18 @@ def test_natural_int_refuses_negative_numbers() -> None:
     assert natural_int("0") == 0
     with pytest.raises(argparse.ArgumentTypeError, match="must not be negative, got -1"):
         natural_int("-1")
+
+
+@pytest.mark.parametrize("text", ["3", "3/3", "-1/3", "a/b", "1/0", "1/2/3", ""])
+def test_part_refuses_what_is_no_part(text: str) -> None:
+    assert part("0/3") == (0, 3)
+    with pytest.raises(argparse.ArgumentTypeError, match="must be i/n with i from 0 to n - 1"):
+        part(text)
+
+
+def test_worker_flags_default_to_one_process_a_core_of_this_machine() -> None:
+    parser = argparse.ArgumentParser()
+    add_worker_flags(parser)
+    args = parser.parse_args([])
+    assert 1 <= args.workers <= (os.cpu_count() or 1)
+    assert args.dask == ""

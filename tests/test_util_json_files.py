@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from util.errors import CheckpointError, MediaError
-from util.json_files import read_json, to_builtins
+from util.files import write_json
+from util.json_files import parse_json, read_json, read_json_lines, to_builtins
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,25 @@ def test_wrong_json_is_named_with_file_field_and_type(tmp_path: Path, text: str,
     assert said in str(error.value)
 
 
+def test_bytes_of_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "note.json", {"name": "a\udcff"})
+    assert read_json(tmp_path / "note.json", Note).name == "a\udcff"
+
+
 def test_missing_file_raises_the_error_that_was_asked_for_with_the_hint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.json: No such file or directory; train first"):
         read_json(tmp_path / "gone.json", Note, CheckpointError, "train first")
+
+
+def test_parse_json_names_the_place() -> None:
+    assert parse_json(b'{"name": "a"}', Note, "a.tar/1.json") == Note("a")
+    with pytest.raises(MediaError, match=r"a\.tar/1\.json: .*missing required field `name`"):
+        parse_json(b"{}", Note, "a.tar/1.json")
+
+
+def test_lines_that_are_torn_or_foreign_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text('\n{"name": "a"}\n{"name": "b", "cou\n[]\n' + "[" * 100_000 + '\n{"name": "caf\\udce9"}')
+    assert list(read_json_lines(path, Note)) == [Note("a"), Note("caf\udce9")]
+    with pytest.raises(MediaError, match="notes: cannot be read: No such file"):
+        list(read_json_lines(tmp_path / "notes", Note))

@@ -73,20 +73,9 @@ def test_moments_of_nan_raises() -> None:
         Moments.of(np.array([[1.0, np.nan]]))
 
 
-@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 3, 4)])
-def test_moments_of_other_shape_raises(shape: tuple[int, ...]) -> None:
-    with pytest.raises(MediaError, match=r"features must be \(N, D\) with N >= 1"):
-        Moments.of(np.zeros(shape))
-
-
 def test_frechet_distance_of_single_vector_raises() -> None:
     with pytest.raises(MediaError, match="at least 2 feature vectors on each side, got 1"):
         frechet_distance(Moments.of(np.zeros((3, 2))), Moments.of(np.zeros((1, 2))))
-
-
-def test_frechet_distance_of_other_length_raises() -> None:
-    with pytest.raises(MediaError, match="differ in length, 2 and 3"):
-        frechet_distance(Moments.of(np.zeros((3, 2))), Moments.of(np.zeros((3, 3))))
 
 
 def test_inception_features_without_weights_raises(tmp_path: Path) -> None:

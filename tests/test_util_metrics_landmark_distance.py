@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from util.errors import AlignmentError
-from util.metrics.landmark_distance import FACE, MOUTH, landmark_distances, point_distances
+from util.metrics.landmark_distance import landmark_distances
 
 
 def face(frames: int = 3) -> np.ndarray:
@@ -64,12 +64,6 @@ def test_landmark_distances_of_frame_without_face_are_nan_there_only() -> None:
     for scores in (landmark_distances(face(), missing), landmark_distances(missing, face())):
         for values in scores.values():
             np.testing.assert_array_equal(np.isnan(values), [False, True, False])
-
-
-def test_point_distances_not_centred_see_the_shift() -> None:
-    shifted = face() + np.array([3.0, 4.0])
-    assert point_distances(face(), shifted, MOUTH, centred=False).shape == (3, 20)
-    np.testing.assert_allclose(point_distances(face(), shifted, FACE, centred=False), np.full((3, 68), 5.0))
 
 
 @pytest.mark.parametrize("shape", [(2, 68, 2), (3, 5, 2), (3, 68)])

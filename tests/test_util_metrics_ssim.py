@@ -80,8 +80,3 @@ def test_metric_of_other_size_raises(metric: object) -> None:
 def test_metric_of_other_type_raises(metric: object, bad: np.ndarray) -> None:
     with pytest.raises(MediaError, match=r"must be \(H, W, 3\) uint8, got \(24, 31"):
         metric(frame(), bad)  # type: ignore[operator]
-
-
-def test_ssim_of_frame_smaller_than_window_raises() -> None:
-    with pytest.raises(MediaError, match=r"at least 7 x 7 pixels, got \(6, 31\)"):
-        ssim(frame(height=6), frame(height=6))

@@ -60,12 +60,6 @@ def test_mfcc_in_chunks_equals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(mfcc(speech(0.5)), whole, rtol=1e-6)
 
 
-@pytest.mark.parametrize("wave", [np.zeros(900, np.float32), np.zeros((900, 2), np.int16), np.zeros(0, np.int16)])
-def test_mfcc_of_other_sound_raises(wave: np.ndarray) -> None:
-    with pytest.raises(MediaError, match=r"\(samples,\) int16 at 16 kHz, got \("):
-        mfcc(wave)
-
-
 def test_to_int16_rounds_and_clips() -> None:
     wave = np.array([0, 0.5, -1, 1, 1.5, -2, 1.6 / 32768], dtype=np.float32)
     converted = to_int16(wave)
@@ -99,15 +93,9 @@ def test_sync_scores_in_chunks_equal_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_sync_scores_of_one_window_compare_with_zeros() -> None:
-    scores = sync_scores(np.array([[3.0, 4.0]]), np.array([[3.0, 2.0]]), max_shift=2)
-    np.testing.assert_allclose(scores.distances, [[5, 5, 2, 5, 5]])
+    scores = sync_scores(np.array([[3.0, 4.0]]), np.array([[3.0, 2.0]]))
+    np.testing.assert_allclose(scores.distances, [[*15 * [5], 2, *15 * [5]]])
     assert (scores.offset_frames, scores.lse_d, scores.lse_c) == (0, 2.0, 3.0)
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (0, 8), (5, 7)])
-def test_sync_scores_of_other_shapes_raises(shape: tuple[int, int]) -> None:
-    with pytest.raises(MediaError, match=r"two arrays of \(windows, D\)"):
-        sync_scores(np.zeros(shape), np.zeros((shape[0], 8)))
 
 
 @pytest.mark.parametrize(
@@ -146,14 +134,8 @@ def test_audio_windows_start_every_four_steps() -> None:
     np.testing.assert_array_equal(windows[3, 0], coefficients[12:32].T)
 
 
-def test_audio_windows_without_enough_steps_raises() -> None:
-    with pytest.raises(MediaError, match="6 sync windows need 40 MFCC steps, got 39"):
-        audio_windows(np.zeros((39, 13)), 6)
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_score_clip_in_batches_compares_the_right_windows(batch_size: int) -> None:
-    wave = speech(0.6)  # 15 frames
+def test_score_clip_in_batches_compares_the_right_windows() -> None:
+    wave = speech(2)  # 50 frames
     sizes: list[int] = []
 
     def embed_lip(lips: np.ndarray) -> np.ndarray:
@@ -161,14 +143,11 @@ def test_score_clip_in_batches_compares_the_right_windows(batch_size: int) -> No
         first_frame = lips[:, 0, 0, 0, 0].astype(int)
         return windows[first_frame].reshape(len(lips), -1)  # knows the sound of its frame
 
-    windows = audio_windows(mfcc(wave), 10)
-    scores = score_clip(
-        coloured_frames(15), 15, wave, embed_lip, lambda sound: sound.reshape(len(sound), -1), batch_size=batch_size
-    )
-    assert scores.distances.shape == (10, 31)
+    windows = audio_windows(mfcc(wave), 45)
+    scores = score_clip(coloured_frames(50), 50, wave, embed_lip, lambda sound: sound.reshape(len(sound), -1))
+    assert scores.distances.shape == (45, 31)
     assert (scores.offset_frames, scores.lse_d) == (0, 0.0)
-    assert sum(sizes) == 10
-    assert max(sizes) == min(batch_size, 10)
+    assert sizes == [20, 20, 5]
 
 
 def test_score_clip_with_fewer_frames_than_promised_raises() -> None:

@@ -15,7 +15,6 @@ from util.metrics.protocol import METRICS, PROTOCOLS, QUANTITIES
 from util.report import (
     Cell,
     ClipView,
-    Page,
     Table,
     cell_text,
     latex_table,
@@ -96,8 +95,8 @@ def test_page_shows_everything_with_relative_links(tmp_path: Path) -> None:
     for path in paths:
         Image.new("RGB", (4, 4)).save(path)
     clip = ClipView("clip <1>", {"frames": "7"}, [paths[0]], {"frame 3, real": paths[1]}, ["sync skipped: no sound"])
-    page = Page("Title", TABLE, {"protocol": "paper"}, ["lmd skipped: no dlib"], {"SSIM": paths[2]}, [clip], "SSIM")
-    write_page(tmp_path, page)
+    facts, problems = {"protocol": "paper"}, ["lmd skipped: no dlib"]
+    write_page(tmp_path, "Title", TABLE, facts, problems, {"SSIM": paths[2]}, [clip], "SSIM")
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     links = [unquote(link) for link in re.findall(r'src="([^"]+)"', text)]
     assert sorted(links) == [f"pictures/ä {n}.png" for n in range(3)]

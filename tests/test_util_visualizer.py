@@ -40,12 +40,10 @@ def test_import_needs_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
-def test_read_log_damaged_lines_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_log_leaves_damaged_lines_out(tmp_path: Path) -> None:
     log = tmp_path / "loss_log.jsonl"
     log.write_text('{"step": 1, "a": 2}\nnonsense\n[3]\n{"a": 4}\n{"step": 2, "a": 5}\n{"step": 3, "a"')
-    with caplog.at_level(logging.WARNING):
-        assert [entry["a"] for entry in read_log(log)] == [2, 5]
-    assert [r.getMessage() for r in caplog.records] == [f"{log}:{n}: damaged line left out" for n in (2, 3, 4, 6)]
+    assert [entry["a"] for entry in read_log(log)] == [2, 5]
 
 
 def test_read_log_missing_file_is_an_error(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_damaged_list_of_steps_starts_the_page_anew(tmp_path: Path, caplog: pyte
     (tmp_path / "web" / "steps.json").write_text('[{"step": 1}]')
     with caplog.at_level(logging.WARNING):
         _plain(tmp_path, resume_step=1).images(2, [_row()])
-    assert "steps.json: cannot be read" in caplog.text
+    assert re.search(r"steps.json: .*missing required field `rows`.*; the page starts anew", caplog.text)
     assert re.findall(r"<h2>step (\d+)</h2>", _page(tmp_path)) == ["2"]
 
 

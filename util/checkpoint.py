@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import struct
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from util.errors import CheckpointError
-from util.files import atomic_path
+from util.files import MARK, atomic_path
 
 logger = logging.getLogger(__name__)
-
-_PARALLEL_PREFIX = "module."
 
 
 def _how_to_get() -> str:
@@ -39,11 +39,10 @@ def require_networks(directory: Path, epoch: str, letters: Sequence[str]) -> Non
     Raises:
         CheckpointError: names every missing file and the command that gets them.
     """
-    missing = [network_path(directory, epoch, letter) for letter in letters]
-    missing = [path for path in missing if not path.is_file()]
-    if not missing:
+    paths = [network_path(directory, epoch, letter) for letter in letters]
+    names = ", ".join(path.name for path in paths if not path.is_file())
+    if not names:
         return
-    names = ", ".join(path.name for path in missing)
     others = sorted({path.name.split("_net_")[0] for path in directory.glob("*_net_*.pth")} - {epoch})
     hint = f"; there are weights of epoch {', '.join(others)}: choose with --which_epoch" if others else ""
     raise CheckpointError(f"{directory}: missing weights {names}{hint}; {_how_to_get()}")
@@ -69,19 +68,23 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     is_zip = _check_archive(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(path, error)) from error
     except Exception as error:  # damaged files make the unpickler raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error)
+        if isinstance(error, pickle.UnpicklingError) and ("Weights only load" in reason or "Unsupported" in reason):
+            raise CheckpointError(
+                f"{path}: refused, because it is more than a plain state dict and loading it could run code; "
+                "convert it where you trust it: torch.save(network.state_dict(), ...)"
+            ) from error
+        reason = reason.splitlines()[0] if reason else type(error).__name__
         raise CheckpointError(f"{path}: truncated or not a torch file ({reason}); fetch or copy it again") from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise CheckpointError(
-            f"{path}: holds {_describe(state)}, not a plain state dict; save network.state_dict() and nothing else"
-        )
-    if not state:
-        raise CheckpointError(f"{path}: an empty state dict")
-    if all(key.startswith(_PARALLEL_PREFIX) for key in state):
-        state = {key[len(_PARALLEL_PREFIX) :]: tensor for key, tensor in state.items()}
+    holds = f"a {type(state).__name__}"
+    if isinstance(state, dict):
+        odd = [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+        holds = f"a dict with the entry {odd[0]!r}" if odd else "" if state else "nothing"
+    if holds:
+        raise CheckpointError(f"{path}: holds {holds}, not a plain state dict; save network.state_dict() alone")
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     return state
 
 
@@ -91,7 +94,6 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
     Args:
         network: on any device; floating-point weights are cast to its types (fp16 files become fp32). One on the meta
             device gets the file's own memory, mapped and read only where it is used; heads left out become zeros.
-        path: a `.pth` file.
         optional_heads: key prefixes that may be absent or of another shape; they stay as they are.
 
     Returns:
@@ -105,30 +107,26 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
     optional = tuple(optional_heads)
     skipped = [
         key
-        for key in wanted
-        if key.startswith(optional or ("\0",)) and (key not in state or state[key].shape != wanted[key].shape)
+        for key, tensor in wanted.items()
+        if key.startswith(optional) and (key not in state or state[key].shape != tensor.shape)
     ]
-    _check_keys(path, state, wanted, skipped)
-    for key in wanted:
+    is_meta = any(tensor.is_meta for tensor in wanted.values())
+    for key in skipped:
+        state[key] = torch.zeros_like(wanted[key], device="cpu") if is_meta else wanted[key]
+    _check_keys(path, state, wanted)
+    for key, tensor in wanted.items():
         if key not in skipped:
-            _check_values(path, key, state[key], wanted[key])
-    if any(tensor.is_meta for tensor in wanted.values()):
-        taken = {key: _in_form_of(tensor, None if key in skipped else state[key]) for key, tensor in wanted.items()}
-        network.load_state_dict(taken, assign=True)
-    else:
-        with torch.no_grad():
-            for key, tensor in wanted.items():
-                if key not in skipped:
-                    tensor.copy_(state[key])
+            _check_values(path, key, state[key], tensor)
+        if is_meta:
+            state[key] = _in_form_of(tensor, state[key])
+    network.load_state_dict(state, assign=is_meta)
     if skipped:
         logger.info("%s: left out %s (another class count or clip length)", path, ", ".join(skipped))
     return skipped
 
 
-def _in_form_of(wanted: Tensor, value: Tensor | None) -> Tensor:
-    """The value itself if its type and layout are the wanted ones, else a copy that has them; zeros for None."""
-    if value is None:
-        return torch.zeros_like(wanted, device="cpu")
+def _in_form_of(wanted: Tensor, value: Tensor) -> Tensor:
+    """The value itself if its type and layout are the wanted ones, else a copy that has them."""
     if value.dtype == wanted.dtype and value.stride() == wanted.stride():
         return value
     return torch.empty_like(wanted, device="cpu").copy_(value)
@@ -144,6 +142,9 @@ def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             torch.save(plain, file)  # given a name, it would write that into the file
+            # a comment at the end of the archive, whose length stands in its last two bytes
+            file.seek(-2, os.SEEK_END)
+            file.write(struct.pack("<H", len(MARK)) + MARK.encode())
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
@@ -159,13 +160,13 @@ def _check_archive(path: Path) -> bool:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False
-    names = [member.filename for member in members]
-    doubled = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    packed = next((m.filename for m in members if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1), None)
-    if doubled or packed:
-        what = f"{doubled} is in it twice" if doubled else f"{packed} is compressed"
+    counts = Counter(member.filename for member in members)
+    faults = [f"{name} is in it twice" for name, count in counts.items() if count > 1]
+    packed = [m for m in members if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1]
+    faults += [f"{member.filename} is compressed" for member in packed]
+    if faults:
         raise CheckpointError(
-            f"{path}: was packed again by another program ({what}); fetch it anew, or save it by torch"
+            f"{path}: was packed again by another program ({faults[0]}); fetch it anew, or save it by torch"
         )
     return True
 
@@ -184,39 +185,20 @@ def _check_values(path: Path, key: str, value: Tensor, wanted: Tensor) -> None:
         raise CheckpointError(f"{path}: {key} holds NaN or infinity: a training that went wrong; take earlier weights")
 
 
-def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor], skipped: Sequence[str]) -> None:
-    missing = [key for key in wanted if key not in state and key not in skipped]
+def _check_keys(path: Path, state: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     if missing and len(missing) + len(unexpected) >= len(wanted):
         raise CheckpointError(
             f"{path}: weights of another network (has {next(iter(state))}, needs {missing[0]}); is the file misnamed?"
         )
     for key, tensor in wanted.items():
-        if key in state and key not in skipped and state[key].shape != tensor.shape:
+        if key in state and state[key].shape != tensor.shape:
             raise CheckpointError(
                 f"{path}: {key} is {list(state[key].shape)} in the file and {list(tensor.shape)} in the network; "
                 "give the sizes the weights were trained with (flags, or a network.json beside them)"
             )
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(f"{path}: lacks {missing[0]} {list(wanted[missing[0]].shape)}{more}")
-    if unexpected:
-        more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
-        raise CheckpointError(f"{path}: has {unexpected[0]} {list(state[unexpected[0]].shape)}{more}, unknown here")
-
-
-def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
-    text = str(error)
-    if "Weights only load failed" in text or "Unsupported" in text:
-        return (
-            f"{path}: refused, because it is more than a plain state dict and loading it could run code; "
-            "convert it where you trust it: torch.save(network.state_dict(), ...)"
-        )
-    return f"{path}: truncated or not a torch file ({text.splitlines()[0] if text else 'empty'}); fetch it again"
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, dict):
-        odd = next((k for k, v in value.items() if not isinstance(v, Tensor)), None)
-        return f"a dict with the entry {odd!r}"
-    return f"a {type(value).__name__}"
+    for keys, tensors, has, end in ((missing, wanted, "lacks", ""), (unexpected, state, "has", ", unknown here")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise CheckpointError(f"{path}: {has} {keys[0]} {list(tensors[keys[0]].shape)}{more}{end}")

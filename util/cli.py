@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
+from util.parallel import available_cores
 
 DONE, FAILED, WRONG_OPTIONS, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,7 +32,6 @@ def run_command(
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
     Args:
-        parse: makes the options of `argv`, e.g. `build_parser().parse_args`.
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
         argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.
@@ -84,6 +84,28 @@ def natural_int(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
     return value
+
+
+def part(text: str) -> tuple[int, int]:
+    """argparse type: `3/8` is the fourth of 8 parts, as (3, 8)."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be i/n with i from 0 to n - 1, such as 0/8 ... 7/8, got {text!r}")
+    return int(number), int(count)
+
+
+def add_worker_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers and --dask, for `util.parallel.map_processes`."""
+    parser.add_argument(
+        "--workers", type=positive_int, default=available_cores(), metavar="N", help="processes, by default one a core"
+    )
+    parser.add_argument(
+        "--dask",
+        default="",
+        metavar="ADDRESS",
+        help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
+        "the folder of this program, and the data under the same paths as here",
+    )
 
 
 @contextlib.contextmanager

@@ -12,14 +12,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.distributed.nn.functional as collective
 from torch import Tensor, distributed
 
 from util.errors import OptionError
-
-_MAIN_RANK = 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Ranks:
     @property
     def is_main(self) -> bool:
         """Whether this process writes checkpoints and logs."""
-        return self.rank == _MAIN_RANK
+        return self.rank == 0
 
     @property
     def is_distributed(self) -> bool:
@@ -42,11 +40,7 @@ class Ranks:
 
 
 def ranks_from_environment() -> Ranks:
-    """Reads RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; none of them: a single process.
-
-    Raises:
-        OptionError: some are missing, or are no numbers that fit together.
-    """
+    """Reads RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them; none of them: a single process."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     texts = {name: os.environ.get(name) for name in names}
     if all(text is None for text in texts.values()):
@@ -89,8 +83,12 @@ def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 60
 
 
 def shutdown() -> None:
-    """Leaves the other processes."""
-    if _is_joined():
+    """Leaves the other processes.
+
+    Every DistributedDataParallel must be gone by then: the last to hold the process group, it would wait for threads
+    of the group that wait for Python. And not after an error: that may wait for ranks that wait for this one.
+    """
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
@@ -102,37 +100,22 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     gathered rows (or the mean over ranks of what they compute is that loss), training steps as one process with the
     whole batch would: sum over N ranks of the same gradient, divided by N. Nothing is to be scaled by hand.
 
-    Args:
-        tensor: (B, ...), of the same shape on all ranks.
-
-    Returns:
-        (world_size * B, ...); alone, `tensor` itself.
+    (B, ...), of the same shape on all ranks -> (world_size * B, ...); alone, `tensor` itself.
     """
-    return _Gather.apply(tensor) if _is_joined() else tensor
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.num_rows = len(tensor)
-        pieces = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(pieces, tensor.contiguous())
-        return torch.cat(pieces)  # (world_size * B, ...)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous().clone()  # autograd may still need what it handed over
-        distributed.all_reduce(total)
-        first = distributed.get_rank() * ctx.num_rows
-        return total[first : first + ctx.num_rows]
+    if not distributed.is_initialized():
+        return tensor
+    rows = [torch.zeros_like(tensor) for _ in range(distributed.get_world_size())]
+    rows[distributed.get_rank()] = tensor
+    return collective.all_reduce(torch.cat(rows))  # a sum with zeros; its gradient is summed over ranks, too
 
 
 def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
     """The mean of each value over ranks; all ranks must call with the same names."""
-    if not _is_joined():
+    if not distributed.is_initialized():
         return dict(values)
     names = sorted(values)  # the order of insertion may differ between ranks
-    numbers = torch.tensor([values[name] for name in names], dtype=torch.float64, device=_exchange_device())
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"  # NCCL knows cards only
+    numbers = torch.tensor([values[name] for name in names], dtype=torch.float64, device=device)
     distributed.all_reduce(numbers)
     means = dict(zip(names, (numbers / distributed.get_world_size()).tolist(), strict=True))
     return {name: means[name] for name in values}
@@ -140,26 +123,7 @@ def mean_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
 
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is set on any rank; every rank gets the same answer."""
-    if not _is_joined():
-        return flag
-    number = torch.tensor([float(flag)], device=_exchange_device())
-    distributed.all_reduce(number, distributed.ReduceOp.MAX)
-    return bool(number.item())
-
-
-def broadcast_object(value: Any) -> Any:
-    """What rank 0 passed, on every rank; it must be picklable."""
-    if not _is_joined():
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box, src=_MAIN_RANK, device=_exchange_device())
-    return box[0]
-
-
-def barrier() -> None:
-    """Returns when all ranks have called it."""
-    if _is_joined():
-        distributed.all_reduce(torch.zeros(1, device=_exchange_device()))
+    return mean_over_ranks({"flag": float(flag)})["flag"] > 0
 
 
 def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> int:
@@ -183,15 +147,16 @@ def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> i
 
     os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(gpu_ids, os.environ.get("CUDA_VISIBLE_DEVICES"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch would set it too, with a page of warning
-    count = str(len(gpu_ids))
     try:
         # torch makes a folder for logs, although there are none, and leaves it behind
         with tempfile.TemporaryDirectory(prefix="launch_") as logs:
-            main(["--standalone", "--nproc_per_node", count, "--log_dir", logs, str(script), *argv])
+            main(["--standalone", "--nproc_per_node", str(len(gpu_ids)), "--log_dir", logs, str(script), *argv])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        print(f"error: rank {rank} ended first, {_how(failure.exitcode)}; the others were stopped", file=sys.stderr)
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        code = failure.exitcode
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        print(f"error: rank {rank} ended first, {how}; the others were stopped", file=sys.stderr)
+        return code if code > 0 else 128 - code
     except SignalException as error:
         return 128 + error.sigval
     return 0
@@ -199,9 +164,6 @@ def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> i
 
 def visible_devices(gpu_ids: Sequence[int], visible: str | None) -> str:
     """The value of CUDA_VISIBLE_DEVICES that makes `gpu_ids`, counted within `visible`, cards 0, 1, 2 ...
-
-    Raises:
-        OptionError: a card that `visible` does not have.
 
     >>> visible_devices((0, 2), "4,5,6")
     '4,6'
@@ -213,18 +175,3 @@ def visible_devices(gpu_ids: Sequence[int], visible: str | None) -> str:
     if hidden:
         raise OptionError(f"--gpu_ids: there is no card {hidden[0]}, CUDA_VISIBLE_DEVICES={visible} shows {len(cards)}")
     return ",".join(cards[gpu] for gpu in gpu_ids)
-
-
-def _how(exit_code: int) -> str:
-    return f"by signal {-exit_code}" if exit_code < 0 else f"with exit code {exit_code}"
-
-
-def _is_joined() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
-def _exchange_device() -> torch.device:
-    """Where small tensors must lie to be exchanged: NCCL knows cards only."""
-    if distributed.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
 from util.files import atomic_path
 
-_ERROR_LINES = 3
-# what writing to a program that has ended raises; on Windows it has no name of its own
-_BROKEN_PIPE: tuple[type[OSError], ...] = (OSError,) if os.name == "nt" else (BrokenPipeError,)
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class MediaInfo:
     height: int
     audio_codec: str | None
     audio_duration_s: float
-    sample_rate_hz: int
 
 
 @functools.cache
@@ -62,8 +62,8 @@ def _has_h264(binary: str) -> bool:
     return b" libx264 " in listed.stdout
 
 
-def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> bytes:
-    """Runs ffmpeg with `arguments` and returns its standard output.
+def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
+    """Runs ffmpeg.
 
     Args:
         arguments: everything after the global flags; paths are passed as they are, never through a shell.
@@ -72,14 +72,8 @@ def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> bytes:
     Raises:
         MediaError: with the last lines ffmpeg printed.
     """
-    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError as error:
-        raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
-    if done.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(done.stderr)}")
-    return done.stdout
+    with _started(arguments, doing):
+        pass
 
 
 def run_ffmpeg_to(
@@ -102,20 +96,16 @@ def run_ffmpeg_to(
 def run_ffmpeg_long(
     arguments: Sequence[str | Path], doing: str, on_progress: Callable[[Mapping[str, int]], None]
 ) -> str:
-    """Runs a job of ffmpeg that may take minutes.
+    """Runs a job of ffmpeg that may take minutes; arguments and errors as for `run_ffmpeg`.
 
     Args:
-        arguments, doing: as in `run_ffmpeg`.
         on_progress: called about twice a second, and at the end, with the numbers of ffmpeg's report, such as `frame`
             and `total_size`. (`out_time_us` is no measure under -copyts.)
 
     Returns:
         the last lines of what ffmpeg complained about while it went on, such as damaged packets; "" when it did not.
-
-    Raises:
-        MediaError: with the last lines ffmpeg printed. Whatever is raised, ffmpeg has ended before.
     """
-    with _started(["-nostats", "-progress", "pipe:1", "-y", *arguments], doing, stdout=subprocess.PIPE) as running:
+    with _started(["-nostats", "-progress", "pipe:1", *arguments], doing, stdout=subprocess.PIPE) as running:
         assert running.process.stdout is not None
         report: dict[str, int] = {}
         for line in running.process.stdout:
@@ -124,29 +114,23 @@ def run_ffmpeg_long(
                 report[key] = int(value)
             if key == "progress":  # the last line of a report
                 on_progress(report)
-    return last_lines(running.complaints) if running.complaints.strip() else ""
+    return last_lines(running.complaints)
 
 
 def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
-    """Runs ffmpeg with `chunks` as its standard input, each passed on before the next one is asked for.
-
-    Args:
-        arguments, doing: as in `run_ffmpeg`; the input is `pipe:0`.
+    """Runs ffmpeg with `chunks` as its input `pipe:0`, each passed on before the next one is asked for.
 
     Raises:
-        MediaError: with the last lines ffmpeg printed. Whatever is raised, also by `chunks`, ffmpeg has ended before.
+        MediaError: as `run_ffmpeg`. Whatever is raised, also by `chunks`, ffmpeg has ended before.
     """
-    with _started(["-y", *arguments], doing, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
+    with _started(arguments, doing, stdin=subprocess.PIPE) as running:
         pipe = running.process.stdin
         assert pipe is not None
-        # a broken pipe: ffmpeg has given up, and says why
         for chunk in chunks:
             try:
                 pipe.write(chunk)
-            except _BROKEN_PIPE:
+            except OSError:  # ffmpeg has given up, and says why
                 return
-        with contextlib.suppress(*_BROKEN_PIPE):
-            pipe.close()
 
 
 @dataclass
@@ -159,14 +143,14 @@ class _Running:
 
 @contextlib.contextmanager
 def _started(
-    arguments: Sequence[str | Path], doing: str, stdin: int | None = None, stdout: int | None = None
+    arguments: Sequence[str | Path], doing: str, stdin: int | None = None, stdout: int = subprocess.DEVNULL
 ) -> Iterator[_Running]:
     """Starts ffmpeg; when the block is left it has ended: by itself, or killed if the block raised.
 
     Raises:
         MediaError: it cannot be started, or failed though the block did not.
     """
-    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", *map(str, arguments)]
+    command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
     # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
     with tempfile.TemporaryFile() as complaints:
         try:
@@ -176,24 +160,23 @@ def _started(
         running = _Running(process)
         try:
             yield running
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()  # the end of the input
             process.wait()
         finally:
             process.kill()  # Ctrl-C, or an error of the block: nothing may write behind our back
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(*_BROKEN_PIPE):
-                    if pipe is not None:
-                        pipe.close()
-            process.wait()
+            process.communicate()  # closes the pipes and waits
         complaints.seek(0)
         running.complaints = complaints.read()
     if process.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(running.complaints)}")
+        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(running.complaints) or 'no message'}")
 
 
-def last_lines(stderr: bytes, count: int = _ERROR_LINES) -> str:
-    """The last lines of a program's error output as one line of text."""
+def last_lines(stderr: bytes) -> str:
+    """The last three lines of a program's error output as one line of text."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " | ".join(lines[-count:]) or "no message"
+    return " | ".join(lines[-3:])
 
 
 def protocol_free(path: str | Path) -> str:
@@ -201,23 +184,41 @@ def protocol_free(path: str | Path) -> str:
     return f"file:{path}"
 
 
-def decode_audio(path: str | Path, sample_rate_hz: int) -> bytes:
-    """Decodes the first audio stream to mono 32-bit float PCM, little endian.
+def open_media(path: str | Path) -> InputContainer:
+    """`av.open` of a local file; titles and comments in it that are not UTF-8 are no error."""
+    import av
 
-    Raises:
-        MediaError: the file is missing, empty, or holds no sound ffmpeg can read.
+    # PyAV 19 reads such text without being told, and no longer knows the argument
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
+    return av.open(protocol_free(path), "r", **keywords)
+
+
+def named_colours(picture: VideoFrame) -> dict[str, Any]:
+    """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
+
+    PyAV does so by itself from 17 on. Before, it takes every video for BT.601: HD is up to 22 levels off.
     """
-    return b"".join(decode_audio_pieces(path, sample_rate_hz, sample_rate_hz))
+    if _pyav_version() >= 17:
+        return {}
+    source = {"src_colorspace": picture.colorspace, "src_color_range": picture.color_range}
+    return {**source, "dst_colorspace": 0, "dst_color_range": "JPEG"}
+
+
+@functools.cache
+def _pyav_version() -> int:
+    import av
+
+    return int(av.__version__.split(".")[0])
 
 
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
-    """What `decode_audio` returns, decoded while it is asked for.
+    """Decodes the first audio stream to mono 32-bit float PCM, little endian, while it is asked for.
 
     Args:
         piece_samples: length of every piece but the last, which may be shorter.
 
     Raises:
-        MediaError: as `decode_audio`; damage may show only after the last piece.
+        MediaError: the file is missing, empty, or holds no sound ffmpeg can read. Damage may show only at the end.
     """
     source = Path(path)
     if not os.path.isfile(source):  # pathlib raises for names no disk can hold
@@ -253,7 +254,7 @@ def probe(path: str | Path) -> MediaInfo:
     if not source.is_file():
         raise MediaError(f"{source}: no such file")
     try:
-        with av.open(protocol_free(source)) as container:
+        with open_media(source) as container:
             video = container.streams.video[0] if container.streams.video else None
             audio = container.streams.audio[0] if container.streams.audio else None
             spans: dict[int, list[Fraction]] = {}
@@ -267,23 +268,16 @@ def probe(path: str | Path) -> MediaInfo:
                 span = spans.setdefault(packet.stream.index, [start, end])
                 span[0], span[1] = min(span[0], start), max(span[1], end)
                 frames += video is not None and packet.stream.index == video.index
+            lengths = {index: float(end - start) for index, (start, end) in spans.items()}
             return MediaInfo(
                 video_codec=video.codec_context.name if video else None,
                 video_frames=frames,
-                video_duration_s=_length(spans, video),
+                video_duration_s=lengths.get(video.index, 0.0) if video else 0.0,
                 fps=float(video.average_rate or 0) if video else 0.0,
                 width=video.codec_context.width if video else 0,
                 height=video.codec_context.height if video else 0,
                 audio_codec=audio.codec_context.name if audio else None,
-                audio_duration_s=_length(spans, audio),
-                sample_rate_hz=audio.codec_context.sample_rate if audio else 0,
+                audio_duration_s=lengths.get(audio.index, 0.0) if audio else 0.0,
             )
     except (av.error.FFmpegError, ValueError) as error:
         raise MediaError(f"{source}: not a readable media file: {error}") from error
-
-
-def _length(spans: dict[int, list[Fraction]], stream: object) -> float:
-    if stream is None or stream.index not in spans:  # type: ignore[attr-defined]
-        return 0.0
-    start, end = spans[stream.index]  # type: ignore[attr-defined]
-    return float(end - start)

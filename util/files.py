@@ -7,16 +7,16 @@ process that makes it. The lock ends with the process, however that ends: whoeve
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
 import shutil
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from util.errors import MediaError, OptionError
 
@@ -29,7 +29,6 @@ MARK = "made by PC-AVS"  # stands in every page, report and video, so that they 
 _MARK_REACH = 1 << 16  # bytes at the start and the end of a file in which the mark stands
 _PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>part|old)(\..*)?", re.DOTALL)
 _swept: set[str] = set()  # folders that this process has looked through
-_sweeping = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -40,8 +39,7 @@ def temporary_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
     """
     final = Path(path)
     remove_leftovers(final.parent)
-    suffix, make = ("", _make_folder) if folder else (final.suffix, _make_file)
-    temporary, lock = _reserved(final, suffix, make)
+    temporary, lock = _reserved(final, folder)
     try:
         yield temporary
     finally:
@@ -93,15 +91,31 @@ def remove_leftovers(folder: Path) -> None:
 
     A folder that `atomic_folder` had moved aside, and whose successor never came, goes back to its place.
     """
-    key = os.path.abspath(folder)
-    if key in _swept:
+    if (key := os.path.abspath(folder)) in _swept:
         return
-    with _sweeping:
-        _swept.add(key)
-        with contextlib.suppress(OSError):
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                if (match := _PART.fullmatch(entry.name)) is not None:
-                    _remove_if_dead(Path(entry.path), folder / match["name"], match["state"])
+    _swept.add(key)
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            if (match := _PART.fullmatch(name)) is not None:
+                _remove_if_dead(folder / name, folder / match["name"], match["state"])
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Opens an input for reading. Raises OSError, also for a pipe, socket or device, which might never end."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:  # a name no disk can hold
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: str | Path) -> str:
+    """Reads UTF-8 text, with or without a byte-order mark. Raises OSError, as `open_file`, and UnicodeDecodeError."""
+    with open_file(path) as file:
+        return file.read().decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def write_bytes(path: str | Path, payload: bytes) -> None:
@@ -128,14 +142,13 @@ def claim_output(
     flag: str,
     *,
     inputs: Iterable[Path] = (),
-    overwrite: bool = False,
+    overwrite: bool,
     is_ours: Callable[[Path], bool] | None = None,
 ) -> None:
     """Makes sure, before any work, that a file about to be written replaces nothing of the user's.
 
     Args:
-        path: the output.
-        flag: that names it, for the error.
+        flag: that names the output, for the error.
         inputs: files and folders that are read.
         overwrite: whether the user wants it replaced, whatever it is.
         is_ours: whether a file is an earlier output, told by its content; None: it carries MARK.
@@ -215,26 +228,19 @@ def try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def _reserved(final: Path, suffix: str, make: Callable[[Path], int]) -> tuple[Path, int]:
+def _reserved(final: Path, folder: bool) -> tuple[Path, int]:
     """A new temporary file or folder beside `final`, and the descriptor that holds its lock."""
-    name = final.name.removesuffix(suffix)
-    stem = name.encode()[:220].decode(errors="ignore")  # names may have 255 bytes
+    suffix = "" if folder else final.suffix
+    stem = final.name.removesuffix(suffix).encode()[:220].decode(errors="ignore")  # names may have 255 bytes
     while True:
         temporary = final.with_name(f".{stem}.{secrets.token_hex(4)}.part{suffix}")
-        lock = make(temporary)
+        if folder:
+            temporary.mkdir()
+        lock = os.open(temporary, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         # somebody may have taken it for a leftover before it was locked
         if try_lock(lock) is not False and os.path.lexists(temporary):
             return temporary, lock
         os.close(lock)
-
-
-def _make_file(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-
-
-def _make_folder(path: Path) -> int:
-    path.mkdir()
-    return os.open(path, os.O_RDONLY)
 
 
 def _remove(path: Path) -> None:

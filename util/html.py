@@ -59,13 +59,9 @@ _THUMBNAILS = {
 
 
 def write_gallery(directory: Path, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], title: str) -> None:
-    """Writes `index.html` with a card per row.
+    """Writes `index.html` with a card for each row of `report.json`, and the settings that were the same for all.
 
-    Args:
-        directory: the results folder; links are relative to it, so that it can be moved or copied.
-        rows: as in `report.json`: name, row, status, frames, seconds, fps, inputs, outputs, error.
-        settings: what was the same for all rows, shown as a table at the end.
-        title: of the page.
+    Links are relative to the directory, so that it can be moved or copied.
     """
     done = sum(row["status"] == "done" for row in rows)
     with open_page(directory, title):
@@ -84,9 +80,8 @@ def write_training_page(
 
     Args:
         directory: links are relative to it, so that it can be moved or copied.
-        title: of the page.
         steps: heading and rows of each step; a row maps labels to pictures.
-        curves: name -> picture of a curve.
+        curves: name -> picture.
     """
     with open_page(directory, title):
         if curves:

@@ -12,8 +12,6 @@ from pathlib import Path
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, try_lock
 
-_NAME = ".in_use"
-
 
 class FolderInUseError(PcavsError):
     """Another process writes into the folder; says which, and since when."""
@@ -23,13 +21,10 @@ class FolderInUseError(PcavsError):
 def folder_lock(folder: Path, flag: str) -> Iterator[None]:
     """Makes a folder and keeps it for this process until the block ends.
 
-    Args:
-        flag: that names the folder, for the error.
-
     Raises:
-        FolderInUseError: another process has it. MediaError: the folder cannot be written.
+        FolderInUseError: another process has it; begins with the flag. MediaError: the folder cannot be written.
     """
-    path = make_directory(folder) / _NAME
+    path = make_directory(folder) / ".in_use"
     try:
         lock = _taken(path)
         if lock is None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from util.errors import OptionError, PcavsError
 
+_AHEAD = 4  # items handed out for each process, so that none waits for its next one
+_busy, _interrupted = threading.Lock(), threading.Event()  # of a worker: works at an item; is to begin no other
+_log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,10 +29,7 @@ Result = TypeVar("Result")
 def prefetch(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
 ) -> Generator[Result, None, None]:
-    """Yields `function(item)` in order while threads compute up to `ahead` further ones.
-
-    Args:
-        workers: threads; 0 computes in the calling thread.
+    """Yields `function(item)` in order while threads compute up to `ahead` further ones; 0 workers: in this thread.
 
     An exception of `function` comes up where its result would have come.
     """
@@ -72,11 +81,7 @@ class BackgroundTasks:
 
 
 class Progress:
-    """Which pieces of work are done; threads can wait for one.
-
-    Args:
-        done: numbers that are done from the start.
-    """
+    """Which pieces of work are done, some of them from the start; threads can wait for one."""
 
     def __init__(self, done: Iterable[int] = ()) -> None:
         self._done = set(done)
@@ -109,20 +114,29 @@ class WorkerDiedError(PcavsError):
     """A process of `map_processes` ended before its result was there: out of memory, or killed by a decoder."""
 
 
+def available_cores() -> int:
+    """Cores this process may use, which on a cluster are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_processes(
     function: Callable[[Item], Result],
-    items: Sequence[Item],
+    items: Iterable[Item],
     workers: int,
     dask: str = "",
     on_death: Callable[[Item], Result] | None = None,
 ) -> Generator[Result, None, None]:
     """Yields `function(item)` of all items, in the order in which they are done.
 
+    Items are taken as they are needed, a few for each process. Processes end with this one, also when it is killed.
+    After Ctrl-C, an exception or the generator's end no item is begun any more; Ctrl-C in a terminal also interrupts
+    those that are worked at.
+
     Args:
         function: at the top level of a module; what it raises comes up here and ends the work.
         workers: processes of this machine; 0 or 1 works in the calling one.
         dask: address of a Dask scheduler, e.g. `127.0.0.1:8786`, whose workers are taken instead.
-        on_death: the result of an item whose process dies when it has it alone; None raises.
+        on_death: gives the result of an item whose process dies when it works at nothing else. None: that is an error.
 
     Raises:
         WorkerDiedError: a process died and there is no `on_death`.
@@ -131,46 +145,128 @@ def map_processes(
     if not dask and workers < 2:
         yield from map(function, items)
         return
-    waiting = dict(enumerate(items))
-    try:
-        for number, result in _run_in_processes(function, waiting, workers, dask):
-            del waiting[number]
-            yield result
-    except WorkerDiedError:
-        if on_death is None:
-            raise
-        for number, item in list(waiting.items()):  # any of them may be the one: each gets a process of its own
+    numbered = enumerate(items)
+    open_pool = functools.partial(_dask_workers, dask) if dask else _processes
+    while True:
+        unfinished: dict[int, Item] = {}
+        try:
+            with open_pool(workers) as (submit, ahead):
+                yield from _run(function, numbered, submit, ahead, unfinished)
+            return
+        except WorkerDiedError:
+            if on_death is None:
+                raise
+        for number, item in unfinished.items():  # any of these may have killed it: each gets a process of its own
             try:
-                yield next(_run_in_processes(function, {number: item}, 1, dask))[1]
+                with open_pool(1) as (submit, ahead):
+                    yield from _run(function, iter([(number, item)]), submit, ahead, {})
             except WorkerDiedError:
                 yield on_death(item)
 
 
-def _run_in_processes(
-    function: Callable[[Item], Result], items: dict[int, Item], workers: int, dask: str
-) -> Generator[tuple[int, Result], None, None]:
-    import joblib
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+def _run(
+    function: Callable[[Item], Result],
+    numbered: Iterator[tuple[int, Item]],
+    submit: Callable[..., Future[Result]],
+    ahead: int,
+    unfinished: dict[int, Item],
+) -> Generator[Result, None, None]:
+    """Yields results as they come, `ahead` items at most handed out; `unfinished` holds those that gave none yet."""
+    futures: dict[Future[Result], int] = {}
+    while True:
+        for number, item in itertools.islice(numbered, ahead - len(futures)):
+            unfinished[number] = item
+            futures[submit(function, item)] = number
+        if not futures:
+            return
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            result = future.result()
+            del unfinished[futures.pop(future)]
+            yield result
 
-    # joblib takes one job as an order to work in this very process
-    backend: dict[str, Any] = {"backend": "loky", "n_jobs": max(2, min(workers, len(items)))}
-    if dask:
+
+@contextlib.contextmanager
+def _dask_workers(address: str, _: int) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
+    try:
+        from dask.distributed import Client, KilledWorker
+    except ImportError as error:
+        raise OptionError("--dask needs a package: pip install 'dask[distributed]'") from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--dask {address}: no scheduler answers there: {error}") from error
+    with client:
         try:
-            from dask.distributed import Client
+            client.run_on_scheduler(available_cores)  # it, too, imports what its workers are to run
+            for answer in client.run(available_cores, on_error="return").values():
+                if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: it has just died
+                    raise ImportError(answer)
+            threads = sum(client.nthreads().values())
+            if not threads:
+                _log.warning("--dask %s: has no workers yet, waiting for them", address)
+            yield client.get_executor(pure=False).submit, _AHEAD * max(1, threads)
         except ImportError as error:
-            raise OptionError("--dask needs a package: pip install 'dask[distributed]'") from error
-        try:
-            client = Client(dask, timeout=10)
-        except (OSError, ValueError) as error:
-            raise OptionError(f"--dask {dask}: no scheduler answers there: {error}") from error
-        backend = {"backend": "dask", "n_jobs": -1, "client": client}
-    with joblib.parallel_config(**backend):
-        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="4*n_jobs", batch_size=1)
-        try:
-            yield from parallel(joblib.delayed(_numbered)(function, number, item) for number, item in items.items())
-        except BrokenProcessPool as error:
-            raise WorkerDiedError("a worker process died (out of memory?); try fewer --workers") from error
+            hint = f"start scheduler and workers with PYTHONPATH={Path(__file__).resolve().parents[1]}"
+            raise OptionError(f"--dask {address}: it cannot run this program: {error}; {hint}") from error
+        except KilledWorker as error:
+            raise WorkerDiedError(f"workers of --dask {address} died (out of memory?)") from error
+        except CancelledError as error:
+            raise PcavsError(f"--dask {address}: the scheduler is gone; the same command does what is left") from error
 
 
-def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
-    return number, function(item)
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
+    # spawn: a forked child would inherit the locks of OpenCV's threads and could wait for them for ever
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        yield functools.partial(_submit, executor), _AHEAD * count
+    except BrokenProcessPool as error:
+        raise WorkerDiedError("a worker process died (out of memory?); try again with fewer --workers") from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(executor: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    with _ctrl_c(held_back=True):  # also from a process that this starts, which would die of it while it imports
+        return executor.submit(_work_at, function, item)
+
+
+def _start_worker() -> None:
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
+    """Runs in a worker. Ctrl-C reaches every process: a worker cleans up, the main one says what it means."""
+    try:
+        with _busy, _ctrl_c(held_back=False):
+            if _interrupted.is_set():
+                raise KeyboardInterrupt
+            return function(item)
+    except KeyboardInterrupt:
+        _interrupted.set()
+        raise
+
+
+@contextlib.contextmanager
+def _ctrl_c(held_back: bool) -> Iterator[None]:
+    """Holds Ctrl-C back or lets it come, for this thread and the processes it starts; Windows cannot do that."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK if held_back else signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """For a thread of a worker: when the main process was killed, the worker would wait for its next item for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGINT)
+    _busy.acquire(timeout=5.0)  # what is being worked at may remove its unfinished files
+    os._exit(1)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 # a panel has 640 x 400 pixels, but letters 20 high: pages show it at half its size, so that it is sharp on a phone too
 _WIDTH_INCHES, _HEIGHT_INCHES, _DPI = 4.0, 2.5, 160
 _GREY = "dimgrey"
-_LANE_INCHES = 0.4  # height of a group's row of dots
-_SMOOTHING = 1 / 60  # of a curve's points: standard deviation of the Gaussian
-_SHOWN_PERCENT = (1.0, 99.0)  # of the raw values; what lies outside may leave the panel
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", s
     extremes: list[float] = []
     lines = {}
     for number, (name, curve) in enumerate(curves.items()):
-        smooth = gaussian_filter1d(curve.values, len(curve.values) * _SMOOTHING)
-        extremes += [*np.percentile(curve.values, _SHOWN_PERCENT), smooth.min(), smooth.max()]
+        smooth = gaussian_filter1d(curve.values, len(curve.values) * (1 / 60))
+        extremes += [*np.percentile(curve.values, [1, 99]), smooth.min(), smooth.max()]  # some outliers may leave it
         marker = "o" if len(smooth) == 1 else None  # a line needs two points
         axes.plot(curve.steps, curve.values, color=f"C{number}", alpha=0.35, linewidth=0.7)
         (line,) = axes.plot(curve.steps, smooth, color=f"C{number}", linewidth=1.6, marker=marker)
@@ -77,7 +74,7 @@ def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Figu
         groups: label -> finite values, at least one in all; a group without values is left out.
     """
     groups = {label: values for label, values in groups.items() if len(values)}
-    figure, axes = _new_figure(0.75 + _LANE_INCHES * len(groups))
+    figure, axes = _new_figure(0.75 + 0.4 * len(groups))
     for number, values in enumerate(groups.values()):
         apart = (np.arange(len(values)) % 5 - 2) * 0.1  # of a lane, so that equal values show
         axes.plot(values, number + apart, "o", color=f"C{number}", markersize=3)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,7 @@ class Table:
     rows: Mapping[str, Mapping[str, Cell]]  # label -> quantity -> cell
 
     def lines(self, empty: str = "–") -> list[list[str]]:
-        """The table as text: the head, then for each row its label, its number of clips, and its cells.
-
-        The head names units and which way is better. A row has as many clips as the cell with the most.
-        """
+        """The head, then for each row its label, its number of clips (that of the cell with the most), its cells."""
         quantities = [QUANTITIES[name] for name in self.columns]
         units = [f" [{quantity.unit}]" if quantity.unit else "" for quantity in quantities]
         titles = [f"{q.title}{unit}{_ARROWS[q.better]}" for q, unit in zip(quantities, units, strict=True)]
@@ -71,22 +68,9 @@ class ClipView:
 
     name: str
     facts: Mapping[str, str]
-    curves: Sequence[Path] = ()
-    frames: Mapping[str, Path] = field(default_factory=dict)  # caption -> picture
-    remarks: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything on the page of an evaluation."""
-
-    title: str
-    table: Table
-    facts: Mapping[str, str]  # how it was measured
-    problems: Sequence[str]
-    distributions: Mapping[str, Path] = field(default_factory=dict)  # title -> picture
-    worst: Sequence[ClipView] = ()
-    worst_by: str = ""
+    curves: Sequence[Path]
+    frames: Mapping[str, Path]  # caption -> picture
+    remarks: Sequence[str]
 
 
 def cell_text(cell: Cell, quantity: Quantity, row_count: int) -> str:
@@ -147,38 +131,44 @@ def write_clips_csv(path: Path, quantities: Sequence[str], clips: Iterable[Mappi
     write_text(path, buffer.getvalue())
 
 
-def write_page(directory: Path, page: Page) -> None:
-    """Writes `index.html`: summary, problems, distributions, the worst clips with curves and frames, the protocol.
+def write_page(
+    directory: Path,
+    title: str,
+    table: Table,
+    facts: Mapping[str, str],
+    problems: Sequence[str],
+    distributions: Mapping[str, Path],
+    worst: Sequence[ClipView],
+    worst_by: str,
+) -> None:
+    """Writes `index.html`; links are relative to its directory, so that it can be moved or copied.
 
     Args:
-        directory: links are relative to it, so that it can be moved or copied.
+        facts: how it was measured.
+        distributions: title -> picture.
+        worst: the worst clips, by the quantity with the title `worst_by`.
     """
-    with open_page(directory, page.title):
-        with tags.section(cls="card wide"):
-            _html_table(page.table)
-        if page.problems:
+    with open_page(directory, title):
+        with tags.section(cls="card wide"), tags.table(cls="figures"):
+            head, *rows = table.lines()
+            tags.tr(*map(tags.th, head))
+            for row in rows:
+                tags.tr(*map(tags.td, row))
+        if problems:
             with tags.section(cls="card interrupted"):
                 tags.h2("Not measured, or to be looked at")
-                tags.ul(*(tags.li(problem) for problem in page.problems))
-        if page.distributions:
+                tags.ul(*(tags.li(problem) for problem in problems))
+        if distributions:
             with tags.section(cls="card curves"):
-                for title, picture in page.distributions.items():
-                    tags.img(src=relative_link(directory, picture), alt=f"{title} of every clip")
-        if page.worst:
-            tags.h2(f"Worst clips by {page.worst_by}")
-        for clip in page.worst:
+                for name, picture in distributions.items():
+                    tags.img(src=relative_link(directory, picture), alt=f"{name} of every clip")
+        if worst:
+            tags.h2(f"Worst clips by {worst_by}")
+        for clip in worst:
             _clip_card(directory, clip)
         with tags.section(cls="card"):
             tags.h2("How it was measured")
-            add_definitions(page.facts)
-
-
-def _html_table(table: Table) -> None:
-    head, *rows = table.lines()
-    with tags.table(cls="figures"):
-        tags.tr(*map(tags.th, head))
-        for row in rows:
-            tags.tr(*map(tags.td, row))
+            add_definitions(facts)
 
 
 def _clip_card(directory: Path, clip: ClipView) -> None:

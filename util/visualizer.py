@@ -21,12 +21,11 @@ import numpy as np
 from util.errors import MediaError
 from util.files import make_directory, safe_name, write_bytes, write_json, write_text
 from util.html import write_training_page
+from util.json_files import read_json, read_json_lines
 from util.log import warn_once
 from util.plot import Curve, draw_panel, write_png
 
 STEPS_ON_PAGE = 200
-_JPEG_QUALITY = 92
-_NO_CURVES = ("step", "epoch")  # numbers of a line of the log that say where it belongs
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +43,6 @@ class Visualizer:
 
     Args:
         directory: of the training, e.g. `checkpoints/<name>`; it is made.
-        use_html: whether to write the page.
-        use_tensorboard: whether to write TensorBoard events; without the package there is a warning instead.
         resume_step: the step the training goes on from; what an earlier run showed of later steps is dropped. 0 is a
             new training, and starts a new log.
 
@@ -67,16 +64,13 @@ class Visualizer:
         self._is_page_old = False
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
-        """Adds a line to the log, and the values to TensorBoard.
+        """Adds a line to the log, and the values to TensorBoard. Raises MediaError when the disk refuses.
 
         Args:
             step: of the optimiser, counted from 1.
             values: such as {"loss/G/gan": 0.7}; what is not finite is written as null.
             epoch: epochs done, with the fraction of the running one.
             images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         speed = {"images_per_s": images_per_s} if images_per_s else {}
         numbers = {"epoch": epoch, **speed, **values}
@@ -92,14 +86,10 @@ class Visualizer:
         self._is_page_old = True
 
     def images(self, step: int, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Shows pictures: writes them under web/images and to TensorBoard, and writes the page anew.
+        """Writes pictures under web/images and to TensorBoard, and the page anew. Raises MediaError as `scalars`.
 
         Args:
-            step: of the optimiser.
             rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         if self._writer is not None:
             try:
@@ -123,10 +113,14 @@ class Visualizer:
             self._write_page()
 
     def _write_row(self, step: int, number: int, row: Mapping[str, np.ndarray]) -> dict[str, str]:
+        from PIL import Image
+
         folder = make_directory(self._web / "images")
         names = {label: f"step{step:08d}_{number}_{safe_name(label)}.jpg" for label in row}
-        for label, image in row.items():
-            write_bytes(folder / names[label], _as_jpeg(image))
+        for label, image_rgb in row.items():
+            buffer = io.BytesIO()
+            Image.fromarray(image_rgb).save(buffer, "JPEG", quality=92)
+            write_bytes(folder / names[label], buffer.getvalue())
         return names
 
     def _write_page(self) -> None:
@@ -145,26 +139,12 @@ class Visualizer:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads `loss_log.jsonl`. A damaged line, such as a kill in the middle of writing leaves, is left out and named.
+    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves.
 
     Raises:
         MediaError: the file is missing or cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            entries.append(entry)
-        else:
-            _log.warning("%s:%d: damaged line left out", path, number)
-    return entries
+    return [entry for entry in read_json_lines(path, dict[str, Any]) if isinstance(entry.get("step"), int)]
 
 
 def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
@@ -172,7 +152,7 @@ def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     points: dict[str, list[tuple[int, float]]] = {}
     for entry in entries:
         for name, value in entry.items():
-            if name not in _NO_CURVES and isinstance(value, (int, float)) and math.isfinite(value):
+            if name not in ("step", "epoch") and isinstance(value, (int, float)) and math.isfinite(value):
                 points.setdefault(name, []).append((entry["step"], value))
     return {
         name: Curve(np.array([step for step, _ in pairs]), np.array([value for _, value in pairs], dtype=np.float64))
@@ -200,9 +180,9 @@ def _read_shown(path: Path, last_step: int) -> list[_Shown]:
     if not path.exists():
         return []
     try:
-        stored = [_Shown(int(s["step"]), [dict(row) for row in s["rows"]]) for s in json.loads(path.read_bytes())]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("%s: cannot be read (%s); the page starts anew", path, error)
+        stored = read_json(path, list[_Shown])
+    except MediaError as error:
+        _log.warning("%s; the page starts anew", error)
         return []
     return [shown for shown in stored if shown.step <= last_step]
 
@@ -219,12 +199,3 @@ def _open_tensorboard(directory: Path, resume_step: int) -> Any:
         return SummaryWriter(str(directory), purge_step=resume_step + 1)
     except OSError as error:
         raise _unwritable(directory, error) from error
-
-
-def _as_jpeg(image_rgb: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> the bytes of a JPEG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image_rgb).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()

@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import logging
-import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -43,7 +42,7 @@ from data.prepared import Fingerprint, fingerprint, is_unchanged
 from data.video_reader import FrameSource, open_source
 from options.config import AlignOptions
 from util.errors import AlignmentError, MediaError
-from util.files import atomic_folder, make_directory, remove_leftovers, require_utf8_name, write_bytes
+from util.files import atomic_folder, make_directory, open_file, remove_leftovers, require_utf8_name, write_bytes
 
 SHEET_NAME = "contact_sheet.png"
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
@@ -184,9 +183,6 @@ def _check_replaceable(output: Path) -> None:
         raise MediaError(f"{output}: was not made by align_68.py (it holds {foreign[0]}); move it away")
 
 
-# ------------------------------------------------------------------------------------------------ first pass: landmarks
-
-
 def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
     """The points of --landmarks_file: .npy or .npz (`landmarks`) of (frames, 68, 2), or an alignment.json."""
     path = config.landmarks_file
@@ -197,8 +193,9 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
         if path.suffix == ".json":
             points = read_record(path).landmarks
         else:
-            loaded = np.load(path, allow_pickle=False)
-            points = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["landmarks"], dtype=np.float64)
+            with open_file(path) as file:
+                loaded = np.load(file, allow_pickle=False)
+                points = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["landmarks"], dtype=np.float64)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise MediaError(f"--landmarks_file {path}: not readable as .npy, .npz or .json: {error}") from error
     points = points[None] if points.shape == (68, 2) else points
@@ -212,23 +209,15 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
 def _kept_or_measured(source: FrameSource, output: Path, config: AlignOptions, state: Fingerprint) -> _Landmarks:
     """The landmarks of an earlier run with the same detector and face, or new ones, which are then kept."""
     kept = output.with_name(f".{output.name}.landmarks.npz")
-    settings = _settings(config)
-    key = {name: settings[name] for name in ("format", "landmarks", "face", "detect_every")}
-    key_text = json.dumps({**key, "content": state.content})
-    found = _read_kept(kept, key_text)
+    settings = _settings(config) | {"content": state.content}
+    key = json.dumps({name: settings[name] for name in ("format", "landmarks", "face", "detect_every", "content")})
+    found = _read_kept(kept, key)
     if found is not None:
         _log.info("%s: landmarks by %s, kept from an earlier run", source.path, found.detector)
         return found
     found = _measure(source, config)
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        key=key_text,
-        points=found.points,
-        status=np.array(found.status),
-        detector=found.detector,
-        most_faces=found.most_faces,
-    )
+    np.savez(buffer, key=key, **vars(found))
     write_bytes(kept, buffer.getvalue())
     return found
 
@@ -240,8 +229,8 @@ def _read_kept(path: Path, key: str) -> _Landmarks | None:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
                 return None
-            status, detector = stored["status"].tolist(), str(stored["detector"])
-            return _Landmarks(stored["points"], status, detector, int(stored["most_faces"]))
+            values = {name: stored[name].tolist() for name in ("status", "detector", "most_faces")}
+            return _Landmarks(stored["points"], **values)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _log.warning("%s: not readable (%s), the landmarks are measured again", path, error)
         return None
@@ -254,14 +243,12 @@ def _measure(source: FrameSource, config: AlignOptions) -> _Landmarks:
     points: list[np.ndarray] = []
     status: list[str] = []
     size = ""
-    start = time.perf_counter()
     for image in _with_progress(source, "landmarks", source.expected_frames):
         face, word = tracker.step(image)
         points.append(np.full((68, 2), np.nan) if face is None else face.points)
         status.append(word)
         size = f"{image.shape[1]}x{image.shape[0]}"
-    rate = len(status) / max(time.perf_counter() - start, 1e-9)
-    _log.info("%s: landmarks by %s, %.1f frames/s with reading", source.path, detector.name, rate)
+    _log.info("%s: landmarks by %s", source.path, detector.name)
     if set(status) != {"missing"}:
         return _Landmarks(np.stack(points), status, detector.name, tracker.most_faces)
     if tracker.most_faces and config.face.isdecimal():
@@ -272,9 +259,6 @@ def _measure(source: FrameSource, config: AlignOptions) -> _Landmarks:
         f"{source.path}: no face in {where} ({size} px, by {detector.name}); it should be upright, lit, turned less "
         "than 90 degrees and at least 80 px high; try the other --landmarks, or give points with --landmarks_file"
     )
-
-
-# ---------------------------------------------------------------------------------------------------------- the crops
 
 
 def _record(source: FrameSource, found: _Landmarks, config: AlignOptions, state: Fingerprint) -> AlignmentRecord:

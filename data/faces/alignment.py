@@ -236,6 +236,7 @@ class AlignmentRecord:
     landmarks: np.ndarray  # (frames, 68, 2) in source pixels, without NaN
     status: list[str]  # detected, tracked, given, interpolated or held
     info: AlignmentInfo = AlignmentInfo()
+    format: int = RECORD_FORMAT
 
     @property
     def num_frames(self) -> int:
@@ -243,27 +244,10 @@ class AlignmentRecord:
         return len(self.status)
 
 
-@dataclass(frozen=True)
-class _RecordFile:
-    """`alignment.json` as it stands on disk."""
-
-    format: int
-    source: str
-    source_width: int
-    source_height: int
-    mode: str
-    score: float
-    mean_matrix: list[list[float]]
-    info: AlignmentInfo
-    status: list[str]
-    matrices: list[list[list[float]]]
-    landmarks: list[list[list[float]]]
-
-
 def write_record(path: str | Path, record: AlignmentRecord) -> None:
     """Writes an alignment atomically, one line a frame; landmarks to 0.001 px, matrices exactly."""
     head = {
-        "format": RECORD_FORMAT,
+        "format": record.format,
         "source": record.source,
         "source_width": record.source_width,
         "source_height": record.source_height,
@@ -294,18 +278,15 @@ def read_record(path: str | Path) -> AlignmentRecord:
         MediaError: no such file, not such a file, or lists of different lengths.
     """
     hint = "run scripts/align_68.py"
-    stored = read_json(path, _RecordFile, hint=hint)
-    if stored.format != RECORD_FORMAT:
-        raise MediaError(f"{path}: format {stored.format}, this version reads {RECORD_FORMAT}; {hint} again")
-    count = len(stored.status)
-    shapes = {"mean_matrix": (2, 3), "matrices": (count, 2, 3), "landmarks": (count, 68, 2)}
-    values = {name: value for name, value in vars(stored).items() if name != "format"}
-    for name, shape in shapes.items():
-        try:
-            values[name] = np.array(values[name], dtype=np.float64).reshape(shape)
-        except ValueError as error:
-            raise MediaError(f"{path}: {count} frames, but {name}: {error}; {hint} again") from error
-    return AlignmentRecord(**values)
+    record = read_json(path, AlignmentRecord, hint=hint)
+    if record.format != RECORD_FORMAT:
+        raise MediaError(f"{path}: format {record.format}, this version reads {RECORD_FORMAT}; {hint} again")
+    count = record.num_frames
+    for name, shape in (("mean_matrix", (2, 3)), ("matrices", (count, 2, 3)), ("landmarks", (count, 68, 2))):
+        if getattr(record, name).shape != shape:
+            found = getattr(record, name).shape
+            raise MediaError(f"{path}: {count} frames, but {name} is shaped {found}; {hint} again")
+    return record
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:

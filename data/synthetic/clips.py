@@ -23,7 +23,7 @@ from data.synthetic.maths import smooth_drift
 from data.synthetic.motion import STATE_NAMES, Performance, combine, make_performance
 from data.synthetic.person import FaceState, Identity, make_identity
 from data.synthetic.scene import Scene, make_scene, scene_lights
-from data.synthetic.voice import Phoneme
+from data.synthetic.voice import FIRST_HELD_OUT, Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg
@@ -54,8 +54,7 @@ __all__ = [
 ]
 
 # goes up by one with every change of what is drawn, moved or said, so that no older clip is taken for today's
-RENDERER_VERSION = "3"
-FIRST_HELD_OUT = 50000  # people from this seed on are for measuring, never for training
+RENDERER_VERSION = "4"
 CLEAN_CRF = 18  # of H.264, nearly what was drawn
 _LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
 

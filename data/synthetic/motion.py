@@ -9,7 +9,7 @@ import numpy as np
 
 from data.synthetic.maths import smooth_drift
 from data.synthetic.person import FaceState, Identity
-from data.synthetic.voice import Phoneme, make_phonemes, make_voice, mouth_track, synthesize
+from data.synthetic.voice import Phoneme, mouth_track, speak
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.seed import generator_for
 
@@ -47,14 +47,11 @@ class Performance:
 
 def make_performance(seed: int, identity: Identity, num_frames: int) -> Performance:
     """Speech in the identity's voice, and head motion, blinks and gaze that know nothing of it."""
-    seconds = num_frames / FPS
-    voice = make_voice(identity.seed, identity.femininity)
-    phonemes = make_phonemes(seed, seconds, voice.rate)
-    wave = synthesize(phonemes, voice, seed, num_frames * SAMPLE_RATE_HZ // FPS)
+    speech = speak(seed, identity.seed, identity.femininity, num_frames * SAMPLE_RATE_HZ // FPS)
     tracks = _motion(seed, num_frames)
-    tracks.update(zip(MOUTH_NAMES, mouth_track(phonemes, (np.arange(num_frames) + 0.5) / FPS).T, strict=True))
+    tracks.update(zip(MOUTH_NAMES, mouth_track(speech.phonemes, (np.arange(num_frames) + 0.5) / FPS).T, strict=True))
     states = np.stack([tracks[name] for name in STATE_NAMES], axis=1).astype(np.float32)
-    return Performance(states, tuple(phonemes), wave)
+    return Performance(states, speech.phonemes, speech.wave)
 
 
 def combine(mouth: Performance, pose: Performance) -> Performance:

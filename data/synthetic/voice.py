@@ -1,414 +1,218 @@
-"""A formant-synthesised voice and the mouth that goes with it: 16 kHz sound, times in seconds, frequencies in Hz.
+"""How synthetic people sound: a seed in, 16 kHz sound and timed phones out, by whatever voices there are; seconds.
 
-Source and filter: a glottal pulse train (or noise) through seven resonances, plus noise of its own for fricatives and
-bursts. Formants of the vowels: Peterson and Barney 1952, men; a speaker's tract length scales them.
+    speech = speak(seed=1, speaker_seed=7, femininity=0.9, num_samples=64000)
+    mouth = mouth_track(speech.phonemes, times_s)
+
+A person keeps a voice: one of the recorded ones that are installed (`recorded`), made the person's own by pitch and
+formants, or the formant voice, which is always there. People from FIRST_HELD_OUT on speak with voices, and say
+sentences, that the others never use.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import wave as wave_files
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage
-import scipy.signal
 
+from data.synthetic import formant
+from data.synthetic.phones import RESTING, SILENCE, VOWELS, Phoneme, mouth_track
+from data.synthetic.recorded import HELD_OUT_VOICES, RecordedVoice, Spoken, installed_voices, say, translate
+from data.synthetic.sound import SPEECH_LEVEL, Variation, degrade, fill_pauses, level_of, vary
+from data.synthetic.texts import make_text
 from options.config import SAMPLE_RATE_HZ
 from util.seed import generator_for
 
-_BLOCK = 64  # samples that share one set of filter coefficients: 4 ms
-_CONTROL_HZ = SAMPLE_RATE_HZ / _BLOCK
-SILENCE = "sil"
+__all__ = [
+    "FIRST_HELD_OUT",
+    "FORMANT",
+    "Phoneme",
+    "Speech",
+    "as_wav",
+    "choose_voice",
+    "mouth_track",
+    "sources",
+    "speak",
+]
+
+FIRST_HELD_OUT = 50000  # people from this seed on are for measuring, never for training
+_PEOPLE = 100000  # speaker seeds repeat what they mean after so many: `make_synthetic_data.py --seed`
+FORMANT = "formant"
+_FORMANT_SHARE, _RULES_SHARE = 0.1, 0.2  # of the people speak with the formant voice, with espeak-ng
+_PHONES_PER_SECOND = (9.5, 16.0)
+_WORDS_PER_SECOND = 4.5  # more than anybody says
+_LEAST_PAUSE_S, _HELD = 0.09, "q"
 
 
 @dataclass(frozen=True)
-class Sound:
-    """How a phoneme sounds and looks.
+class Speech:
+    """wave: (N,) float32 in [-1, 1] at 16 kHz.  phonemes: from 0 to its end, without gaps.  voice: whose it is."""
 
-    formants_hz: F1-F3 of a man.  seconds: usual length.  voicing, breath: 0..1 into the tract.
-    noise_hz, noise_width_hz, noise: band and strength of its own noise.  closure: 1 for stops.
-    opening, width, lip_teeth, press: the mouth, see `FaceState`.
+    wave: np.ndarray
+    phonemes: tuple[Phoneme, ...]
+    voice: str
+
+
+def is_held_out(speaker_seed: int) -> bool:
+    """Whether a person is one of those whom no training sees or hears."""
+    return speaker_seed % _PEOPLE >= FIRST_HELD_OUT
+
+
+def sources() -> str:
+    """The voices that speak here, in a line for the user."""
+    counts = {"flite": 0, "festival": 0, "espeak-ng": 0}
+    for voice in installed_voices():
+        counts[voice.program] += 1
+    found = [f"{program} ({count} voices)" for program, count in counts.items() if count]
+    return ", ".join(["the formant voice", *found])
+
+
+def choose_voice(speaker_seed: int, femininity: float) -> RecordedVoice | None:
+    """The voice a person speaks with; None: the formant voice."""
+    rng = generator_for(speaker_seed, 221)
+    voices = [v for v in installed_voices() if (v.label in HELD_OUT_VOICES) == is_held_out(speaker_seed)]
+    if not voices or rng.random() < _FORMANT_SHARE:
+        return None
+    rules = [v for v in voices if v.program == "espeak-ng"]
+    recorded = [v for v in voices if v.program != "espeak-ng"]
+    if not recorded or (rules and rng.random() < _RULES_SHARE):
+        return rules[rng.integers(len(rules))]
+    odds = np.array([1 - 0.9 * abs((0.5 if v.femininity is None else v.femininity) - femininity) for v in recorded])
+    return recorded[rng.choice(len(recorded), p=odds / odds.sum())]
+
+
+def speak(seed: int, speaker_seed: int, femininity: float, num_samples: int) -> Speech:
+    """What a person says, as a microphone hears it.
+
+    Args:
+        seed: of the clip: words, tempo, room, noise.
+        speaker_seed, femininity: of the person, see `Identity`.
+
+    Raises:
+        MediaError: a speech program fails.
     """
-
-    formants_hz: tuple[float, float, float]
-    seconds: float
-    voicing: float = 1.0
-    breath: float = 0.0
-    noise_hz: float = 0.0
-    noise_width_hz: float = 0.0
-    noise: float = 0.0
-    closure: bool = False
-    nasal: bool = False
-    opening: float = 0.2
-    width: float = 0.0
-    lip_teeth: float = 0.0
-    press: float = 0.0
-
-
-_Formants = tuple[float, float, float]
-_Band = tuple[float, float]
-
-
-def _stop(formants: _Formants, voiced: bool, band: _Band, opening: float, width: float = 0, press: float = 0) -> Sound:
-    return Sound(
-        formants,
-        0.075 if voiced else 0.10,
-        voicing=0.22 if voiced else 0.0,
-        noise_hz=band[0],
-        noise_width_hz=band[1],
-        noise=0.9,
-        closure=True,
-        opening=opening,
-        width=width,
-        press=press,
-    )
-
-
-def _fricative(
-    formants: _Formants, voiced: bool, band: _Band, noise: float, opening: float, width: float = 0, lip_teeth: float = 0
-) -> Sound:
-    return Sound(
-        formants,
-        0.085 if voiced else 0.11,
-        voicing=0.45 if voiced else 0.0,
-        noise_hz=band[0],
-        noise_width_hz=band[1],
-        noise=noise,
-        opening=opening,
-        width=width,
-        lip_teeth=lip_teeth,
-    )
-
-
-_LABIAL: _Formants = (300, 900, 2200)
-_CORONAL: _Formants = (320, 1700, 2600)
-_VELAR: _Formants = (320, 1900, 2400)
-VOWELS = {
-    "iy": Sound((270, 2290, 3010), 0.12, opening=0.20, width=0.9),
-    "ih": Sound((390, 1990, 2550), 0.09, opening=0.32, width=0.5),
-    "eh": Sound((530, 1840, 2480), 0.11, opening=0.52, width=0.4),
-    "ae": Sound((660, 1720, 2410), 0.14, opening=0.76, width=0.45),
-    "aa": Sound((730, 1090, 2440), 0.15, opening=1.0, width=0.0),
-    "ah": Sound((640, 1190, 2390), 0.11, opening=0.66, width=0.0),
-    "ao": Sound((570, 840, 2410), 0.14, opening=0.68, width=-0.6),
-    "uh": Sound((440, 1020, 2240), 0.09, opening=0.34, width=-0.55),
-    "uw": Sound((300, 870, 2240), 0.13, opening=0.20, width=-1.0),
-    "er": Sound((490, 1350, 1690), 0.12, opening=0.36, width=-0.35),
-}
-CONSONANTS = {
-    "p": _stop(_LABIAL, False, (900, 900), opening=0.0, press=1.0),
-    "b": _stop(_LABIAL, True, (700, 700), opening=0.0, press=1.0),
-    "t": _stop(_CORONAL, False, (4200, 1600), opening=0.16, width=0.15),
-    "d": _stop(_CORONAL, True, (3800, 1500), opening=0.18, width=0.15),
-    "k": _stop(_VELAR, False, (2200, 900), opening=0.28),
-    "g": _stop(_VELAR, True, (2000, 900), opening=0.28),
-    "m": Sound((260, 1000, 2200), 0.08, 0.55, nasal=True, opening=0.0, press=1.0),
-    "n": Sound((270, 1450, 2500), 0.075, 0.55, nasal=True, opening=0.18, width=0.1),
-    "ng": Sound((280, 1900, 2450), 0.08, 0.5, nasal=True, opening=0.28),
-    "f": _fricative(_LABIAL, False, (5200, 3800), 0.16, opening=0.10, lip_teeth=1.0),
-    "v": _fricative(_LABIAL, True, (4800, 3500), 0.06, opening=0.10, lip_teeth=1.0),
-    "th": _fricative((350, 1400, 2500), False, (6000, 3200), 0.14, opening=0.22),
-    "s": _fricative(_CORONAL, False, (6200, 1300), 0.60, opening=0.12, width=0.4),
-    "z": _fricative(_CORONAL, True, (6000, 1300), 0.38, opening=0.12, width=0.4),
-    "sh": _fricative((350, 1800, 2500), False, (3400, 1100), 0.65, opening=0.18, width=-0.7),
-    "zh": _fricative((350, 1800, 2500), True, (3200, 1100), 0.40, opening=0.18, width=-0.7),
-    "h": Sound((500, 1500, 2500), 0.07, 0.0, 0.55, opening=0.4),
-    "w": Sound((310, 700, 2200), 0.075, 0.85, opening=0.10, width=-1.0),
-    "y": Sound((280, 2200, 2950), 0.07, 0.85, opening=0.2, width=0.6),
-    "l": Sound((360, 1200, 2700), 0.075, 0.85, opening=0.34, width=0.1),
-    "r": Sound((330, 1150, 1600), 0.075, 0.85, opening=0.24, width=-0.55),
-}
-SOUNDS = {SILENCE: Sound((500, 1500, 2500), 0.3, 0.0, opening=0.0), **VOWELS, **CONSONANTS}
-_DIPHTHONGS = (("eh", "iy"), ("aa", "ih"), ("ao", "uw"), ("aa", "uw"))
-_CLUSTERS = (
-    ("p", "l"),
-    ("p", "r"),
-    ("t", "r"),
-    ("k", "l"),
-    ("k", "r"),
-    ("s", "t"),
-    ("s", "p"),
-    ("f", "l"),
-    ("b", "r"),
-    ("g", "r"),
-)
-_CODAS = ("m", "n", "ng", "p", "b", "t", "d", "k", "s", "z", "f", "v", "sh", "l", "r", "th")
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A speaker's sound."""
-
-    pitch_hz: float
-    pitch_range: float  # share of the pitch that intonation moves up and down
-    tract_length: float  # 1: a man's; formants are divided by it
-    jitter: float  # random share of each period
-    breathiness: float  # 0..1
-    tilt_hz: float  # above this the source falls off faster: lower is softer
-    rate: float  # 1: usual lengths; larger is faster
-
-
-@dataclass(frozen=True)
-class Phoneme:
-    """One stretch of the timeline; stress 1 is usual loudness and length."""
-
-    name: str
-    start_s: float
-    end_s: float
-    stress: float = 1.0
-
-
-def make_voice(seed: int, femininity: float) -> Voice:
-    """Draws a voice; femininity 0..1 moves pitch and tract length between the sexes."""
-    rng = generator_for(seed, 201)
-    spread = np.clip(rng.standard_normal(2), -2, 2)
-    return Voice(
-        pitch_hz=float(np.exp(np.interp(femininity, [0, 1], np.log([112, 205])) + 0.13 * spread[0])),
-        pitch_range=float(rng.uniform(0.10, 0.24)),
-        tract_length=float(np.interp(femininity, [0, 1], [1.0, 0.86]) + 0.035 * spread[1]),
-        jitter=float(rng.uniform(0.004, 0.015)),
-        breathiness=float(rng.uniform(0.02, 0.12)),
-        tilt_hz=float(rng.uniform(1800, 4500)),
-        rate=float(rng.uniform(0.85, 1.15)),
-    )
-
-
-def make_phonemes(seed: int, seconds: float, rate: float = 1.0) -> list[Phoneme]:
-    """Babble: words of one to three syllables in phrases with pauses, from 0 to exactly `seconds`."""
-    rng = generator_for(seed, 202)
-    timeline: list[Phoneme] = []
-    now = _append(timeline, SILENCE, 0.0, float(rng.uniform(0.04, 0.4)), 1.0)
-    while now < seconds:
-        for _ in range(int(rng.integers(2, 7))):
-            for syllable in range(int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))):
-                stress = 1.15 if syllable == 0 else 0.9
-                for name, share in _syllable(rng):
-                    length = SOUNDS[name].seconds * share * stress * rng.uniform(0.85, 1.2) / rate
-                    now = _append(timeline, name, now, float(length), stress)
-        now = _append(timeline, SILENCE, now, float(rng.uniform(0.22, 0.7)), 1.0)
-    kept = [p for p in timeline if p.start_s < seconds]
-    last = kept[-1]
-    kept[-1] = Phoneme(last.name, last.start_s, seconds, last.stress)
-    return kept
-
-
-def _append(timeline: list[Phoneme], name: str, now: float, length: float, stress: float) -> float:
-    timeline.append(Phoneme(name, now, now + length, stress))
-    return now + length
-
-
-def _syllable(rng: np.random.Generator) -> list[tuple[str, float]]:
-    """Sounds of a syllable with their share of the usual length."""
-    sounds: list[tuple[str, float]] = []
-    kind = rng.random()
-    if kind < 0.14:
-        sounds += [(name, 0.85) for name in _CLUSTERS[rng.integers(len(_CLUSTERS))]]
-    elif kind < 0.88:
-        choices = [name for name in CONSONANTS if name != "ng"]
-        sounds.append((str(choices[rng.integers(len(choices))]), 1.0))
-    if rng.random() < 0.2:
-        first, second = _DIPHTHONGS[rng.integers(len(_DIPHTHONGS))]
-        sounds += [(first, 0.85), (second, 0.7)]
+    rng = generator_for(seed, 222)
+    own = formant.make_voice(speaker_seed, femininity)
+    recorded = choose_voice(speaker_seed, femininity)
+    seconds = num_samples / SAMPLE_RATE_HZ
+    if recorded is None:
+        timeline = formant.make_phonemes(seed, seconds, own.rate)
+        wave = formant.synthesize(timeline, own, seed, num_samples).astype(np.float64)
     else:
-        sounds.append((str(list(VOWELS)[rng.integers(len(VOWELS))]), 1.0))
-    if rng.random() < 0.35:
-        sounds.append((_CODAS[rng.integers(len(_CODAS))], 0.9))
-    return sounds
+        wave, timeline = _recite(recorded, seed, speaker_seed, femininity, seconds, rng)
+        wave, timeline = _cut(wave, timeline, num_samples, rng)
+    timeline = fill_pauses(wave, timeline, own, seed, rng)
+    return Speech(degrade(wave, rng), tuple(timeline), FORMANT if recorded is None else recorded.label)
 
 
-# ------------------------------------------------------------------------------------------------------------ mouth
-
-
-def mouth_track(timeline: list[Phoneme], times_s: np.ndarray) -> np.ndarray:
-    """Mouth shapes with coarticulation: neighbours blend over some 70 ms, but lip closures are always reached.
-
-    Returns:
-        (len(times_s), 4) float64: opening, width, lip_teeth, press, as in `FaceState`.
-    """
-    rate = 200.0
-    grid = np.arange(0, max(float(np.max(times_s)), timeline[-1].end_s) + 0.1, 1 / rate)
-    index = np.clip(np.searchsorted([p.start_s for p in timeline], grid, side="right") - 1, 0, len(timeline) - 1)
-    table = np.array([_mouth_of(timeline, i) for i in range(len(timeline))])
-    target = table[index]
-    smooth = scipy.ndimage.gaussian_filter1d(target, 0.032 * rate, axis=0, mode="nearest")
-    contact = target[:, [0]] <= 0.0
-    closed = np.clip(
-        1.25 * scipy.ndimage.gaussian_filter1d(contact[:, 0].astype(float), 0.012 * rate, mode="nearest"), 0, 1
+def _recite(
+    voice: RecordedVoice, seed: int, speaker_seed: int, femininity: float, seconds: float, rng: np.random.Generator
+) -> tuple[np.ndarray, list[Phoneme]]:
+    """Text in a recorded voice that was made the person's own, longer than needed; the level is SPEECH_LEVEL."""
+    person = generator_for(speaker_seed, 223)
+    variant = ""
+    if voice.femininity is None:
+        variant = f"+f{person.integers(1, 5)}" if femininity > 0.5 else f"+m{person.integers(1, 8)}"
+    spoken = say(
+        voice, make_text(seed, voice.language, int(_WORDS_PER_SECOND * seconds) + 6, is_held_out(speaker_seed)), variant
     )
-    smooth[:, 0] *= 1 - _smooth_unit(closed)
-    bite = np.clip(1.2 * scipy.ndimage.gaussian_filter1d(target[:, 2], 0.014 * rate, mode="nearest"), 0, 1)
-    smooth[:, 2] = _smooth_unit(bite)
-    smooth[:, 0] += (np.minimum(smooth[:, 0], 0.12) - smooth[:, 0]) * smooth[:, 2]
-    smooth[:, 3] = _smooth_unit(
-        np.clip(1.2 * scipy.ndimage.gaussian_filter1d(target[:, 3], 0.014 * rate, mode="nearest"), 0, 1)
+    timeline = phonemes_of(voice, spoken)
+    tract = float(np.clip(1 + 0.07 * person.standard_normal(), 0.86, 1.16))
+    pitch = tract**1.5 * float(np.exp(0.16 * np.clip(person.standard_normal(), -2, 2)))
+    pace = sum(p.name not in RESTING for p in timeline) / max(_speaking_time(timeline), 0.1)
+    wanted = person.uniform(*_PHONES_PER_SECOND) * rng.uniform(0.9, 1.1)
+    change = Variation(
+        pitch, tract, float(np.clip(pace / wanted, 0.6, 1.4)), float(rng.uniform(0, 0.12)), float(rng.uniform(0, 0.15))
     )
-    return np.stack([np.interp(times_s, grid, column) for column in smooth.T], axis=1)
+    wave, timeline = vary(spoken.wave, spoken.rate_hz, timeline, change, rng)
+    wave = wave * (SPEECH_LEVEL / max(level_of(wave), 1e-6))
+    return wave, stressed(wave, timeline)
 
 
-def _mouth_of(timeline: list[Phoneme], index: int) -> tuple[float, float, float, float]:
-    sound = SOUNDS[timeline[index].name]
-    opening = sound.opening
-    if timeline[index].name == "h" and index + 1 < len(timeline):
-        opening = 0.8 * SOUNDS[timeline[index + 1].name].opening
-    emphasis = 0.85 + 0.15 * (timeline[index].stress - 0.9) / 0.25 if timeline[index].name in VOWELS else 1.0
-    return opening * emphasis, sound.width, sound.lip_teeth, sound.press
+def _speaking_time(timeline: Sequence[Phoneme]) -> float:
+    return sum(p.end_s - p.start_s for p in timeline if p.name not in RESTING)
 
 
-def _smooth_unit(value: np.ndarray) -> np.ndarray:
-    return value * value * (3 - 2 * value)
+def phonemes_of(voice: RecordedVoice, spoken: Spoken) -> list[Phoneme]:
+    """A program's phones as a timeline of ours, without gaps; what follows the last one is silence.
 
-
-# ------------------------------------------------------------------------------------------------------------ sound
-
-
-def synthesize(timeline: list[Phoneme], voice: Voice, seed: int, num_samples: int) -> np.ndarray:
-    """Speaks a timeline.
-
-    Returns:
-        (num_samples,) float32 in [-1, 1], speech at an RMS of about 0.1; silences are exact zeros but for a 20 ms tail.
+    A pause too short to close the mouth in is taken for a glottal stop.
     """
-    rng = generator_for(seed, 203)
-    blocks = -(-num_samples // _BLOCK)
-    times = (np.arange(blocks) + 0.5) / _CONTROL_HZ
-    tracks = _control_tracks(timeline, voice, times)
-    source = _glottal_source(timeline, voice, rng, blocks * _BLOCK)
-    voicing = _per_sample(tracks["voicing"], blocks)
-    breath = _per_sample(tracks["breath"], blocks)
-    noise = rng.standard_normal(blocks * _BLOCK)
-    excitation = voicing * (source + voice.breathiness * 0.35 * noise) + 0.30 * breath * noise
-    wave = _resonate(excitation, tracks["formants"], tracks["bandwidths"])
-    wave += _frication(timeline, voice, rng, blocks * _BLOCK)
-    wave = wave[:num_samples] * _gate(timeline, num_samples)
-    active = wave[np.abs(wave) > 0]
-    level = float(np.sqrt(np.mean(active**2))) if len(active) else 1.0
-    wave = wave * (0.1 / max(level, 1e-6))
-    return (0.95 * np.tanh(wave / 0.95)).astype(np.float32)
+    timeline: list[Phoneme] = []
+    start = 0.0
+    for name, end in [*spoken.ends, ("", len(spoken.wave) / spoken.rate_hz)]:
+        names = translate(voice, name) if name else [SILENCE]
+        edges = np.linspace(start, max(end, start), len(names) + 1)
+        for phone, a, b in zip(names, edges[:-1], edges[1:], strict=True):
+            if timeline and phone == timeline[-1].name == SILENCE:
+                timeline[-1] = dataclasses.replace(timeline[-1], end_s=float(b))
+            elif b > a:
+                timeline.append(Phoneme(phone, float(a), float(b)))
+        start = max(end, start)
+    return [
+        dataclasses.replace(p, name=_HELD) if p.name == SILENCE and p.end_s - p.start_s < _LEAST_PAUSE_S else p
+        for p in timeline
+    ]
 
 
-def _per_sample(track: np.ndarray, blocks: int) -> np.ndarray:
-    return np.interp(np.arange(blocks * _BLOCK), (np.arange(blocks) + 0.5) * _BLOCK, track)
-
-
-def _control_tracks(timeline: list[Phoneme], voice: Voice, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Formants (blocks, 7), bandwidths (blocks, 7), voicing and breath (blocks,), moving smoothly."""
-    index = np.clip(np.searchsorted([p.start_s for p in timeline], times, side="right") - 1, 0, len(timeline) - 1)
-    formants = np.array([_formants_of(timeline, i) for i in range(len(timeline))])[index]
-    glide = scipy.ndimage.gaussian_filter1d(np.log(formants), 0.018 * _CONTROL_HZ, axis=0, mode="nearest")
-    high = np.tile([3500.0, 4500.0, 5500.0, 6500.0], (len(times), 1))
-    formants = np.concatenate([np.exp(glide), high], axis=1) / voice.tract_length
-    nasal = np.array([float(SOUNDS[p.name].nasal) for p in timeline])[index]
-    nasal = scipy.ndimage.gaussian_filter1d(nasal, 0.008 * _CONTROL_HZ, mode="nearest")[:, None]
-    bandwidths = np.array([70.0, 90, 130, 250, 400, 700, 1000]) * (1 + nasal * np.array([0.6, 2.5, 2.0, 1.0, 1, 1, 1]))
-    voicing = np.array([SOUNDS[p.name].voicing * p.stress for p in timeline])[index]
-    breath = np.array([SOUNDS[p.name].breath for p in timeline])[index]
+def stressed(wave: np.ndarray, timeline: Sequence[Phoneme]) -> list[Phoneme]:
+    """Vowels get their stress by how loud they are beside the others of the clip: 1 % for every 0.5 dB."""
+    loudness = {}
     for number, phoneme in enumerate(timeline):
-        if phoneme.name in ("p", "t", "k"):  # the vowel starts breathy after a voiceless stop
-            release = (times >= phoneme.end_s - 0.018) & (times < phoneme.end_s + 0.025)
-            after = timeline[min(number + 1, len(timeline) - 1)].name
-            breath = np.where(release & (after in VOWELS), 0.35, breath)
-            voicing = np.where(release & (after in VOWELS), 0.0, voicing)
-    smooth = 0.006 * _CONTROL_HZ
-    return {
-        "formants": np.minimum(formants, 7800.0),
-        "bandwidths": bandwidths,
-        "voicing": scipy.ndimage.gaussian_filter1d(voicing, smooth, mode="nearest"),
-        "breath": scipy.ndimage.gaussian_filter1d(breath, smooth, mode="nearest"),
-    }
+        if phoneme.name in VOWELS:
+            piece = wave[int(phoneme.start_s * SAMPLE_RATE_HZ) : int(phoneme.end_s * SAMPLE_RATE_HZ)]
+            loudness[number] = 10 * np.log10(np.mean(piece**2) + 1e-8) if len(piece) else -80.0
+    usual = float(np.median(list(loudness.values()) or [0.0]))
+    return [
+        dataclasses.replace(p, stress=float(np.clip(1 + (loudness[n] - usual) / 50, 0.75, 1.2))) if n in loudness else p
+        for n, p in enumerate(timeline)
+    ]
 
 
-def _formants_of(timeline: list[Phoneme], index: int) -> tuple[float, float, float]:
-    name = timeline[index].name
-    if name in (SILENCE, "h"):  # the tract is already where the next sound wants it
-        later = [p.name for p in timeline[index + 1 : index + 2] if p.name not in (SILENCE, "h")]
-        return SOUNDS[later[0] if later else name].formants_hz
-    return SOUNDS[name].formants_hz
+def _cut(
+    wave: np.ndarray, timeline: Sequence[Phoneme], num_samples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[Phoneme]]:
+    """Exactly `num_samples`, from somewhere in the text, with some of the pauses made longer."""
+    latest = max(len(wave) - num_samples, 0) / SAMPLE_RATE_HZ
+    begin = float(rng.uniform(0, latest)) if rng.random() < 0.6 else 0.0
+    pieces: list[np.ndarray] = []
+    out: list[Phoneme] = []
+    now = 0.0
 
-
-def _glottal_source(timeline: list[Phoneme], voice: Voice, rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Derivative of the glottal flow (KLGLOTT88 pulse) with intonation, jitter and shimmer."""
-    seconds = samples / SAMPLE_RATE_HZ
-    knots = np.arange(0, seconds + 0.4, 0.18)
-    contour = scipy.ndimage.gaussian_filter1d(rng.standard_normal(len(knots)), 1.0, mode="nearest")
-    pitch = voice.pitch_hz * np.exp(
-        voice.pitch_range * 1.4 * np.interp(np.arange(samples) / SAMPLE_RATE_HZ, knots, contour)
-    )
-    pitch = pitch * _phrase_fall(timeline, samples)
-    cycle = np.cumsum(pitch) / SAMPLE_RATE_HZ
-    number = cycle.astype(int)
-    wobble = rng.standard_normal(number[-1] + 2)
-    pitch = pitch * (1 + voice.jitter * wobble[number])
-    cycle = np.cumsum(pitch) / SAMPLE_RATE_HZ
-    number = np.minimum(cycle.astype(int), len(wobble) - 1)
-    t = (cycle - np.floor(cycle)) / 0.6  # open for 60 % of the period
-    pulse = np.where(t < 1, t * (2 - 3 * t), 0) * (1 + 0.04 * rng.standard_normal(len(wobble))[number])
-    soften = np.exp(-2 * np.pi * voice.tilt_hz / SAMPLE_RATE_HZ)
-    return scipy.signal.lfilter([1 - soften], [1, -soften], pulse)
-
-
-def _phrase_fall(timeline: list[Phoneme], samples: int) -> np.ndarray:
-    """Pitch falls by a fifth over every phrase."""
-    fall = np.ones(samples)
-    starts = [p.end_s for p in timeline if p.name == SILENCE] or [0.0]
-    ends = [*[p.start_s for p in timeline if p.name == SILENCE][1:], samples / SAMPLE_RATE_HZ]
-    for start, end in zip(starts, ends, strict=False):
-        low, high = int(start * SAMPLE_RATE_HZ), min(int(end * SAMPLE_RATE_HZ), samples)
-        if low < high:
-            fall[low:high] = np.linspace(1.08, 0.88, high - low)
-    return fall
-
-
-def _resonate(excitation: np.ndarray, formants: np.ndarray, bandwidths: np.ndarray) -> np.ndarray:
-    """Seven resonators in series whose coefficients change every block; unit gain at 0 Hz."""
-    decay = np.exp(-np.pi * bandwidths / SAMPLE_RATE_HZ)
-    a1 = -2 * decay * np.cos(2 * np.pi * formants / SAMPLE_RATE_HZ)
-    a2 = decay * decay
-    zero = np.zeros_like(a1)
-    sections = np.stack([1 + a1 + a2, zero, zero, zero + 1, a1, a2], axis=-1)  # (blocks, 7, 6)
-    state = np.zeros((formants.shape[1], 2))
-    out = np.empty_like(excitation)
-    for block, sos in enumerate(sections):
-        piece = slice(block * _BLOCK, (block + 1) * _BLOCK)
-        out[piece], state = scipy.signal.sosfilt(sos, excitation[piece], zi=state)
-    return out
-
-
-def _frication(timeline: list[Phoneme], voice: Voice, rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Noise of fricatives over their length and of stops at their release."""
-    out = np.zeros(samples)
     for phoneme in timeline:
-        sound = SOUNDS[phoneme.name]
-        if sound.noise <= 0:
+        if phoneme.end_s <= begin:
             continue
-        start_s = phoneme.end_s - 0.014 if sound.closure else phoneme.start_s - 0.008
-        end_s = phoneme.end_s + 0.008
-        start, count = int(start_s * SAMPLE_RATE_HZ), int((end_s - start_s) * SAMPLE_RATE_HZ)
-        padded = 1 << (count - 1).bit_length()
-        spectrum = np.fft.rfft(rng.standard_normal(padded))
-        frequency = np.fft.rfftfreq(padded, 1 / SAMPLE_RATE_HZ)
-        centre = min(sound.noise_hz / voice.tract_length, 7000.0)
-        spectrum *= np.exp(-0.5 * ((frequency - centre) / sound.noise_width_hz) ** 2)
-        burst = np.fft.irfft(spectrum, padded)[:count]
-        edge = min(int((0.003 if sound.closure else 0.022) * SAMPLE_RATE_HZ), count // 2)
-        ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / edge)
-        burst[:edge] *= ramp
-        burst[count - edge :] *= ramp[::-1]
-        first, last = max(start, 0), min(start + count, samples)
-        if first < last:
-            out[first:last] += sound.noise * burst[first - start : last - start]
-    return out
+        first, last = (int(t * SAMPLE_RATE_HZ) for t in (max(phoneme.start_s, begin), phoneme.end_s))
+        piece = wave[first:last]
+        if phoneme.name == SILENCE and rng.random() < 0.25:
+            middle = len(piece) // 2
+            rest = np.zeros(int(rng.uniform(0.2, 1.2) * SAMPLE_RATE_HZ))
+            piece = np.concatenate([piece[:middle], rest, piece[middle:]])
+        if len(piece) == 0:
+            continue
+        pieces.append(piece)
+        out.append(dataclasses.replace(phoneme, start_s=now, end_s=now + len(piece) / SAMPLE_RATE_HZ))
+        now = out[-1].end_s
+        if now * SAMPLE_RATE_HZ >= num_samples:
+            break
+    cut = np.concatenate(pieces)[:num_samples] if pieces else np.zeros(0)
+    end = num_samples / SAMPLE_RATE_HZ
+    if len(cut) < num_samples:
+        out.append(Phoneme(SILENCE, now, end))
+        cut = np.pad(cut, (0, num_samples - len(cut)))
+    out[-1] = dataclasses.replace(out[-1], end_s=end)
+    return cut, out
 
 
-def _gate(timeline: list[Phoneme], samples: int) -> np.ndarray:
-    """0 in silences, 1 in speech; 20 ms for the voice to die away, 5 ms to start."""
-    gate = np.ones(samples)
-    for phoneme in timeline:
-        if phoneme.name == SILENCE:
-            start, end = round(phoneme.start_s * SAMPLE_RATE_HZ), round(phoneme.end_s * SAMPLE_RATE_HZ)
-            tail, attack = (0 if start == 0 else int(0.02 * SAMPLE_RATE_HZ)), int(0.005 * SAMPLE_RATE_HZ)
-            gate[start:end] = 0
-            if tail:
-                fade = 0.5 + 0.5 * np.cos(np.pi * np.arange(tail) / tail)
-                window = gate[start : min(start + tail, end, samples)]
-                window[:] = fade[: len(window)]
-            window = gate[end : min(end + attack, samples)]
-            window[:] = np.linspace(0, 1, attack)[: len(window)]
-    return gate
+def as_wav(samples: np.ndarray) -> bytes:
+    """(N,) float in [-1, 1] at 16 kHz as a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    with wave_files.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -1,27 +1,30 @@
-"""Convolutions of the prepared networks, in fp32 on the CPU; images are (H, W, C) where not said otherwise.
+"""Convolutions of the fast networks, in fp32 on the CPU; images are (H, W, C) where not said otherwise.
 
-Two means: weights that oneDNN has brought into its own layout once instead of at every call, and Winograd's form of 3x3
-filters, which takes 1.9 multiplications a value and input channel instead of 9.
+They are faster for two reasons: oneDNN brings the weights into its own layout once instead of at every call, and 3x3
+filters are computed in Winograd's form, with 1.9 multiplications a value and input channel instead of 9.
 
 Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.polynomial.polynomial import polyfromroots
 from torch import Tensor
 from torch.nn import functional as F
 
-# Points of the polynomials by values a tile, infinity besides: of many sets the one with the least rounding
+# Where the polynomials are evaluated, by values a tile, and at infinity: of many sets those that round the least
 _POINTS = {
     4: (0, 1, -1, 2, Fraction(-1, 2)),
     8: (0, 1, -1, Fraction(2, 5), Fraction(-2, 5), Fraction(4, 3), Fraction(-4, 3), Fraction(5, 2), Fraction(-5, 2)),
 }
-_SMALLEST_SIDE, _FEWEST_CHANNELS = 28, 128  # below, what the transforms cost outweighs what they save
+_SMALLEST_SIDE, _FEWEST_CHANNELS = 28, 128  # of an image in Winograd's form; below, the transforms cost too much
 _FEWEST_BYTES, _MOST_BYTES = 4 << 20, 12 << 20  # of transformed tiles
 
 Load = Callable[[slice, Tensor], object]
@@ -29,7 +32,7 @@ Finish = Callable[[slice, Tensor], object]
 
 
 def available() -> bool:
-    """Whether this torch has oneDNN and MKL, which everything here is made for."""
+    """Whether this torch has oneDNN and MKL, without which nothing here runs."""
     return (
         torch.backends.mkldnn.is_available()
         and torch.backends.mkl.is_available()
@@ -39,13 +42,11 @@ def available() -> bool:
 
 
 class PackedConv2d:
-    """A convolution whose weights lie as oneDNN wants them for one input size; other sizes work, slower.
+    """A convolution whose weights lie as oneDNN wants them for one image of one size; other inputs work, slower.
 
     Args:
         weight: (out, in / groups, kh, kw).
-        size: (H, W) of the input.
-        padding, stride, groups: of the convolution.
-        batch: images at a time.
+        size: (H, W) of the image.
     """
 
     def __init__(
@@ -55,71 +56,50 @@ class PackedConv2d:
         padding: Sequence[int] = (0, 0),
         stride: Sequence[int] = (1, 1),
         groups: int = 1,
-        batch: int = 1,
     ) -> None:
         self.padding, self.stride, self.groups = list(padding), list(stride), groups
-        input_size = [batch, weight.shape[1] * groups, *size]
+        input_size = [1, weight.shape[1] * groups, *size]
         reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # torch's stub lacks the last argument
         self.weight = reorder(weight.detach().to_mkldnn(), self.padding, self.stride, [1, 1], groups, input_size)
 
     def __call__(self, x: Tensor, bias: Tensor | None = None, slope: float | None = None) -> Tensor:
-        """(B, in, H, W), best channels last -> (B, out, H', W'), channels last.
-
-        Args:
-            bias: (out,).
-            slope: of a leaky ReLU behind it; None for none.
-        """
+        """(B, in, H, W), best channels last -> (B, out, H', W'), channels last; with a slope, a leaky ReLU follows."""
         activation, scalars = ("none", []) if slope is None else ("leaky_relu", [slope])
         return torch.ops.mkldnn._convolution_pointwise(
             x, self.weight, bias, self.padding, self.stride, [1, 1], self.groups, activation, scalars, ""
         )
 
 
-def transforms(outputs: int, taps: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Toom and Cook's matrices for `outputs` values of a filter: `y = a @ ((g @ filter) * (b @ x))`, in float64.
+def transforms(outputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Toom and Cook's matrices for `outputs` values of a filter with 3 taps: `y = a @ ((g @ filter) * (b @ x))`.
 
     Returns:
-        a (outputs, n), g (n, taps), b (n, n) with n = outputs + taps - 1; rows of b and columns of a have about unit
-        norm, by powers of two.
+        a (outputs, n), g (n, 3), b (n, n) in float64, n = outputs + 2; powers of two bring the rows of b and the
+        columns of a to about unit norm.
     """
     points = [Fraction(point) for point in _POINTS[outputs]]
-    a = [[point**power for point in points] + [Fraction(power == outputs - 1)] for power in range(outputs)]
-    g, b = [], []
+    a = [[*(point**power for point in points), power == outputs - 1] for power in range(outputs)]
+    g: list[Sequence[Any]] = []
+    b: list[Sequence[Any]] = []
     for i, point in enumerate(points):
         others = points[:i] + points[i + 1 :]
-        scale = Fraction(1)
-        for other in others:
-            scale *= point - other
-        g.append([point**power / scale for power in range(taps)])
-        b.append([*_polynomial(others), Fraction(0)])
-    g.append([Fraction(power == taps - 1) for power in range(taps)])
-    b.append(_polynomial(points))
-    exact_a, exact_g, exact_b = (
-        torch.tensor([[float(value) for value in row] for row in matrix], dtype=torch.float64) for matrix in (a, g, b)
-    )
+        scale = math.prod(point - other for other in others)
+        g.append([point**power / scale for power in range(3)])
+        b.append([*polyfromroots(np.array(others)), 0])
+    g.append([0, 0, 1])
+    b.append([*polyfromroots(np.array(points))])
+    exact_a, exact_g, exact_b = (torch.from_numpy(np.array(matrix, dtype=np.float64)) for matrix in (a, g, b))
     of_a = torch.exp2(exact_a.norm(dim=0).log2().round())
     of_b = torch.exp2(exact_b.norm(dim=1).log2().round())
     return exact_a / of_a, exact_g * (of_a * of_b)[:, None], exact_b / of_b[:, None]
 
 
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of (x - root), lowest power first."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
-        coefficients = [high - low for high, low in zip(shifted, scaled, strict=True)]
-    return coefficients
-
-
 class WinogradConv2d:
     """3x3 convolution with padding 1 in Winograd's form, on tiles 4 high and 4 or 8 wide.
 
-    Works on columns of tiles, which stay in the cache from one step to the next: the transforms are small products of
-    matrices, the products at all points one grouped 1x1 convolution. See Conv3x3 for `load` and `finish`.
-
-    Args:
-        weight: (out, in, 3, 3).
-        height, width: of the image, multiples of 4.
+    It takes one column of tiles after the other, so that a column stays in the cache from step to step. The transforms
+    are small products of matrices; the products at all points are one 1x1 convolution with a group a point. See
+    `conv3x3` for all arguments; height and width are multiples of 4.
     """
 
     def __init__(self, weight: Tensor, height: int, width: int) -> None:
@@ -137,13 +117,14 @@ class WinogradConv2d:
         # (points, 9) @ (9, out * in) -> one 1x1 filter per point
         filters = torch.kron(g, g_across) @ weight.double().flatten(0, 1).flatten(1).t()
         filters = filters.float().view(points * self.out_channels, self.in_channels, 1, 1)
-        # columns in one convolution: its tiles stay in the cache, but are not so few that reading the filters counts
+        # Columns in one convolution: few enough that their tiles stay in the cache, and so many that reading the
+        # filters takes little of the time.
         limit = min(max(filters.nbytes, _FEWEST_BYTES), _MOST_BYTES)
         columns, bytes_each = width // self.tile_width, 4 * self.rows * points * self.in_channels
         self.chunk = max(n for n in range(1, columns + 1) if columns % n == 0 and (n == 1 or n * bytes_each <= limit))
         self.products = PackedConv2d(filters, (self.chunk, self.rows), groups=points)
 
-    def __call__(self, load: Load, finish: Finish | None) -> Tensor:
+    def __call__(self, load: Load, finish: Finish | None = None) -> Tensor:
         result = torch.empty(self.height, self.width, self.out_channels)
         chunk_width = self.chunk * self.tile_width
         for start in range(0, self.width, chunk_width):
@@ -179,48 +160,37 @@ class WinogradConv2d:
         return torch.bmm(self.a_across, lines.view(self.height, self.across, self.out_channels))
 
 
-class Conv3x3:
-    """3x3 convolution with stride 1 and padding 1 of one image, in the form that is faster for its sizes.
-
-    Args:
-        weight: (out, in, 3, 3).
-        height, width: of the image.
-    """
+class DirectConv2d:
+    """3x3 convolution with padding 1 by oneDNN; see `conv3x3` for all arguments."""
 
     def __init__(self, weight: Tensor, height: int, width: int) -> None:
         self.shape = (height, width, weight.shape[1])
-        wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS and min(height, width) >= _SMALLEST_SIDE
-        self.winograd = WinogradConv2d(weight, height, width) if wide and height % 4 == width % 4 == 0 else None
-        self.direct = None if self.winograd else PackedConv2d(weight, (height, width), padding=(1, 1))
+        self.packed = PackedConv2d(weight, (height, width), padding=(1, 1))
 
     def __call__(self, load: Load, finish: Finish | None = None) -> Tensor:
-        """Convolves what `load` gives, some columns at a time.
-
-        Args:
-            load: `load(columns, out)` writes these columns of the input to out (H, columns, in).
-            finish: `finish(columns, y)` may change these columns of the output, y (H, columns, out), in place.
-
-        Returns:
-            (H, W, out).
-        """
-        if self.winograd is not None:
-            return self.winograd(load, finish)
-        assert self.direct is not None
-        memory = torch.empty(self.shape)
-        load(slice(None), memory)
-        y = self.direct(memory[None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)[0]
+        x = torch.empty(self.shape)
+        load(slice(None), x)
+        y = self.packed(x[None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)[0]
         if finish is not None:
             finish(slice(None), y)
         return y
 
 
-class UpsamplingConv2d:
-    """Stride-2 transposed 3x3 convolution, as four ordinary ones: one for each parity of row and column.
+def conv3x3(weight: Tensor, height: int, width: int) -> WinogradConv2d | DirectConv2d:
+    """3x3 convolution with stride 1 and padding 1 of one image, in the form that is faster for its sizes.
 
-    Args:
-        weight: (out, in, 3, 3).
-        height, width: of the input.
+    Returns:
+        `convolve(load, finish) -> (H, W, out)`, which works on some columns at a time. `load(columns, out)` writes
+        these columns of the input to `out`, (H, columns, in). `finish(columns, y)`, if given, may change `y`,
+        (H, columns, out), these columns of the output, in place.
     """
+    wide = min(weight.shape[:2]) >= _FEWEST_CHANNELS and min(height, width) >= _SMALLEST_SIDE
+    form = WinogradConv2d if wide and height % 4 == width % 4 == 0 else DirectConv2d
+    return form(weight, height, width)
+
+
+class UpsamplingConv2d:
+    """Transposed 3x3 convolution with stride 2, as four ordinary ones, for even and odd rows and columns."""
 
     def __init__(self, weight: Tensor, height: int, width: int) -> None:
         self.height, self.width, self.out_channels = height, width, len(weight)
@@ -228,7 +198,7 @@ class UpsamplingConv2d:
         self.parts = []
         for row in (0, 1):
             for column in (0, 1):
-                # an even output sees taps 2 and 0 of the filter, an odd one tap 1
+                # an even row or column of the output sees taps 2 and 0 of the filter, an odd one sees tap 1
                 part = weight[:, :, row::2, column::2].flip(2, 3)
                 packed = PackedConv2d(part, size, padding=(1 - row, 1 - column))
                 self.parts.append((row, column, packed))
@@ -242,6 +212,6 @@ class UpsamplingConv2d:
 
 
 def upsampling_matrix(taps: Tensor, size: int) -> Tensor:
-    """(4,) -> (2 * size, size), what doubles a row of an image: a zero behind every sample, then the filter."""
+    """(4,) taps -> (2 * size, size), which doubles a row: it puts a zero behind every sample, then filters."""
     unit = torch.eye(size)[:, None]
     return F.conv_transpose1d(unit, taps.detach().cpu().view(1, 1, 4), stride=2, padding=1)[:, 0].t().contiguous()

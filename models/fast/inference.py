@@ -1,6 +1,7 @@
-"""Networks prepared for inference on the CPU: the results of the plain forms to 1e-4, in a fraction of their time.
+"""G, E and A_sync in forms for inference on a CPU: results within 1e-4 of the plain forms, in a fraction of their time.
 
-The plain networks stay what is read, trained, saved and compared with; what is made here can only be run.
+The plain networks are what is read, trained, saved and compared with; the forms made here can only be run, in fp32 and
+without gradients, where `models.fast.convolution.available()`.
 """
 
 from __future__ import annotations
@@ -14,65 +15,37 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.fast.convolution import (
-    Conv3x3,
-    PackedConv2d,
-    UpsamplingConv2d,
-    available,
-    upsampling_matrix,
-)
+from models.fast.convolution import PackedConv2d, UpsamplingConv2d, conv3x3, upsampling_matrix
 from models.networks.audio_encoder import SEBlock
 from models.networks.generator import Generator
-from models.networks.identity_encoder import Bottleneck, ResNeXt
 from models.networks.layers import DEMODULATION_EPS, GAIN, SLOPE, StyledConv, ToRGB
 from models.networks.pose_encoder import FaceAlignmentNet, PreActivationBlock
 
-# convolutions that a batch norm follows, without anything between them
+# convolutions with a batch norm right behind them
 _FOLLOWED_BY_NORM: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
-    Bottleneck: (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("downsample.0", "downsample.1")),
-    ResNeXt: (("conv1", "bn1"),),
     SEBlock: (("conv2", "bn2"), ("downsample.0", "downsample.1")),
     FaceAlignmentNet: (("conv1", "bn1"), ("conv_last0", "bn_end0"), ("l0", "bn5")),
 }
 
 
 @torch.no_grad()
-def prepare_for_inference(network: nn.Module, *example: Tensor, constant: int = 0) -> nn.Module:
-    """Makes the fast form of a network, which computes the same in fp32 on the CPU.
+def prepare_encoder(network: nn.Module, example: Tensor) -> nn.Module:
+    """Replaces the convolutions of E or A_sync by their fast forms, and returns the network.
 
     Args:
-        network: G, V, E, A_sync or A, in eval mode; it is used up: only what comes back may be run, without gradients.
-        example: inputs of the sizes to come, for encoders; batches of other sizes work, slower.
-        constant: leading entries of G's style that stay from frame to frame, the identity.
-
-    Returns:
-        a network with the same `forward`; `network` as it is on other devices, in other precisions, and where torch
-        lacks what the fast form is made of.
+        network: in eval mode.
+        example: one input of the size to come; other sizes work, slower.
     """
-    if not available() or any(p.device.type != "cpu" or p.dtype != torch.float32 for p in network.parameters()):
-        return network
-    if isinstance(network, Generator):
-        return FastGenerator(network, constant)
     shapes = _input_shapes(network, example)
     for module in list(network.modules()):
         for convolution, norm in _FOLLOWED_BY_NORM.get(type(module), ()):
             _fold(module, convolution, norm, shapes)
     _replace(network, shapes)
-    return network
+    return network.eval()
 
 
-def _replace(module: nn.Module, shapes: dict[nn.Module, torch.Size]) -> None:
-    for name, child in list(module.named_children()):
-        if isinstance(child, PreActivationBlock):
-            setattr(module, name, FastPreActivationBlock(child, shapes[child]))
-        elif isinstance(child, nn.Conv2d):
-            setattr(module, name, FastConv2d(child, shapes[child]))
-        else:
-            _replace(child, shapes)
-
-
-def _input_shapes(network: nn.Module, example: Sequence[Tensor]) -> dict[nn.Module, torch.Size]:
-    """What the convolutions and blocks that can be replaced get to see."""
+def _input_shapes(network: nn.Module, example: Tensor) -> dict[nn.Module, torch.Size]:
+    """The input shapes of everything that can be replaced."""
     shapes: dict[nn.Module, torch.Size] = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -80,7 +53,7 @@ def _input_shapes(network: nn.Module, example: Sequence[Tensor]) -> dict[nn.Modu
 
     replaced = [module for module in network.modules() if isinstance(module, (nn.Conv2d, PreActivationBlock))]
     hooks = [module.register_forward_pre_hook(note) for module in replaced]
-    network(*example)
+    network(example)
     for hook in hooks:
         hook.remove()
     return shapes
@@ -98,13 +71,23 @@ def _fold(module: nn.Module, convolution: str, norm: str, shapes: dict[nn.Module
     setattr(module.get_submodule(parent), norm.rpartition(".")[2], nn.Identity())
 
 
+def _replace(module: nn.Module, shapes: dict[nn.Module, torch.Size]) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, PreActivationBlock):
+            setattr(module, name, FastPreActivationBlock(child, shapes[child]))
+        elif isinstance(child, nn.Conv2d):
+            setattr(module, name, FastConv2d(child, shapes[child]))
+        else:
+            _replace(child, shapes)
+
+
 class FastConv2d(nn.Module):
     """A convolution with packed weights; see PackedConv2d."""
 
     def __init__(self, layer: nn.Conv2d, shape: torch.Size) -> None:
         super().__init__()
         padding = cast(tuple[int, int], layer.padding)
-        self.packed = PackedConv2d(layer.weight, shape[2:], padding, layer.stride, layer.groups, shape[0])
+        self.packed = PackedConv2d(layer.weight, shape[2:], padding, layer.stride, layer.groups)
         self.bias = None if layer.bias is None else layer.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,14 +95,14 @@ class FastConv2d(nn.Module):
 
 
 class FastPreActivationBlock(nn.Module):
-    """A PreActivationBlock."""
+    """A PreActivationBlock that works on one image at a time."""
 
     def __init__(self, block: PreActivationBlock, shape: torch.Size) -> None:
         super().__init__()
         height, width = shape[2:]
         layers = (block.conv1, block.conv2, block.conv3)
         self.norms = [_scale_and_shift(norm) for norm in (block.bn1, block.bn2, block.bn3)]
-        self.convolutions = [Conv3x3(layer.weight, height, width) for layer in layers]
+        self.convolutions = [conv3x3(layer.weight, height, width) for layer in layers]
         self.shortcut: tuple[Tensor, Tensor, PackedConv2d] | None = None
         if block.downsample is not None:
             norm, _, layer = cast(Any, block.downsample)
@@ -147,7 +130,7 @@ class FastPreActivationBlock(nn.Module):
 
 
 def _load_active(x: Tensor, scale: Tensor, shift: Tensor, columns: slice, out: Tensor) -> None:
-    """Batch norm and ReLU; see Conv3x3."""
+    """Batch norm and ReLU of some columns: the `load` of conv3x3."""
     torch.addcmul(shift, x[:, columns], scale, out=out).relu_()
 
 
@@ -161,16 +144,16 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 class FastStyledConv:
     """One styled convolution; images are (H, W, C).
 
-    With D the demodulation and b the bias, `leaky(D * y + b) == D * leaky(y + b / D)`, as D is positive. D is left out
-    here and goes into what the next layers scale their input with.
+    With D the demodulation, which is positive, and b the bias, `leaky(D * y + b) == D * leaky(y + b / D)`. This gives
+    the result without the D in front: the layers that take it as input scale their input anyway, and D goes into that.
     """
 
     def __init__(self, layer: StyledConv, size: int) -> None:
         weight = layer.conv.weight[0]
         self.energy = weight.square().sum(dim=(2, 3)).t().contiguous()  # (in, out)
-        self.bias = layer.activate.bias.flatten() * GAIN
-        self.noise_gain = layer.noise.weight.item() * GAIN
-        self.convolution = Conv3x3(weight, size, size) if not layer.conv.upsample else None
+        self.bias = layer.activate["bias"].flatten() * GAIN
+        self.noise_gain = layer.noise["weight"].item() * GAIN
+        self.convolution = conv3x3(weight, size, size) if not layer.conv.upsample else None
         if layer.conv.upsample:
             self.upsampling = UpsamplingConv2d(weight, size, size)
             kernel = layer.conv.blur.kernel.expand(len(weight), 1, 4, 4).contiguous()
@@ -181,13 +164,7 @@ class FastStyledConv:
         return torch.rsqrt(modulation.square() @ self.energy + DEMODULATION_EPS) * GAIN
 
     def __call__(self, x: Tensor, factor: Tensor, demodulation: Tensor, noise: Tensor | None) -> Tensor:
-        """(H, W, in) -> (H', W', out), without D.
-
-        Args:
-            factor: (in,), what x is scaled with.
-            demodulation: (out,), D.
-            noise: (H', W'), or None.
-        """
+        """(H, W, in) times `factor` (in,), with D (out,) and noise (H', W') -> (H', W', out), to multiply with D."""
         bias, noise_gain = self.bias / demodulation, self.noise_gain / demodulation
         if self.noise_gain == 0:
             noise = None
@@ -209,7 +186,7 @@ class FastStyledConv:
 
 
 class FastToRGB:
-    """Colours of an image without D; see FastStyledConv."""
+    """Colours of an image to be multiplied with D; see FastStyledConv."""
 
     def __init__(self, layer: ToRGB, size: int) -> None:
         self.weight = layer.conv.weight[0, :, :, 0, 0].clone()  # (3, in)
@@ -228,20 +205,18 @@ class FastGenerator(nn.Module):
     """The images of a Generator, one at a time: none depends on those beside it.
 
     Args:
-        generator: whose weights it takes.
-        constant: leading entries of the style that stay from image to image; what they give is kept while they do.
+        constant: leading entries of the style that stay from image to image, the identity; what they contribute is
+            computed when they change.
     """
 
-    def __init__(self, generator: Generator, constant: int) -> None:
+    def __init__(self, generator: Generator, constant: int = 0) -> None:
         super().__init__()
-        self.image_size, self.style_dim = generator.image_size, generator.style_dim
-        self.noise_sizes = generator.noise_sizes
-        self._noise, self._start = generator.stored_noise(), generator.input.input.detach()
-        sizes = [self.noise_sizes[0], *self.noise_sizes[:-1]]  # of every layer's input
+        sizes = generator.noise_sizes
         styled = [generator.conv1, *generator.convs]
         colours = [generator.to_rgb1, *generator.to_rgbs]
-        self.layers = [FastStyledConv(layer, size) for layer, size in zip(styled, sizes, strict=True)]
-        self.colours = [FastToRGB(layer, self.noise_sizes[2 * level]) for level, layer in enumerate(colours)]
+        inputs = [sizes[0], *sizes[:-1]]  # side of every layer's input
+        self.layers = [FastStyledConv(layer, size) for layer, size in zip(styled, inputs, strict=True)]
+        self.colours = [FastToRGB(layer, sizes[2 * level]) for level, layer in enumerate(colours)]
         linears = [(layer.conv.modulation, layer.conv.scale) for layer in (*styled, *colours)]
         weight = torch.cat([linear.weight * (linear.scale * scale) for linear, scale in linears])
         self.bias = torch.cat([linear.bias * (linear.lr_multiplier * scale) for linear, scale in linears])
@@ -249,18 +224,12 @@ class FastGenerator(nn.Module):
         self.constant = constant
         self.of_constant, self.of_rest = weight[:, :constant].contiguous(), weight[:, constant:].contiguous()
         self._kept = (torch.full((constant,), torch.nan), self.bias)
+        self.eval()
 
-    def stored_noise(self) -> list[Tensor]:
-        """See Generator."""
-        return self._noise
-
-    def forward(self, identity_map: Tensor | None, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """See Generator."""
-        starts = identity_map if identity_map is not None else self._start.expand(len(style), -1, -1, -1)
-        images = []
-        for i, start in enumerate(starts):
-            images.append(self._image(start, style[i], [layer[i % len(layer), 0] for layer in noise or ()]))
-        return torch.stack(images)
+    def forward(self, identity_map: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """See Generator; the map is required."""
+        noises = [[layer[i % len(layer), 0] for layer in noise or ()] for i in range(len(style))]
+        return torch.stack([self._image(*row) for row in zip(identity_map, style, noises, strict=True)])
 
     def _modulations(self, style: Tensor) -> Sequence[Tensor]:
         """(style_dim,) -> (in,) for every layer."""

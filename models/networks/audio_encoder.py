@@ -54,14 +54,7 @@ class SEBlock(nn.Module):
 
 
 class SEResNet(nn.Module):
-    """SE-ResNet-34 with self-attentive pooling over time.
-
-    Args:
-        num_mel_bands: height of the image.
-        out_dim: length of the feature.
-        layers: blocks per stage.
-        filters: channels per stage.
-    """
+    """SE-ResNet-34 with self-attentive pooling over time; `layers` and `filters` are blocks and channels per stage."""
 
     def __init__(self, num_mel_bands: int, out_dim: int, layers: Sequence[int], filters: Sequence[int]) -> None:
         super().__init__()
@@ -99,11 +92,7 @@ class SEResNet(nn.Module):
 class AudioEncoder(nn.Module):
     """Speech content (A_sync, out_dim 512) or identity (A, out_dim 2048) from sound.
 
-    Args:
-        num_classes: classes of the head.
-        num_mel_bands: height of the log-mel image; A sees n_mel_T windows stacked, 4 * 80.
-        out_dim: length of the feature.
-        layers, filters: of the SE-ResNet.
+    A sees n_mel_T windows stacked: num_mel_bands is 4 * 80 for it.
 
     Source: Zhou et al. 2021, section 3.2; SE-ResNet-34 of Chung et al. 2020.
     """

@@ -10,11 +10,7 @@ _SLOPE = 0.2
 
 
 class PatchDiscriminator(nn.Module):
-    """4x4 convolutions; spectral norm and instance norm on the middle three.
-
-    Args:
-        width: channels of the first level; 2, 4 and 8 times as many follow.
-    """
+    """4x4 convolutions from `width` channels to 8 times as many; spectral and instance norm on the middle three."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,14 +35,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """PatchGANs on an image pyramid.
-
-    Args:
-        width: channels of each PatchGAN's first level.
-        num_discriminators: scales.
-
-    Source: Wang et al. 2018 (pix2pixHD), as in SPADE.
-    """
+    """PatchGANs on an image pyramid. Source: Wang et al. 2018 (pix2pixHD), as in SPADE."""
 
     def __init__(self, width: int = 64, num_discriminators: int = 2) -> None:
         super().__init__()

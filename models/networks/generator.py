@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.networks.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+from models.networks.layers import EqualLinear, StyledConv, ToRGB
 
 # channels up to a resolution (pixels), as in StyleGAN2's larger configuration
 _CHANNEL_TABLE = ((64, 512), (128, 256), (256, 128), (512, 64), (1024, 32))
@@ -21,12 +21,9 @@ def resolutions(image_size: int) -> list[int]:
     >>> resolutions(56)
     [7, 14, 28, 56]
     """
-    start = image_size
-    while start % 2 == 0 and start > 4:
-        start //= 2
-    sizes = [start]
-    while sizes[-1] < image_size:
-        sizes.append(2 * sizes[-1])
+    sizes = [image_size]
+    while sizes[0] % 2 == 0 and sizes[0] > 4:
+        sizes.insert(0, sizes[0] // 2)
     return sizes
 
 
@@ -50,11 +47,10 @@ class Generator(nn.Module):
     """StyleGAN2 with skip connections to RGB.
 
     Args:
-        image_size: side of the square image, 7*2^k or 4*2^k.
-        style_dim: length of the style.
+        image_size: pixels, 7*2^k or 4*2^k.
         channels: per resolution, from the smallest; None takes StyleGAN2's table.
         input_channels: of the identity map.
-        mapping_layers: depth of the mapping network, which is in the checkpoints and not run.
+        mapping_layers: of the mapping network, whose weights are in the checkpoints; it is never run.
 
     Source: Karras et al. 2020; Zhou et al. 2021, section 3.4.
     """
@@ -70,16 +66,13 @@ class Generator(nn.Module):
         super().__init__()
         sizes = resolutions(image_size)
         channels = tuple(channels) if channels is not None else default_channels(image_size)
-        if len(channels) != len(sizes):
-            raise ValueError(f"{image_size} px has {len(sizes)} resolutions, got {len(channels)} channel counts")
         self.image_size = image_size
-        self.style_dim = style_dim
         self.checkpointing = False  # compute activations again in backward instead of keeping them
         # (H, W) of every layer's noise: one at the smallest resolution, two at each further one
         self.noise_sizes = [sizes[0]] + [size for size in sizes[1:] for _ in range(2)]
 
-        mapping = [EqualLinear(style_dim, style_dim, lr_multiplier=0.01, activate=True) for _ in range(mapping_layers)]
-        self.style = nn.Sequential(PixelNorm(), *mapping)
+        mapping = [EqualLinear(style_dim, style_dim, lr_multiplier=0.01) for _ in range(mapping_layers)]
+        self.style = nn.Sequential(nn.Identity(), *mapping)  # published keys count a layer without weights before them
         self.input = ConstantInput(input_channels, sizes[0])
         self.conv1 = StyledConv(input_channels, channels[0], style_dim)
         self.to_rgb1 = ToRGB(channels[0], style_dim, upsample=False)

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from models.networks.layers import resize_to
 
-_IMAGENET_CLASSES = 1000
 _EXPANSION = 4
 
 
@@ -45,7 +44,6 @@ class ResNeXt(nn.Module):
 
     Args:
         layers: blocks per stage.
-        width: stem channels; the feature map has 32 times as many.
         groups, group_width: of the 3x3 convolutions in the first stage, for a stem of 64 channels.
         stem_pool: max-pool behind the stem; without it the feature map is twice as large.
     """
@@ -69,8 +67,10 @@ class ResNeXt(nn.Module):
         self.num_stages = len(layers)
         self.stem_pool = stem_pool
         self.out_channels = in_channels
-        self.fc = nn.Linear(in_channels, _IMAGENET_CLASSES)  # in the checkpoints, never used
-        _init_convolutions(self)
+        self.fc = nn.Linear(in_channels, 1000)  # ImageNet's classes: in the checkpoints, never used
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 32 * width, H / 32, W / 32), or twice the size without the max-pool."""
@@ -86,10 +86,7 @@ class IdentityEncoder(nn.Module):
     """Identity vector and identity map of reference images.
 
     Args:
-        num_classes: speakers of the classification head.
-        map_channels: channels of the identity map.
         map_size: side of the identity map, the generator's smallest resolution.
-        layers, width, groups, group_width, stem_pool: of the ResNeXt trunk.
         image_size: side that images are resized to first; None takes them as they come.
 
     Source: Zhou et al. 2021, section 3.2.
@@ -115,14 +112,7 @@ class IdentityEncoder(nn.Module):
         self.map_size = map_size
 
     def forward(self, references: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes and averages the reference images of each clip.
-
-        Args:
-            references: (B, N, 3, H, W) in [-1, 1], RGB; N images of the same person.
-
-        Returns:
-            identity vector (B, 2048) and identity map (B, 512, 7, 7), at the default sizes.
-        """
+        """N images a person (B, N, 3, H, W) in [-1, 1], RGB -> mean vectors (B, 2048) and maps (B, 512, 7, 7)."""
         batch, count = references.shape[:2]
         images = resize_to(references.flatten(0, 1), self.image_size)  # (B, N, 3, H, W) -> (B*N, 3, S, S)
         features = self.model(images)  # (B*N, 2048, S/32, S/32)
@@ -133,9 +123,3 @@ class IdentityEncoder(nn.Module):
     def classify(self, vector: Tensor) -> Tensor:
         """(B, 2048) -> speaker scores (B, num_classes)."""
         return self.fc(vector)
-
-
-def _init_convolutions(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -12,10 +12,7 @@ from torch import nn
 
 
 def he_init(module: nn.Module) -> None:
-    """He-normal weights and zero biases in every convolution and linear layer below `module`.
-
-    Source: He et al. 2015.
-    """
+    """He-normal weights (He et al. 2015) and zero biases in every convolution and linear layer below `module`."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
-SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU
+SLOPE, GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU; the gain keeps the variance
 DEMODULATION_EPS = 1e-8
-
-
-def scaled_leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU with slope 0.2, times sqrt 2 to keep the variance."""
-    return F.leaky_relu(x, SLOPE) * GAIN
 
 
 def resize_to(images: Tensor, size: int | None) -> Tensor:
@@ -56,16 +50,7 @@ class _ScaleAndShift(torch.autograd.Function):
 
 
 def scale_and_shift(x: Tensor, factor: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Scales and shifts channels.
-
-    Args:
-        x: (B, C, H, W).
-        factor: (B, C).
-        shift: (C,), or None for none.
-
-    Returns:
-        (B, C, H, W) in x's type and layout.
-    """
+    """(B, C, H, W) scaled by a factor (B, C) and shifted by (C,), if anything; x's type and layout stay."""
     return _ScaleAndShift.apply(x, factor, shift)
 
 
@@ -84,46 +69,29 @@ def _single_precision(device_type: str) -> AbstractContextManager[object]:
     return torch.autocast(device_type, enabled=False)
 
 
-class PixelNorm(nn.Module):
-    """Scales every row to unit mean square."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate: stored weights are scaled at run time.
+    """Linear layer with equalised learning rate: stored weights are scaled at run time."""
 
-    Args:
-        in_dim, out_dim: features.
-        bias_init: initial value of every bias.
-        lr_multiplier: learning-rate multiplier of weight and bias.
-        activate: scaled leaky ReLU behind it.
-    """
-
-    def __init__(
-        self, in_dim: int, out_dim: int, bias_init: float = 0.0, lr_multiplier: float = 1.0, activate: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, bias_init: float = 0.0, lr_multiplier: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_dim,), float(bias_init)))
         self.scale = lr_multiplier / math.sqrt(in_dim)
         self.lr_multiplier = lr_multiplier
-        self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x * self.scale, self.weight, self.bias * self.lr_multiplier)
-        return scaled_leaky_relu(y) if self.activate else y
+        return F.linear(x * self.scale, self.weight, self.bias * self.lr_multiplier)
 
 
 class FixedFilter(nn.Module):
-    """Holds the [1, 3, 3, 1] filter as the checkpoints do: a (4, 4) buffer `kernel`, gain included."""
+    """Holds the [1, 3, 3, 1] filter of each channel as the checkpoints do: a (4, 4) buffer `kernel`, gain included."""
 
     kernel: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        taps = torch.tensor(BLUR_TAPS)
+        self.channels = channels
+        taps = torch.tensor((1.0, 3.0, 3.0, 1.0))
         kernel = torch.outer(taps, taps)
         self.register_buffer("kernel", kernel / kernel.sum() * 4)  # gain 4: every second sample was a zero
 
@@ -131,33 +99,27 @@ class FixedFilter(nn.Module):
         """(4,) the one-dimensional filter whose outer product is `kernel`."""
         return self.kernel.sum(dim=0) / self.kernel.sum().sqrt()
 
+    def _weight(self, dtype: torch.dtype) -> Tensor:
+        return self.kernel.to(dtype).expand(self.channels, 1, 4, 4)
+
 
 class Blur(FixedFilter):
     """Smooths what a stride-2 transposed convolution leaves: (B, C, 2H+1, 2W+1) -> (B, C, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
         # all sixteen taps at once: in channels-last layout one pass over memory costs more than the sums saved by two
-        return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 4, 4), padding=1, groups=channels)
+        return F.conv2d(x, self._weight(x.dtype), padding=1, groups=self.channels)
 
 
 class Upsample(FixedFilter):
     """Doubles an image with the same filter: (B, C, H, W) -> (B, C, 2H, 2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        weight = self.kernel.to(x.dtype).expand(channels, 1, 4, 4)
-        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+        return F.conv_transpose2d(x, self._weight(x.dtype), stride=2, padding=1, groups=self.channels)
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose input channels are scaled by a style, with optional upsampling.
-
-    Args:
-        in_channels, out_channels, kernel_size: of the convolution.
-        style_dim: length of the style.
-        upsample: stride-2 transposed convolution followed by the blur.
-    """
+    """Convolution whose input channels are scaled by a style; upsampling is a transposed one followed by the blur."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, style_dim: int, upsample: bool = False
@@ -167,7 +129,7 @@ class ModulatedConv2d(nn.Module):
         self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last)[None])
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
         if upsample:
-            self.blur = Blur()
+            self.blur = Blur(out_channels)
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
         self.padding = kernel_size // 2
         self.upsample = upsample
@@ -192,22 +154,6 @@ class ModulatedConv2d(nn.Module):
         return F.conv2d(x, weight, padding=self.padding)
 
 
-class NoiseInjection(nn.Module):
-    """Holds the weight of the noise, one for all channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-
-class BiasedActivation(nn.Module):
-    """Holds the bias of every channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
-
-
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, demodulation, noise, bias and scaled leaky ReLU.
 
@@ -218,15 +164,16 @@ class StyledConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, style_dim: int, upsample: bool = False) -> None:
         super().__init__()
         self.conv = ModulatedConv2d(in_channels, out_channels, 3, style_dim, upsample=upsample)
-        self.noise = NoiseInjection()
-        self.activate = BiasedActivation(out_channels)
+        # the names are keys of the checkpoints
+        self.noise = nn.ParameterDict({"weight": nn.Parameter(torch.zeros(1))})
+        self.activate = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(1, out_channels, 1, 1))})
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         modulation = self.conv.modulate(style)
         factor = self.conv.demodulation(modulation) * GAIN  # (B, out)
-        x = scale_and_shift(self.conv(x, modulation), factor, self.activate.bias[0, :, 0, 0] * GAIN)
+        x = scale_and_shift(self.conv(x, modulation), factor, self.activate["bias"][0, :, 0, 0] * GAIN)
         if noise is not None:
-            x = x.add_(noise.to(x.dtype) * (self.noise.weight * GAIN).to(x.dtype))
+            x = x.add_(noise.to(x.dtype) * (self.noise["weight"] * GAIN).to(x.dtype))
         return F.leaky_relu_(x, SLOPE)
 
 
@@ -241,7 +188,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         if upsample:
-            self.upsample = Upsample()
+            self.upsample = Upsample(3)
         self.conv = ModulatedConv2d(in_channels, 3, 1, style_dim)
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None = None) -> Tensor:

@@ -8,11 +8,7 @@ _SLICE_ENDS = (2, 7, 12, 21, 30)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
 
 
 class VGG19Features(nn.Module):
-    """Activations after the first ReLU of each of VGG19's five blocks; parameters are frozen.
-
-    Args:
-        features: `torchvision.models.vgg19(...).features`, with the weights wanted.
-    """
+    """Activations after the first ReLU of each of the five blocks of `torchvision.models.vgg19(...).features`."""
 
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()

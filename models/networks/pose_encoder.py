@@ -39,12 +39,7 @@ class PreActivationBlock(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Depth-k hourglass: every level adds a full-resolution branch and one at half the resolution.
-
-    Args:
-        channels: in and out.
-        depth: levels.
-    """
+    """Hourglass of `depth` levels: each adds a full-resolution branch and one at half the resolution."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -69,16 +64,7 @@ class Hourglass(nn.Module):
 
 
 class FaceAlignmentNet(nn.Module):
-    """One-stack FAN that ends in a feature vector.
-
-    Args:
-        image_size: side of the frame.
-        out_dim: length of the feature.
-        channels: of the hourglass.
-        depth: of the hourglass.
-
-    Source: Bulat and Tzimiropoulos 2017 for the trunk.
-    """
+    """One-stack FAN that ends in a feature vector. Source: Bulat and Tzimiropoulos 2017 for the trunk."""
 
     def __init__(self, image_size: int, out_dim: int, channels: int, depth: int) -> None:
         super().__init__()
@@ -114,11 +100,9 @@ class PoseEncoder(nn.Module):
     """The space without identity, and the heads that split it into mouth and head pose.
 
     Args:
-        pose_dim: length of the head-pose code.
-        num_classes: classes of the confusion heads.
-        clip_len: frames those heads see together.
+        pose_dim: length of the head-pose code; the mouth code takes what is left of feature_dim.
+        num_classes, clip_len: of the confusion heads; frames they see together.
         image_size: side of the frame the trunk sees; frames of another size are resized to it.
-        feature_dim: length of the feature; the mouth code is feature_dim - pose_dim long.
         channels, depth: of the hourglass.
 
     Source: Zhou et al. 2021, section 3.2.

@@ -18,7 +18,6 @@ SCALES = {"yaw": 12.0, "pitch": 7.0, "roll": 4.5, "opening": 0.3, "width": 0.45,
 QUANTITIES = tuple(SCALES)
 _WIDTHS = (16, 32, 64, 64, 128, 128)
 _STRIDES = (2, 2, 2, 1, 2, 1)  # 112 -> 7
-_MAP_SIZE = 7
 _SQUEEZED, _HIDDEN = 24, 160
 
 
@@ -40,16 +39,13 @@ class Probe(nn.Module):
         blocks = zip((3, *_WIDTHS[:-1]), _WIDTHS, _STRIDES, strict=True)
         self.trunk = nn.Sequential(*(_block(*sizes) for sizes in blocks))
         self.squeeze = nn.Sequential(nn.Conv2d(_WIDTHS[-1], _SQUEEZED, 1, bias=False), nn.BatchNorm2d(_SQUEEZED))
-        self.hidden = nn.Linear(_SQUEEZED * _MAP_SIZE**2, _HIDDEN)
+        self.hidden = nn.Linear(_SQUEEZED * 7**2, _HIDDEN)
         self.quantities = nn.Linear(_HIDDEN, len(QUANTITIES))
         self.identity = nn.Linear(_WIDTHS[-1] + _HIDDEN, IDENTITY_DIM)
         self.register_buffer("scales", torch.tensor(list(SCALES.values())), persistent=False)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        """Reads frames.
-
-        Args:
-            frames: (B, 3, H, W) in [-1, 1], RGB, the part of a frame that `data.frames.crop_template` gives.
+        """Reads frames (B, 3, H, W) in [-1, 1], RGB, the part of a frame that `data.frames.crop_template` gives.
 
         Returns:
             each of QUANTITIES as (B,), in the units of `data.synthetic.clips.FaceState`, and `identity` (B, 64) of unit

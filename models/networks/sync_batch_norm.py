@@ -31,7 +31,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         total = sums[-1].detach()
         mean = sums[:channels] / total
         variance = (sums[channels:-1] / total - mean.square()).clamp_min(0)
-        self._remember(mean.detach(), variance.detach(), total)
+        self._remember(mean.detach(), (variance * total / (total - 1)).detach())
         scale = torch.rsqrt(variance + self.eps)
         shift = -mean * scale
         if self.affine:
@@ -41,15 +41,10 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (values * scale.view(shape) + shift.view(shape)).to(x.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        unbiased = variance * count / (count - 1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+    def _remember(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        for running, value in ((self.running_mean, mean), (self.running_var, unbiased_variance)):
+            running.lerp_(value.to(running.dtype), self.momentum)  # type: ignore[union-attr, arg-type]
 
 
 def convert_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:

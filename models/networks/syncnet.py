@@ -16,9 +16,6 @@ _ANY_KEY = "netcnnaud.0.weight"
 class SyncNet(nn.Module):
     """The two-stream network of `syncnet_v2.model`, with its key names.
 
-    Args:
-        embedding_dim: length of both vectors; 1024 in the published weights.
-
     Source: Chung & Zisserman 2016, *Out of time: automated lip sync in the wild*, as released with the second weights.
     """
 
@@ -28,10 +25,6 @@ class SyncNet(nn.Module):
         self.netfcaud = _head(embedding_dim)
         self.netfclip = _head(embedding_dim)
         self.netcnnlip = _lip_trunk()
-
-    def forward(self, lip: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors of both streams, see `embed_lip` and `embed_audio`."""
-        return self.embed_lip(lip), self.embed_audio(audio)
 
     def embed_lip(self, lip: Tensor) -> Tensor:
         """(B, 3, 5, 224, 224) float32 BGR in [0, 255] -> (B, embedding_dim), not normalised."""

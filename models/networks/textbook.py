@@ -40,8 +40,8 @@ def styled_conv(layer: StyledConv, x: Tensor, style: Tensor, noise: Tensor | Non
     """Modulated and demodulated convolution, noise, bias, leaky ReLU with slope 0.2 and gain sqrt 2."""
     x = modulated_conv(layer.conv, x, style, demodulate=True)
     if noise is not None:
-        x = x + layer.noise.weight * noise
-    return F.leaky_relu(x + layer.activate.bias, 0.2) * math.sqrt(2)
+        x = x + layer.noise["weight"] * noise
+    return F.leaky_relu(x + layer.activate["bias"], 0.2) * math.sqrt(2)
 
 
 def to_rgb(layer: ToRGB, x: Tensor, style: Tensor, image: Tensor | None = None) -> Tensor:

@@ -7,18 +7,19 @@ DistributedDataParallel can wrap it. The adversary, where there is one, is a sec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from models.losses import gan_loss
 from options.config import TrainConfig
 from util.images import tensor_to_unit_range
 
 Batch = Mapping[str, Any]
-Gather = Callable[[Tensor], Tensor]
 
 # parts of networks that no stage and no inference uses, by letter: prefixes of parameter names
 UNUSED = {
@@ -37,43 +38,76 @@ E_PARTS = {
 
 @dataclass
 class StepOutput:
-    """What a stage makes of a batch: losses by name (`G/gan`), and whatever the adversary or a picture page needs."""
+    """What a stage makes of a batch: losses by name (`G/gan`), and the adversary's arguments, if there is one."""
 
     losses: dict[str, Tensor]
-    extras: dict[str, Tensor] = field(default_factory=dict)
+    for_adversary: tuple[Tensor | None, ...] = ()
 
 
-class Adversary(nn.Module, ABC):
-    """The second player of a stage: trained on what the stage made, with its own optimiser."""
+class Adversary(nn.Module):
+    """The second player of a stage, trained on what the stage made, with its own optimiser.
 
-    @property
-    @abstractmethod
-    def weights(self) -> dict[str, float]:
-        """Weight of every loss; the keys are those of `forward`."""
+    D, and with `--train_dis_pose` the classifier that tries to tell the word (or speaker) from the head's motion.
+    """
 
-    @abstractmethod
+    weights: Mapping[str, float] = {"D/fake": 1.0, "D/real": 1.0, "D/headpose": 1.0}
+
+    def __init__(self, discriminator: nn.Module, headpose_classifier: nn.Module | None, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.discriminator = discriminator
+        self.headpose_classifier = headpose_classifier
+        self.set_trainable(False)
+
     def set_trainable(self, trainable: bool) -> None:
         """Whether backward reaches its parameters; off during the stage's own step."""
+        self.discriminator.requires_grad_(trainable and "D" not in self.config.frozen)
+        if self.headpose_classifier is not None:
+            self.headpose_classifier.requires_grad_(trainable)
+
+    def parameters_to_train(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """(`adversary.name`, parameter) of everything its optimiser moves, while it is trainable."""
+        return ((f"adversary.{name}", p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def forward(self, fake: Tensor, real: Tensor, motion: Tensor | None, labels: Tensor) -> StepOutput:
+        """Losses of telling true frames from generated ones.
+
+        Args:
+            fake, real: (N, 3, S, S).
+            motion: (B, clip_len * pose_dim) pose codes of whole clips; None without a classifier.
+            labels: (B,).
+        """
+        mode = self.config.loss.gan_mode
+        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]))]
+        count = len(fake)
+        losses = {
+            "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
+            "D/real": gan_loss([s[count:] for s in scores], True, True, mode),
+        }
+        if self.headpose_classifier is not None:
+            losses["D/headpose"] = F.cross_entropy(self.headpose_classifier(motion).float(), labels)
+        return StepOutput(losses)
 
 
 class Stage(nn.Module, ABC):
     """One stage of training.
 
     Args:
-        networks: by letter; the stage keeps those it needs.
-        config: of the run.
-        gather: (B, D) -> (ranks * B, D), rows of all ranks with gradients; the identity on one device.
+        networks: by letter, those of `config.letters`; all but D are the stage's own, D is its adversary's.
+        measures: networks that are not trained but measure pictures: `vgg`, `vggface`, `probe`.
     """
 
-    letters: tuple[str, ...] = ()  # networks that the stage's own optimiser may move
+    adversary: Adversary | None  # what is trained against this stage
 
-    def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig, gather: Gather) -> None:
+    def __init__(
+        self, networks: Mapping[str, nn.Module], config: TrainConfig, measures: Mapping[str, nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.gather = gather
-        self.networks = nn.ModuleDict({letter: networks[letter] for letter in self.letters})
+        self.adversary = None
+        self.networks = nn.ModuleDict({letter: networks[letter] for letter in config.letters if letter != "D"})
+        self.measures = nn.ModuleDict(measures or {}).requires_grad_(False)
         for letter, network in self.networks.items():
-            network.requires_grad_(True)
             self._freeze(letter, network)
 
     def network(self, letter: str) -> Any:
@@ -89,30 +123,17 @@ class Stage(nn.Module, ABC):
     def forward(self, batch: Batch) -> StepOutput:
         """Unweighted losses of a batch that lies on the device."""
 
-    @property
-    def adversary(self) -> Adversary | None:
-        """The module trained against this one, if any."""
-        return None
-
-    def adversary_inputs(self, output: StepOutput, batch: Batch) -> tuple[Any, ...]:
-        """Arguments of the adversary's `forward` for what the stage made of a batch."""
-        raise NotImplementedError
-
     def count_images(self, batch: Batch) -> int:
         """How many images the speed in the log counts: generated ones, or those an encoder sees."""
         name = "augmented" if "augmented" in batch else "reference"
         return batch[name].shape[:-3].numel()
 
-    @torch.no_grad()
+    @abstractmethod
     def validate(self, batch: Batch) -> dict[str, float]:
         """Measures on a held-out batch, averaged by the caller; the networks are in eval mode."""
-        del batch
-        return {}
 
-    @torch.no_grad()
-    def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Columns of the picture page: label -> (B, 3, H, W) in [-1, 1]."""
-        del batch
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
+        """Columns of the picture page: label -> (B, 3, H, W) in [-1, 1]; none by default."""
         return {}
 
     def unused(self, letter: str) -> tuple[str, ...]:
@@ -128,33 +149,26 @@ class Stage(nn.Module, ABC):
         """Training mode, except for frozen networks: their batch-norm statistics stay."""
         super().train(mode)
         for letter, network in self.networks.items():
-            if letter in self.config.frozen and letter != "E":
-                network.eval()
-            elif letter == "E":
-                trunk = network.get_submodule("model")
-                trunk.train(mode and "E" not in self.config.frozen)
+            if letter in self.config.frozen:
+                (network.get_submodule("model") if letter == "E" else network).eval()
         return self
 
     def _freeze(self, letter: str, network: nn.Module) -> None:
-        prefixes = list(self.unused(letter))
+        frozen = list(self.unused(letter))  # prefixes of names
         if letter == "E":
             for part, names in E_PARTS.items():
-                prefixes += names if part in self.config.frozen else ()
+                frozen += names if part in self.config.frozen else ()
         elif letter in self.config.frozen:
-            prefixes.append("")
+            frozen.append("")
         for name, parameter in network.named_parameters():
-            if name.startswith(tuple(prefixes) or ("\0",)):
-                parameter.requires_grad_(False)
+            parameter.requires_grad_(not name.startswith(tuple(frozen)))
 
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
     """Sends a batch; pictures become float32 in [-1, 1], see `util.images`."""
-    sent: dict[str, Any] = {}
-    for name, value in batch.items():
-        there = value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        is_picture = isinstance(there, Tensor) and there.dtype == torch.uint8
-        sent[name] = tensor_to_unit_range(there) if is_picture else there
-    return sent
+    sent = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    pictures = {k: v for k, v in sent.items() if isinstance(v, Tensor) and v.dtype == torch.uint8}
+    return sent | {k: tensor_to_unit_range(v) for k, v in pictures.items()}
 
 
 def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -168,18 +182,15 @@ def retrieval_accuracy(queries: Tensor, candidates: Tensor) -> float:
     Args:
         queries, candidates: (N, D), row i of one belongs to row i of the other.
     """
-    similarity = nn.functional.normalize(queries, dim=1) @ nn.functional.normalize(candidates, dim=1).T
+    similarity = F.normalize(queries, dim=1) @ F.normalize(candidates, dim=1).T
     return float((similarity.argmax(dim=1) == torch.arange(len(queries), device=queries.device)).float().mean())
 
 
 def identity_retrieval(faces: Any, references: Tensor) -> dict[str, float]:
-    """Whether two frames of one video find each other among those of all videos of the batch.
+    """Whether two frames of one video find each other, by V (`faces`), among those of all videos of the batch.
 
     Args:
-        faces: V.
-        references: (B, N, 3, S, S); with fewer than two frames each there is nothing to find.
+        references: (B, N, 3, S, S) with at least two frames each.
     """
-    if references.shape[1] < 2:
-        return {}
     first, second = faces(references[:, :1])[0], faces(references[:, 1:2])[0]
     return {"val/identity_retrieval": retrieval_accuracy(first.float(), second.float())}

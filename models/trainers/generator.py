@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,51 +12,12 @@ from torch.nn import functional as F
 from models.av_model import SPEECH_GAIN
 from models.losses import confusion_loss, feature_matching_loss, gan_loss, independence_loss, perceptual_loss
 from models.networks.layers import resize_to
-from models.trainers.base import Adversary, Batch, Gather, Stage, StepOutput, identity_retrieval
-from models.trainers.sync import speech_features, sync_losses, sync_retrieval, sync_weights
+from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
+from models.trainers.sync import sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
+from util.distributed import gather_with_gradient
 from util.images import tensor_to_uint8
 from util.metrics.ssim import ssim
-
-
-class GeneratorAdversary(Adversary):
-    """D, and with `--train_dis_pose` the classifier that tries to tell the word (or speaker) from the head's motion."""
-
-    def __init__(self, discriminator: nn.Module, headpose_classifier: nn.Module | None, config: TrainConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.discriminator = discriminator
-        self.headpose_classifier = headpose_classifier
-
-    def set_trainable(self, trainable: bool) -> None:
-        """Whether backward reaches its parameters; off during the stage's own step."""
-        self.discriminator.requires_grad_(trainable and "D" not in self.config.frozen)
-        if self.headpose_classifier is not None:
-            self.headpose_classifier.requires_grad_(trainable)
-
-    def forward(self, fake: Tensor, real: Tensor, motion: Tensor | None, labels: Tensor) -> StepOutput:
-        """Losses of telling true frames from generated ones.
-
-        Args:
-            fake, real: (N, 3, S, S).
-            motion: (B, clip_len * pose_dim) pose codes of whole clips, or None.
-            labels: (B,).
-        """
-        mode = self.config.loss.gan_mode
-        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]))]
-        count = len(fake)
-        losses = {
-            "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
-            "D/real": gan_loss([s[count:] for s in scores], True, True, mode),
-        }
-        if self.headpose_classifier is not None:
-            assert motion is not None
-            losses["D/headpose"] = F.cross_entropy(self.headpose_classifier(motion).float(), labels)
-        return StepOutput(losses)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        return {"D/fake": 1.0, "D/real": 1.0, "D/headpose": 1.0}
 
 
 class GeneratorStage(Stage):
@@ -68,24 +29,14 @@ class GeneratorStage(Stage):
     reach G through it; sound and pose come from the same clip as the target.
     """
 
-    letters = ("G", "V", "E", "A_sync")
+    adversary: Adversary
 
     def __init__(
-        self,
-        networks: Mapping[str, nn.Module],
-        config: TrainConfig,
-        gather: Gather,
-        perceptual: Mapping[str, nn.Module] | None = None,
-        probe: nn.Module | None = None,
+        self, networks: Mapping[str, nn.Module], config: TrainConfig, measures: Mapping[str, nn.Module] | None = None
     ) -> None:
-        super().__init__(networks, config, gather)
-        self.perceptual = nn.ModuleDict(perceptual or {})
-        self.probe = probe.requires_grad_(False) if probe is not None else None
-        encoder = networks["E"]
-        classifier = encoder.get_submodule("headpose_fc") if config.stage == "dis_pose" else None
-        # in a tuple, so that its parameters do not count as the stage's own
-        self._players = (GeneratorAdversary(networks["D"], classifier, config),)
-        self.adversary.set_trainable(False)
+        super().__init__(networks, config, measures)
+        classifier = networks["E"].get_submodule("headpose_fc") if config.stage == "dis_pose" else None
+        self.adversary = Adversary(networks["D"], classifier, config)
         self.network("G").checkpointing = config.gradient_checkpointing
 
     @property
@@ -102,14 +53,11 @@ class GeneratorStage(Stage):
             **sync_weights(loss),
         }
 
-    @property
-    def adversary(self) -> GeneratorAdversary:
-        return self._players[0]
-
     def unused(self, letter: str) -> tuple[str, ...]:
         unused = super().unused(letter)
         if letter == "G":
-            noise = () if self.config.use_noise else tuple(n for n, _ in self._noise_weights())
+            weights = (name for name, _ in self.networks["G"].named_parameters() if name.endswith("noise.weight"))
+            noise = () if self.config.use_noise else tuple(weights)
             return (*unused, *noise, *(("input.",) if self.config.input_id_feature else ()))
         if letter == "V":
             without_map = () if self.config.input_id_feature else ("conv1x1.",)
@@ -128,7 +76,11 @@ class GeneratorStage(Stage):
 
     def forward(self, batch: Batch) -> StepOutput:
         codes = self._encode(batch)
-        fake, real = self._generate(batch, codes)
+        real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
+        fake = self._from_speech(batch, codes, noise=True)
+        if not self.config.generate_from_audio_only:  # from the visual mouth code as well
+            fake = torch.cat([fake, self._make(batch, codes, codes["mouth"], noise=True)])
+            real = torch.cat([real, real])
         adversary = self.adversary
         fake_levels = adversary.discriminator(fake)
         with torch.no_grad():
@@ -139,25 +91,26 @@ class GeneratorStage(Stage):
             losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
         if loss.lambda_feat > 0:
             losses["G/feature_matching"] = feature_matching_loss(fake_levels, real_levels)
-        for name, network in self.perceptual.items():
-            losses[f"G/{name}"] = perceptual_loss(network(fake), network(real))
+        for name in ("vgg", "vggface"):
+            if name in self.measures:
+                losses[f"G/{name}"] = perceptual_loss(self.measures[name](fake), self.measures[name](real))
         if loss.lambda_identity > 0:
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self._contrasts:
-            losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss, self.gather)
+            losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
         if loss.lambda_independence > 0:
-            pose, speech = (self.gather(self._changes(codes[name].float(), batch)) for name in ("pose", "speech"))
+            # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
+            clips = (codes[name].float().unflatten(0, batch["mel"].shape[:3]) for name in ("pose", "speech"))
+            pose, speech = (gather_with_gradient(clip.diff(dim=2).flatten(0, 2)) for clip in clips)
             losses["E/independence"] = independence_loss(pose, speech)
-        extras = {"fake": fake.detach(), "real": real}
+        motion = None
         if adversary.headpose_classifier is not None:
-            motion = self._motion(codes["pose"], batch)
+            # (B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip
+            motion = codes["pose"].unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
             losses["E/confusion"] = confusion_loss(adversary.headpose_classifier(motion).float())
-            extras["motion"] = motion.detach()
-        return StepOutput(losses, extras)
-
-    def adversary_inputs(self, output: StepOutput, batch: Batch) -> tuple[Tensor | None, ...]:
-        return output.extras["fake"], output.extras["real"], output.extras.get("motion"), batch["label"]
+            motion = motion.detach()
+        return StepOutput(losses, (fake.detach(), real, motion, batch["label"]))
 
     def count_images(self, batch: Batch) -> int:
         return batch["target"].shape[:2].numel() * (1 if self.config.generate_from_audio_only else 2)
@@ -170,9 +123,10 @@ class GeneratorStage(Stage):
         figures |= identity_retrieval(self.network("V"), batch["reference"])
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
         figures["val/l1"] = float(F.l1_loss(images.float(), targets))
-        figures["val/ssim"] = _mean_ssim(images.float(), targets)
-        if self.probe is not None:
-            figures |= _probed(self.probe, images.float(), targets)
+        pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images.float(), targets)), strict=True)
+        figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
+        if "probe" in self.measures:
+            figures |= _probed(self.measures["probe"], images.float(), targets)
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -192,7 +146,7 @@ class GeneratorStage(Stage):
         features = encoder(batch["augmented"].flatten(0, 2))
         codes = {
             "identity": identity,
-            "speech": speech_features(self.network("A_sync"), batch["mel"]),
+            "speech": self.network("A_sync")(batch["mel"].flatten(0, 2)),
             "pose": encoder.headpose_embed(encoder.to_headpose(features)),
         }
         if self.config.input_id_feature:
@@ -201,26 +155,15 @@ class GeneratorStage(Stage):
             codes["mouth"] = encoder.to_mouth(features)
         return codes
 
-    def _generate(self, batch: Batch, codes: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Generated frames and their targets, (N, 3, S, S); from speech, and from the visual mouth code as well."""
-        real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
-        fake = self._from_speech(batch, codes, noise=True)
-        if self.config.generate_from_audio_only:
-            return fake, real
-        seen = self._make(batch, codes, codes["mouth"], noise=True)
-        return torch.cat([fake, seen]), torch.cat([real, real])
-
     def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
         return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
 
-    def _noise_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((n, p) for n, p in self.networks["G"].named_parameters() if n.endswith("noise.weight"))
-
     def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
         """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
-        count = batch["target"].shape[1]
-        mouth_code = self.network("E").mouth_embed(self._generated_frames(mouth, batch))
-        pose_code = self._generated_frames(codes["pose"], batch)
+        count, interval = batch["target"].shape[1], self.config.data.generate_interval
+        clips = (values.unflatten(0, batch["mel"].shape[:3]) for values in (mouth, codes["pose"]))  # (B, K, T, D)
+        mouth, pose_code = (clip[:, 0, ::interval].flatten(0, 1) for clip in clips)  # (B*N, D)
+        mouth_code = self.network("E").mouth_embed(mouth)
         identity = codes["identity"].repeat_interleave(count, dim=0)
         style = torch.cat([identity, mouth_code, pose_code], dim=1)  # (B*N, 2560)
         start = codes["map"].repeat_interleave(count, dim=0) if "map" in codes else None
@@ -231,25 +174,6 @@ class GeneratorStage(Stage):
                 torch.randn(len(style), 1, s, s, device=style.device, dtype=style.dtype) for s in generator.noise_sizes
             ]
         return generator(start, style, layers)
-
-    def _generated_frames(self, values: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, D) -> (B*N, D): of each item's first clip the frames that are generated."""
-        clips = values.unflatten(0, batch["mel"].shape[:3])  # (B, K, T, D)
-        return clips[:, 0, :: self.config.data.generate_interval].flatten(0, 1)
-
-    def _changes(self, values: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken."""
-        return values.unflatten(0, batch["mel"].shape[:3]).diff(dim=2).flatten(0, 2)
-
-    def _motion(self, pose: Tensor, batch: Batch) -> Tensor:
-        """(B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip."""
-        return pose.unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
-
-
-def _mean_ssim(images: Tensor, targets: Tensor) -> float:
-    """SSIM of (N, 3, S, S) pictures in [-1, 1], averaged, as `scripts/evaluate.py` measures it."""
-    pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images, targets)), strict=True)
-    return float(np.mean([ssim(one, other) for one, other in pairs]))
 
 
 def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:

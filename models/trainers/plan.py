@@ -8,65 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from models.registry import build_network
-from models.trainers.base import Gather, Stage
-from models.trainers.generator import GeneratorStage
-from models.trainers.recognition import RecognitionStage
-from models.trainers.sync import SyncStage
+from models.trainers.base import Stage
+from models.trainers.build import TRAINERS
 from options.config import STAGES, TrainConfig
 
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-_LETTERS = {"recognition": ("V",), "sync": ("A_sync", "E")}
-_ALL = ("G", "V", "E", "A_sync", "D")
 
 
-def letters_of(config: TrainConfig) -> tuple[str, ...]:
-    """The networks a stage needs."""
-    voice = ("A",) if config.stage == "recognition" and config.use_audio_id else ()
-    return (*_LETTERS.get(config.stage, _ALL), *voice)
-
-
-def make_stage(
-    config: TrainConfig,
-    networks: Mapping[str, nn.Module],
-    gather: Gather = lambda rows: rows,
-    perceptual: Mapping[str, nn.Module] | None = None,
-    probe: nn.Module | None = None,
-) -> Stage:
-    """The stage of a configuration around its networks."""
-    if config.stage == "recognition":
-        return RecognitionStage(networks, config, gather)
-    if config.stage == "sync":
-        return SyncStage(networks, config, gather)
-    return GeneratorStage(networks, config, gather, perceptual, probe)
-
-
-def describe_plan(config: TrainConfig, num_clips: int | None) -> str:
+def describe_plan(config: TrainConfig, num_clips: int) -> str:
     """The plan as text: stage, parameters, steps and an estimate of the memory of one device."""
     with torch.device("meta"):
-        networks = {letter: build_network(letter, config.network) for letter in letters_of(config)}
-    stage = make_stage(config, networks)
+        networks = {letter: build_network(letter, config.network) for letter in config.letters}
+    stage = TRAINERS[config.stage](networks, config)
     moving = {id(p) for _, p in stage.parameters_to_train()}
     if stage.adversary is not None:
         stage.adversary.set_trainable(True)
-        moving |= {id(p) for p in stage.adversary.parameters() if p.requires_grad}
+        moving |= {id(p) for _, p in stage.adversary.parameters_to_train()}
     lines = [f"stage {config.stage} ({STAGES[config.stage]}), run {config.directory}"]
     for letter, network in networks.items():
         total = sum(p.numel() for p in network.parameters())
         trained = sum(p.numel() for p in network.parameters() if id(p) in moving)
         lines.append(f"  {letter:7}{total / 1e6:8.2f} M parameters, {trained / 1e6:8.2f} M trained")
-    optim = config.optim
-    epochs = optim.niter + optim.niter_decay
-    if num_clips is not None:
-        steps = max(1, num_clips // (config.batch_size * optim.accumulate))
-        limit = f", stopped at step {config.max_steps}" if config.max_steps else ""
-        lines.append(f"  {num_clips} clips, {steps} steps an epoch, {epochs} epochs, {epochs * steps} steps{limit}")
+    steps, epochs = config.steps_per_epoch(num_clips), config.optim.niter + config.optim.niter_decay
+    limit = f", stopped at step {config.max_steps}" if config.max_steps else ""
+    lines.append(f"  {num_clips} clips, {steps} steps an epoch, {epochs} epochs, {epochs * steps} steps{limit}")
     losses = ", ".join(f"{name} x {weight:g}" for name, weight in stage.weights.items() if weight)
     lines.append(f"  losses: {losses}")
-    processes = max(1, len([g for g in config.gpu_ids if g >= 0]))
-    estimate = estimate_memory(config, stage, networks, max(1, config.batch_size // processes))
-    lines.append(
-        f"  memory of one device, estimated: {estimate / 2**30:.1f} GiB (weights, gradients, Adam, activations)"
-    )
+    gib = estimate_memory(config, stage, networks, max(1, config.batch_size // len(config.gpu_ids))) / 2**30
+    lines.append(f"  memory of one device, estimated: {gib:.1f} GiB (weights, gradients, Adam, activations)")
     return "\n".join(lines)
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import nn
 from torch.nn import functional as F
 
-from models.trainers.base import Batch, Gather, Stage, StepOutput, identity_retrieval
-from options.config import TrainConfig
+from models.trainers.base import Batch, Stage, StepOutput, identity_retrieval
 
 
 class RecognitionStage(Stage):
     """Softmax cross-entropy on speaker labels (docs/how_it_works.md section 6, point 1)."""
-
-    def __init__(self, networks: Mapping[str, nn.Module], config: TrainConfig, gather: Gather) -> None:
-        self.letters = ("V", "A") if config.use_audio_id else ("V",)
-        super().__init__(networks, config, gather)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -37,5 +29,4 @@ class RecognitionStage(Stage):
         return StepOutput(losses)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Two frames of one video must find each other among those of all videos of the batch."""
         return identity_retrieval(self.network("V"), batch["reference"])

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: `<epoch>_net_<letter>.pth` for inference and `latest_state.pth` to go on from.
+"""`latest_state.pth`, which a run goes on from, and what happens to older `<epoch>_net_<letter>.pth`.
 
 The state file holds everything itself (weights before averaging, optimisers, step), so that a run that is killed
 between two files still goes on from one consistent moment.
@@ -6,7 +6,6 @@ between two files still goes on from one consistent moment.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -14,46 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from options.config import NetworkConfig, to_plain
-from util.checkpoint import network_path, save_state_dict
+from options.config import STATE_FILE
 from util.errors import CheckpointError
-from util.files import atomic_path, make_directory, write_json
-
-logger = logging.getLogger(__name__)
-
-STATE_FILE = "latest_state.pth"
-
-
-def save_networks(
-    directory: Path,
-    epoch: str,
-    networks: Mapping[str, nn.Module],
-    averages: Mapping[str, Mapping[str, Tensor]],
-    sizes: NetworkConfig,
-) -> None:
-    """Writes the published layout and the `network.json` that describes it.
-
-    Args:
-        directory: of the run.
-        epoch: first part of the names, `latest` or a number.
-        networks: by letter.
-        averages: moving averages of parameters by letter and name; they take the place of the parameters.
-        sizes: of the networks.
-
-    Raises:
-        CheckpointError: the disk refuses.
-    """
-    make_directory(directory)
-    write_json(directory / "network.json", to_plain(sizes))
-    for letter, network in networks.items():
-        save_state_dict({**network.state_dict(), **averages.get(letter, {})}, network_path(directory, epoch, letter))
+from util.files import atomic_path
 
 
 def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     """Writes the state file atomically. Raises CheckpointError when the disk refuses; the older one stays."""
-    make_directory(directory)
     path = directory / STATE_FILE
     try:
         with atomic_path(path) as temporary:
@@ -65,11 +32,7 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """Reads the state file, on the CPU, without running code in it.
-
-    Raises:
-        CheckpointError: missing or damaged.
-    """
+    """Reads the state file, on the CPU, without running code in it; CheckpointError if it is missing or damaged."""
     path = directory / STATE_FILE
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; nothing to --continue_train, leave the flag out to start")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from models.losses import contrastive_loss
-from models.trainers.base import Batch, Gather, Stage, StepOutput, retrieval_accuracy
+from models.trainers.base import Batch, Stage, StepOutput, retrieval_accuracy
 from options.config import LossConfig
+from util.distributed import gather_with_gradient
 
 
 class SyncStage(Stage):
@@ -15,8 +17,6 @@ class SyncStage(Stage):
 
     Source: Zhou et al. 2021, section 3.3; docs/how_it_works.md section 6, point 2.
     """
-
-    letters = ("A_sync", "E")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -27,17 +27,19 @@ class SyncStage(Stage):
         return (*super().unused(letter), *heads)
 
     def forward(self, batch: Batch) -> StepOutput:
-        speech = speech_features(self.network("A_sync"), batch["mel"])
-        encoder = self.network("E")
-        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
-        return StepOutput(sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss, self.gather))
+        speech, mouth = self._encode(batch)
+        return StepOutput(sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss))
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """Retrieval among the clips of the batch, from sound to picture and back."""
-        speech = speech_features(self.network("A_sync"), batch["mel"])
-        encoder = self.network("E")
-        mouth = encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
+        speech, mouth = self._encode(batch)
         return sync_retrieval(speech, mouth, batch["mel"].shape[2])
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is heard and what is seen in every frame, (B*K*T, D) each."""
+        speech = self.network("A_sync")(batch["mel"].flatten(0, 2))
+        encoder = self.network("E")
+        return speech, encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
 
 
 def sync_weights(loss: LossConfig) -> dict[str, float]:
@@ -45,34 +47,27 @@ def sync_weights(loss: LossConfig) -> dict[str, float]:
     return {"sync/contrastive": loss.lambda_contrastive, "sync/cross_modal": loss.lambda_cross_modal}
 
 
-def speech_features(network: nn.Module, mel: Tensor) -> Tensor:
-    """(B, K, T, 1, 80, 20) -> (B*K*T, D)."""
-    return network(mel.flatten(0, 2))
-
-
-def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig, gather: Gather) -> dict[str, Tensor]:
+def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig) -> dict[str, Tensor]:
     """Contrastive loss of whole clips in both directions, and the L1 distance of the modalities when it has a weight.
 
     Args:
-        speech, mouth: (clips * clip_len, D) features frame by frame.
+        speech, mouth: (clips * clip_len, D) features frame by frame; the clips of all ranks come together.
         clip_len: frames of a clip; their features are concatenated.
-        gather: brings the clips of all ranks together.
     """
-    heard = gather(speech.float().reshape(-1, clip_len * speech.shape[1]))  # (B*K*T, D) -> (clips, T*D)
-    seen = gather(mouth.float().reshape(-1, clip_len * mouth.shape[1]))
+    # (B*K*T, D) -> (clips, T*D)
+    heard, seen = (gather_with_gradient(x.float().reshape(-1, clip_len * x.shape[1])) for x in (speech, mouth))
     form, temperature = loss.contrastive_form, loss.temperature
     both_ways = contrastive_loss(heard, seen, form, temperature) + contrastive_loss(seen, heard, form, temperature)
     losses = {"sync/contrastive": both_ways / 2}
     if loss.lambda_cross_modal > 0:
-        losses["sync/cross_modal"] = nn.functional.l1_loss(mouth.float(), speech.float())
+        losses["sync/cross_modal"] = F.l1_loss(mouth.float(), speech.float())
     return losses
 
 
 @torch.no_grad()
 def sync_retrieval(speech: Tensor, mouth: Tensor, clip_len: int) -> dict[str, float]:
     """Accuracy of finding a clip's partner in the other modality among the clips of the batch."""
-    heard = speech.float().reshape(-1, clip_len * speech.shape[1])
-    seen = mouth.float().reshape(-1, clip_len * mouth.shape[1])
+    heard, seen = (x.float().reshape(-1, clip_len * x.shape[1]) for x in (speech, mouth))
     return {
         "val/sync_sound_to_picture": retrieval_accuracy(heard, seen),
         "val/sync_picture_to_sound": retrieval_accuracy(seen, heard),

@@ -20,14 +20,16 @@ from data.metadata import Row, read_rows, unique_names
 from data.result_videos import make_videos
 from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
-from models.av_model import AvModel, select_device
-from options.config import INFERENCE_LETTERS, TestConfig, to_plain
+from models.av_model import AvModel
+from options.config import INFERENCE_LETTERS, TestConfig
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
+from util.device import select_device
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
+from util.json_files import to_builtins
 from util.parallel import Progress
 
 logger = logging.getLogger(__name__)
@@ -126,8 +128,8 @@ def _load_model(config: TestConfig, world: int) -> AvModel:
 def _name_of(row: Row) -> str:
     try:
         return row.clip().name
-    except MetadataError:
-        return f"line_{row.line}"  # the row will fail when its turn comes
+    except Exception:  # whatever it is: the row fails when its turn comes, and keeps no other from running
+        return f"line_{row.line}"
 
 
 def _try_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
@@ -158,7 +160,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         "mouth": str(clip.mouth_dir or ""),
     }
     started = time.monotonic()
-    dataset = VoxTestDataset(clip, config.data, config.audio, config.published_timing, with_pose=config.driving_pose)
+    dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
     result = config.results_dir / report.name
     logger.info("%s: %d frames", report.name, len(dataset))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
@@ -192,7 +194,7 @@ def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:
     Returns:
         whether it could be written; a full disk must not keep the summary from being printed.
     """
-    report = Report(rows, to_plain(config))
+    report = Report(rows, to_builtins(config))
     try:
         write_report(make_directory(config.results_dir) / name, report)
         if name == REPORT:

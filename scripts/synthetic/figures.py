@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.audio import SILENCE
-from models.av_model import AvModel, Identity
+from models.av_model import AvModel, IdentityCodes
 from models.networks.probe import Probe
 from scripts.synthetic.speakers import Speaker
 from util.checkpoint import load_network
@@ -95,7 +95,7 @@ def _windows(features: np.ndarray) -> np.ndarray:
 class Codes:
     """What the networks make of a speaker: `mouth` (T, 500), `silent` (1, 500), `pose` (T, 12)."""
 
-    identity: Identity
+    identity: IdentityCodes
     mouth: Tensor
     silent: Tensor
     pose: Tensor
@@ -117,7 +117,7 @@ def encode(model: AvModel, speaker: Speaker) -> Codes:
     )
 
 
-def generate(model: AvModel, identity: Identity, mouth: Tensor, pose: Tensor) -> np.ndarray:
+def generate(model: AvModel, identity: IdentityCodes, mouth: Tensor, pose: Tensor) -> np.ndarray:
     """Frames of codes, without noise: (T, 3, S, S) uint8 RGB."""
     parts = []
     for start in range(0, len(mouth), _BATCH):

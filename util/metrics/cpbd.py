@@ -10,16 +10,9 @@ import numpy as np
 from util.errors import MediaError
 
 BLOCK = 64  # pixels; a rest at the right and lower border is left out
-EDGE_SHARE = 0.002  # more Canny pixels than this make an edge block
 LOW_CONTRAST, JNB_LOW, JNB_HIGH = 51, 5.0, 3.0  # just-noticeable blur widths below this contrast and from it on
-BETA = 3.6
-SHARP_PERCENT = 63  # blur seen with up to this probability counts as sharp
-_CANNY_WINDOW = (9, 9)  # pixels of its Gaussian
 _CANNY_REACH = 6  # pixels: Gaussian 4, gradient 1, comparison with the neighbour 1
 _STRIP = np.arange(16 - _CANNY_REACH, 48 + _CANNY_REACH)  # rows of a block that `edge_blocks` looks at first
-_CANNY_HIGH = 0.2  # of a gradient of up to 1000: nearly every ridge passes
-_CANNY_ROUNDING = 0.01  # more than single precision can be off
-_LEVEL = np.tan(np.pi / 8)  # steepest gradient that counts as horizontal
 _LONGEST_RUN = 100  # pixels an edge is followed to each side
 
 
@@ -44,8 +37,8 @@ def cpbd(grey: np.ndarray) -> float:
     if len(block) == 0:
         return 0.0
     noticeable = np.where(np.ptp(pixels, axis=1) < LOW_CONTRAST, JNB_LOW, JNB_HIGH)
-    blur_seen = 1 - np.exp(-((widths[block, pixel] / noticeable[block]) ** BETA))
-    return float(np.mean(np.rint(100 * blur_seen) <= SHARP_PERCENT))
+    blur_seen = 1 - np.exp(-((widths[block, pixel] / noticeable[block]) ** 3.6))
+    return float(np.mean(np.rint(100 * blur_seen) <= 63))  # percent; up to there an edge counts as sharp
 
 
 def edge_blocks(grey: np.ndarray) -> np.ndarray:
@@ -54,15 +47,12 @@ def edge_blocks(grey: np.ndarray) -> np.ndarray:
     Canny takes longer than all the rest. Nearly always the edges that are beyond doubt in the middle rows of every
     block are enough, and the answer is the same.
 
-    Args:
-        grey: (H, W) uint8.
-
     Returns:
         (blocks,) bool, row by row.
     """
     from skimage.feature import canny
 
-    enough = EDGE_SHARE * BLOCK**2
+    enough = 0.002 * BLOCK**2
     first = BLOCK * np.arange(grey.shape[0] // BLOCK)[:, None]
     strips = grey[(first + _STRIP).ravel()]  # one under the other; what they do to each other ends within the reach
     certain = certain_edges(strips).reshape(len(first), len(_STRIP), -1)[:, _CANNY_REACH:-_CANNY_REACH]
@@ -81,7 +71,7 @@ def certain_edges(grey: np.ndarray) -> np.ndarray:
     """
     import cv2
 
-    smooth = cv2.GaussianBlur(grey.astype(np.float32), _CANNY_WINDOW, 1.0)
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (9, 9), 1.0)
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     strength = cv2.magnitude(across, down)
     steep_across = np.abs(across) >= np.abs(down)
@@ -90,16 +80,14 @@ def certain_edges(grey: np.ndarray) -> np.ndarray:
     above_and_below = np.maximum(in_row[:-2, 1:-1], in_row[2:, 1:-1])
     rivals = np.where(steep_across[1:-1, 1:-1], beside, above_and_below)
     edges = np.zeros(grey.shape, dtype=bool)
-    edges[1:-1, 1:-1] = strength[1:-1, 1:-1] > np.maximum(rivals, _CANNY_HIGH) + _CANNY_ROUNDING
+    # 0.2: the high threshold, of a gradient of up to 1000; 0.01: more than single precision can be off
+    edges[1:-1, 1:-1] = strength[1:-1, 1:-1] > np.maximum(rivals, 0.2) + 0.01
     edges[:_CANNY_REACH] = edges[-_CANNY_REACH:] = edges[:, :_CANNY_REACH] = edges[:, -_CANNY_REACH:] = False
     return edges
 
 
 def edge_widths(grey: np.ndarray) -> np.ndarray:
     """Widths of near-vertical edges: how far brightness keeps rising (or falling) to both sides along the row.
-
-    Args:
-        grey: (H, W) uint8.
 
     Returns:
         (H, W) uint8, 0 where there is no edge or its gradient is more than 22.5 degrees off the horizontal; else 2
@@ -110,7 +98,7 @@ def edge_widths(grey: np.ndarray) -> np.ndarray:
     width, flat = grey.shape[1], grey.ravel().astype(np.int16)
     position = np.flatnonzero(_sobel_edges(grey))
     horizontal, vertical = (flat[position + by] - flat[position - by] for by in (1, width))
-    level = np.abs(vertical) <= _LEVEL * np.abs(horizontal)
+    level = np.abs(vertical) <= np.tan(np.pi / 8) * np.abs(horizontal)
     # the tool leaves the angle at 0 where the horizontal gradient is 0, so those edges count as rising
     rising, falling = (level & (horizontal > 0)) | (horizontal == 0), level & (horizontal < 0)
     breaks = np.ones((2, *grey.shape), dtype=bool)  # where the step into a pixel from its left is none up, none down

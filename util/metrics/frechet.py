@@ -21,9 +21,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """Moments of (N, D) features. Raises MediaError for other shapes and for NaN or infinite numbers."""
-        if features.ndim != 2 or len(features) == 0:
-            raise MediaError(f"features must be (N, D) with N >= 1, got {features.shape}")
+        """Moments of (N, D) features. Raises MediaError for NaN or infinite numbers."""
         x = features.astype(np.float64)
         if not np.isfinite(x).all():
             raise MediaError("features hold NaN or infinite numbers; leave out the frames they come from")
@@ -53,19 +51,14 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
     complex numbers, and singular covariances (fewer vectors than dimensions) need no help. With few vectors the figure
     is far too large, so compare only figures of the same N.
 
-    Args:
-        real, generated: moments in the same D dimensions.
-
     Returns:
         a number of at least 0, in squared units of the features.
 
     Raises:
-        MediaError: dimensions that differ, or a single vector.
+        MediaError: a single vector.
 
     Source: Dowson & Landau 1982; Heusel et al. 2017 for images.
     """
-    if real.mean.shape != generated.mean.shape:
-        raise MediaError(f"features differ in length, {len(real.mean)} and {len(generated.mean)}")
     s, t = real.covariance, generated.covariance
     values, vectors = np.linalg.eigh(s)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -80,9 +73,6 @@ def inception_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     FID in papers uses other weights (TensorFlow's, of 2015) and another resize: name the weights beside the figure and
     compare only with figures of the same.
-
-    Args:
-        path: torchvision's `inception_v3_google-0cc3c7bd.pth`, or weights of the same keys.
 
     Returns:
         a function (B, H, W, 3) uint8 BGR -> (B, 2048) float32; frames are resized to 299 px, bilinear, antialiased.

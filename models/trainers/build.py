@@ -1,0 +1,128 @@
+"""From a TrainConfig to a Trainer: the networks of the stage, their starting weights, the stage, and its trainer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.networks.perceptual import VGG19Features
+from models.networks.probe import Probe
+from models.registry import OPTIONAL_HEADS, build_network
+from models.trainers.base import Stage
+from models.trainers.generator import GeneratorStage
+from models.trainers.loop import Trainer
+from models.trainers.recognition import RecognitionStage
+from models.trainers.sync import SyncStage
+from options.config import TrainConfig
+from util.checkpoint import load_network, network_path, read_state_dict
+from util.distributed import Ranks
+from util.errors import CheckpointError
+from util.torchvision_compat import ensure_torchvision
+
+logger = logging.getLogger(__name__)
+
+TRAINERS: Mapping[str, type[Stage]] = {
+    "recognition": RecognitionStage,
+    "sync": SyncStage,
+    "joint": GeneratorStage,
+    "dis_pose": GeneratorStage,
+}
+
+
+def build_trainer(config: TrainConfig, device: torch.device, ranks: Ranks, num_clips: int) -> Trainer:
+    """The trainer of a run, at its first step, or where the run stopped with `--continue_train`.
+
+    Raises:
+        CheckpointError: weights that are missing or of other sizes, or a run that cannot be continued as asked.
+        PcavsError: every network is frozen.
+    """
+    torch.manual_seed(config.seed)  # the same random start on every rank
+    networks = build_networks(config, device)
+    stage = TRAINERS[config.stage](networks, config, load_measures(config)).to(device)
+    trainer = Trainer(stage, networks, config, device, ranks, config.steps_per_epoch(num_clips))
+    if config.continue_train:
+        trainer.resume()
+        logger.info("going on from step %d (epoch %.2f)", trainer.step, trainer.epoch)
+    return trainer
+
+
+def build_networks(config: TrainConfig, device: torch.device) -> dict[str, nn.Module]:
+    """The networks of the stage by letter, with their starting weights, on the device."""
+    networks = {letter: build_network(letter, config.network) for letter in config.letters}
+    for letter, network in networks.items():
+        if not config.continue_train:
+            load_start(config, letter, network)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(device)
+    return networks
+
+
+def load_start(config: TrainConfig, letter: str, network: nn.Module) -> None:
+    """Loads what `--<letter>_pretrain_path` or the last fitting folder of `--load_pretrain` holds, if anything."""
+    given = dict(config.pretrain_paths).get(letter)
+    found = [network_path(folder, config.which_epoch, letter) for folder in config.pretrain_dirs]
+    path = given or next((p for p in reversed(found) if p.is_file()), None)
+    if path is None:
+        logger.info("%s: starts from random weights", letter)
+    elif letter == "G" and config.grow_generator:
+        fresh = load_grown(network, path)
+        logger.info("G: from %s, %d tensors of the new resolutions start fresh", path, fresh)
+    else:
+        load_network(network, path, OPTIONAL_HEADS[letter])
+        logger.info("%s: from %s", letter, path)
+
+
+def load_grown(generator: nn.Module, path: Path) -> int:
+    """Loads weights of a generator of a smaller image size; further resolutions keep their random start.
+
+    Returns:
+        how many tensors the file does not have.
+    """
+    state, own = read_state_dict(path), generator.state_dict()
+    for key, tensor in state.items():
+        if key not in own or own[key].shape != tensor.shape:
+            have = list(own[key].shape) if key in own else "none"
+            raise CheckpointError(f"{path}: {key} is {list(tensor.shape)}, here {have}; --grow_G needs equal channels")
+    generator.load_state_dict(state, strict=False)
+    return len(own) - len(state)
+
+
+def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
+    """The networks that the generator's stage measures pictures with: `vgg`, `vggface`, `probe`, as far as wanted."""
+    measures: dict[str, nn.Module] = {}
+    if not config.has_adversary:
+        return measures
+    if config.loss.lambda_vgg > 0:
+        measures["vgg"] = _load_vgg19(config.vgg_path, "--vgg_path")
+    if config.loss.lambda_vggface > 0:
+        measures["vggface"] = _load_vgg19(config.vggface_path, "--vggface_path")
+    if config.probe_path is not None:
+        measures["probe"] = Probe()
+        load_network(measures["probe"], config.probe_path)
+    return measures
+
+
+def _load_vgg19(path: Path | None, flag: str) -> VGG19Features:
+    """VGG19 with the weights of a file in torchvision's layout; VGG19's own without a file come from torchvision."""
+    vgg = ensure_torchvision().models
+    try:
+        if path is None and flag == "--vgg_path":
+            return VGG19Features(vgg.vgg19(weights=vgg.VGG19_Weights.IMAGENET1K_V1).features)
+        if path is None:
+            raise CheckpointError(f"give {flag}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        features = vgg.vgg19(weights=None).features
+        features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if "classifier" not in k})
+    except Exception as error:  # no network, a damaged file, other keys: all mean that there are no weights
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"weights for the perceptual loss: {reason}; give {flag} FILE (torchvision's vgg19-dcbb9e9d.pth), "
+            "or train without with --no_vgg_loss"
+        ) from error
+    return VGG19Features(features)

@@ -1,0 +1,45 @@
+"""The device a process computes on, and what is set for the whole process because of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from util.memory import keep_freed_memory
+
+logger = logging.getLogger(__name__)
+
+
+def select_device(gpu_ids: Sequence[int], local_rank: int = 0, several: bool = False) -> torch.device:
+    """The device of a process: `--gpu_ids -1` is the CPU; without CUDA the CPU is taken with one warning.
+
+    Args:
+        gpu_ids: of the command line.
+        local_rank: of this process among `several` on this machine, which take the GPUs in turn: those of `gpu_ids`
+            if it names more than one, else all there are.
+    """
+    if not gpu_ids or gpu_ids[0] < 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        logger.warning("--gpu_ids %s, but CUDA is not available here: running on the CPU", gpu_ids[0])
+        return torch.device("cpu")
+    if several and len(gpu_ids) == 1:
+        gpu_ids = range(torch.cuda.device_count())
+    if not several and len(gpu_ids) > 1:
+        logger.warning("one process uses one GPU, %d; for all of them: torchrun --nproc_per_node N test.py", gpu_ids[0])
+    chosen = gpu_ids[local_rank % len(gpu_ids)]
+    if chosen >= torch.cuda.device_count():
+        logger.warning("--gpu_ids %d, but there are only %d GPUs: using GPU 0", chosen, torch.cuda.device_count())
+        chosen = 0
+    return torch.device("cuda", chosen)
+
+
+def set_up_for_inference(device: torch.device, allow_tf32: bool) -> None:
+    """Makes the process fast on a CPU, and repeatable on a GPU: the same command gives the same bytes."""
+    if device.type == "cpu":
+        keep_freed_memory()
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow_tf32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
