@@ -92,7 +92,12 @@ def _room(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float
         _box(image, np.array([left - 0.012, top - 0.012, left + wide + 0.012, top + tall + 0.012]), colour * 0.6)
         _box(image, np.array([left, top, left + wide, top + tall]), colour)
     if rng.random() < 0.45:  # a window
-        left, top, wide, tall = rng.uniform(-0.1, 0.8), rng.uniform(-0.2, 0.2), rng.uniform(0.2, 0.5), rng.uniform(0.4, 0.9)
+        left, top, wide, tall = (
+            rng.uniform(-0.1, 0.8),
+            rng.uniform(-0.2, 0.2),
+            rng.uniform(0.2, 0.5),
+            rng.uniform(0.4, 0.9),
+        )
         light = np.clip(np.array([1.0, 0.97, 0.93]) * rng.uniform(0.8, 1.1), 0, 1)
         _box(image, np.array([left, top, left + wide, top + tall]), light)
         _box(image, np.array([left + wide / 2 - 0.01, top, left + wide / 2 + 0.01, top + tall]), light * 0.5)
@@ -111,7 +116,9 @@ def _outdoors(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, f
         green = np.array([0.10, rng.uniform(0.25, 0.45), rng.uniform(0.12, 0.32)])
         leaves = _noise(rng, int(rng.integers(7, 16)), 3)
         image = green * np.clip(0.8 + 0.45 * leaves, 0.1, 2.2)[..., None]
-        image = mix(image, np.array([0.85, 0.95, 0.90]), 0.8 * smoothstep(1.1, 1.9, _noise(rng, 9, 2)) * smoothstep(0.9, 0.1, y))
+        image = mix(
+            image, np.array([0.85, 0.95, 0.90]), 0.8 * smoothstep(1.1, 1.9, _noise(rng, 9, 2)) * smoothstep(0.9, 0.1, y)
+        )
         image = _bokeh(rng, image, np.array([0.7, 0.95, 0.9]), int(rng.integers(0, 25)))
         return image, float(rng.uniform(1.0, 5.0))
     horizon = rng.uniform(0.35, 0.75)
@@ -128,12 +135,18 @@ def _outdoors(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, f
             _box(image, np.array([left, horizon - tall, left + wide, horizon]), colour)
             for window in np.arange(left + 0.02, left + wide - 0.02, 0.035):
                 for floor in np.arange(horizon - tall + 0.03, horizon - 0.03, 0.05):
-                    _box(image, np.array([window, floor, window + 0.018, floor + 0.028]), colour * rng.uniform(0.4, 1.7))
+                    _box(
+                        image, np.array([window, floor, window + 0.018, floor + 0.028]), colour * rng.uniform(0.4, 1.7)
+                    )
             left += wide * rng.uniform(0.8, 1.3)
     else:  # hills and trees
         ridge = horizon - 0.12 * (1 + _noise(rng, 3, 2)[160]) * rng.uniform(0.3, 1.0)
         hills = np.array([0.35, 0.38, 0.28]) * rng.uniform(0.5, 1.3)
-        image = mix(image, hills * (1 + 0.2 * _noise(rng, 24, 2))[..., None], smoothstep(-0.01, 0.01, y - ridge[None]) * (1 - below))
+        image = mix(
+            image,
+            hills * (1 + 0.2 * _noise(rng, 24, 2))[..., None],
+            smoothstep(-0.01, 0.01, y - ridge[None]) * (1 - below),
+        )
     return image, float(rng.uniform(0.8, 5.0))
 
 
@@ -201,7 +214,11 @@ def _screen(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, flo
             for left in np.arange(-0.2 + 0.5 * step_x * (number % 2), 1.0, step_x):
                 for letter in range(rng.integers(3, 7)):
                     start = left + 0.022 * letter
-                    _box(image, np.array([start, top, start + rng.uniform(0.006, 0.016), top + rng.uniform(0.02, 0.035)]), ink)
+                    _box(
+                        image,
+                        np.array([start, top, start + rng.uniform(0.006, 0.016), top + rng.uniform(0.02, 0.035)]),
+                        ink,
+                    )
         return image, float(rng.uniform(0.5, 2.5))
     image = _flat(hue * rng.uniform(0.3, 0.9))
     for _ in range(rng.integers(3, 9)):

@@ -64,7 +64,7 @@ class Truth:
     """Everything that is known about a clip.
 
     states: (T, 13) float32, columns STATE_NAMES.  landmarks: (T, 68, 2) float32, (x, y) in pixels, iBUG order, points
-    of the surface (hidden ones included).  identity: (44,) float32, see `Identity.vector`.  renderer: RENDERER_VERSION.
+    of the surface (hidden ones included).  identity: (86,) float32, see `Identity.vector`.  renderer: RENDERER_VERSION.
     """
 
     speaker_seed: int
@@ -181,7 +181,18 @@ def write_clip(clip: Clip, video: str | Path) -> None:
             raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(FPS)]
             inputs: list[str | Path] = [*raw, "-i", picture]
             inputs += ["-f", "f32le", "-ar", rate, "-ac", "1", "-i", sound]
-            coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(clip.crf), "-pix_fmt", "yuv420p", "-threads", "1"]
+            coding = [
+                "-c:v",
+                "libx264",
+                "-preset",
+                "veryfast",
+                "-crf",
+                str(clip.crf),
+                "-pix_fmt",
+                "yuv420p",
+                "-threads",
+                "1",
+            ]
             coding += ["-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart"]
             run_ffmpeg([*inputs, *coding, protocol_free(temporary)], f"encoding {video}")
         with atomic_path(video.with_suffix(".npz")) as temporary:

@@ -65,8 +65,10 @@ def _collar(
         skin = neck_surface(who, angle, reach[0] + (reach[1] + tip - reach[0]) * along)
         behind = 6 * smoothstep(0.3, -0.8, np.cos(angle)) * (1 - along)  # higher in the neck than in front
         off = away[0] + (away[1] - away[0]) * np.sin(np.pi * 0.5 * along) + 1.5 * np.sin(np.pi * along)
-        return skin + off[..., None] * np.stack([np.sin(angle), -0.45 + 0 * angle, np.cos(angle)], axis=-1) - np.stack(
-            [0 * angle, behind, 0 * angle], axis=-1
+        return (
+            skin
+            + off[..., None] * np.stack([np.sin(angle), -0.45 + 0 * angle, np.cos(angle)], axis=-1)
+            - np.stack([0 * angle, behind, 0 * angle], axis=-1)
         )
 
     def painter(canvas: Canvas) -> Paint:
@@ -176,7 +178,10 @@ def _jacket(
     edge = np.clip(36 - 0.36 * (y - 122), 3, 40)  # half width of what shows below the jacket
     inside = smoothstep(1.0, -1.0, ax - edge) * front
     shirt = np.array(scene.shirt_bgr)
-    under = np.broadcast_to(shirt, cloth.shape) * (1 - 0.10 * bump(x, 0, 1.0) - 0.12 * smoothstep(4, 0, edge - ax))[..., None]
+    under = (
+        np.broadcast_to(shirt, cloth.shape)
+        * (1 - 0.10 * bump(x, 0, 1.0) - 0.12 * smoothstep(4, 0, edge - ax))[..., None]
+    )
     if scene.collar == "tie":
         under = _tie(scene, x, y, under)
     lapel = edge + np.clip(20 - 0.05 * (y - 122), 9, 22) - 7 * smoothstep(154, 150, y) * smoothstep(140, 146, y)
@@ -206,7 +211,13 @@ def _tie(scene: Scene, x: np.ndarray, y: np.ndarray, shirt: np.ndarray) -> np.nd
 
 
 def _necklace(
-    who: Identity, scene: Scene, rng: np.random.Generator, skin: np.ndarray, ax: np.ndarray, y: np.ndarray, front: np.ndarray
+    who: Identity,
+    scene: Scene,
+    rng: np.random.Generator,
+    skin: np.ndarray,
+    ax: np.ndarray,
+    y: np.ndarray,
+    front: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A chain, or pearls, on some: skin with it, and its shine."""
     if rng.random() > 0.10 + 0.25 * who.femininity or scene.collar in ("turtleneck", "tie"):

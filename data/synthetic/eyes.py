@@ -38,7 +38,9 @@ class EyePainter:
         self._u, self._v, self._side, self._shape = u, v, side, shape
         q = np.clip(u / shape.eye_half_width, -1, 1)
         ends = np.clip((1 - q * q) * 5, 0, 1)
-        self._upper = (-shape.lid_up * np.clip(1 - np.abs(q + 0.10) ** 2.1 / 1.22, 0, 1) ** 0.85 * ends).astype(np.float32)
+        self._upper = (-shape.lid_up * np.clip(1 - np.abs(q + 0.10) ** 2.1 / 1.22, 0, 1) ** 0.85 * ends).astype(
+            np.float32
+        )
         self._lower = (shape.lid_down * np.clip(1 - (q - 0.15) ** 2 / 1.33, 0, 1) ** 0.9 * ends).astype(np.float32)
         width = np.abs(u / shape.eye_half_width)
         self._across = smoothstep(1.0, 0.94, width).astype(np.float32)

@@ -69,7 +69,9 @@ def cap_relief(who: Identity, angle: np.ndarray, row: np.ndarray) -> np.ndarray:
     lumps = np.sin(5 * angle + phase[0] + 0.05 * row) + np.sin(9 * angle + phase[1] - 0.07 * row)
     if who.hair_style == "curly":
         lumps = lumps + np.sin(15 * angle + phase[2] + 0.2 * row) * np.sin(0.30 * row + phase[3] + 3 * angle) * 2.0
-    sides = 1 - 0.45 * smoothstep(0.9, 1.5, np.abs(angle)) * (who.hair_style in ("short", "side_part", "swept", "fringe"))
+    sides = 1 - 0.45 * smoothstep(0.9, 1.5, np.abs(angle)) * (
+        who.hair_style in ("short", "side_part", "swept", "fringe")
+    )
     if who.hair_style == "afro":  # a ball around the head
         return thickness * smoothstep(-2, 22, above) * (0.85 + 0.15 * np.cos(angle)) * (1 + 0.03 * lumps)
     return thickness * sides * (1 + 0.09 * lumps)
@@ -118,7 +120,9 @@ def _texture(who: Identity, canvas: Canvas, rng: np.random.Generator) -> tuple[n
         curls = surface_noise(rng, canvas, size, 2)
         return hair_colour(who) * np.clip(0.85 + 0.24 * curls, 0.3, 1.7)[..., None], 0.7 * curls
     streak = strand_noise(rng, canvas)
-    return hair_colour(who) * np.clip(0.92 + (0.13 + 0.05 * who.hair_tone) * streak, 0.35, 1.6)[..., None], 0.30 * streak
+    return hair_colour(who) * np.clip(0.92 + (0.13 + 0.05 * who.hair_tone) * streak, 0.35, 1.6)[
+        ..., None
+    ], 0.30 * streak
 
 
 # ---------------------------------------------------------------------------------------------------------- locks
@@ -132,6 +136,7 @@ class _Locks:
     row: np.ndarray
     height: np.ndarray
     width: np.ndarray  # (L,) pixels
+
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Angles, rows, heights and widths."""
         return self.angle, self.row, self.height, self.width
@@ -299,7 +304,9 @@ def _side_part(who: Identity, rng: np.random.Generator) -> _Locks:
     lift = np.where(top, 3 + 8 * who.hair_volume, 0.8)
     arch = np.sin(np.pi * np.clip(t * 0.8 + 0.1, 0, 1))
     height = base + 0.5 + lift[:, None] * arch * rng.uniform(0.6, 1.1, (count, 1))
-    return _Locks(angles, rows, height, rng.uniform(4, 7, count) * (length / 22), curl=0.6 + 2 * who.hair_curl, turns=0.5)
+    return _Locks(
+        angles, rows, height, rng.uniform(4, 7, count) * (length / 22), curl=0.6 + 2 * who.hair_curl, turns=0.5
+    )
 
 
 def _swept(who: Identity, rng: np.random.Generator) -> _Locks:
@@ -315,7 +322,9 @@ def _swept(who: Identity, rng: np.random.Generator) -> _Locks:
     rows = np.clip(row[:, None] + back[:, None] * t * rng.uniform(0.7, 1.1, (count, 1)), -90, 30)
     base = cap_relief(who, angles, rows)
     lift = (4 + 13 * who.hair_volume) * (1 - 0.9 * sideways) * smoothstep(-86, -55, row)
-    height = base + 0.6 + lift[:, None] * np.sin(np.pi * np.clip(t * 0.9, 0, 1)) ** 0.8 * rng.uniform(0.7, 1.1, (count, 1))
+    height = (
+        base + 0.6 + lift[:, None] * np.sin(np.pi * np.clip(t * 0.9, 0, 1)) ** 0.8 * rng.uniform(0.7, 1.1, (count, 1))
+    )
     return _Locks(angles, rows, height, rng.uniform(4, 7.5, count), curl=0.8 + 2.5 * who.hair_curl, turns=0.6)
 
 
@@ -405,10 +414,14 @@ def _curly(who: Identity, rng: np.random.Generator) -> _Locks:
     angles = angle[:, None] + (0.15 * rng.standard_normal(count) + 0.15 * np.sign(angle))[:, None] * t
     rows = row[:, None] + (length * np.where(rng.random(count) < 0.35, -0.5, 0.7))[:, None] * t
     longer = who.femininity > 0.5
-    rows = np.minimum(rows, line[:, None] + (14 + 60 * who.hair_length if longer else 7) * (np.abs(angle[:, None]) > 1.15) + 4)
+    rows = np.minimum(
+        rows, line[:, None] + (14 + 60 * who.hair_length if longer else 7) * (np.abs(angle[:, None]) > 1.15) + 4
+    )
     base = cap_relief(who, angles, np.minimum(row[:, None], line[:, None] - 9))
     height = base * (0.55 + 0.45 * t) + (2 + 6 * who.hair_volume) * t * rng.uniform(0.2, 1.2, (count, 1))
-    return _Locks(angles, rows, height, rng.uniform(3.5, 6, count), curl=2.0 + 2.5 * who.hair_curl, turns=1.6, taper=0.6)
+    return _Locks(
+        angles, rows, height, rng.uniform(3.5, 6, count), curl=2.0 + 2.5 * who.hair_curl, turns=1.6, taper=0.6
+    )
 
 
 def _afro(who: Identity, rng: np.random.Generator) -> _Locks:
@@ -420,7 +433,11 @@ def _afro(who: Identity, rng: np.random.Generator) -> _Locks:
     t = np.linspace(0, 1, _STEPS)
     angles = angle[:, None] + 0.10 * rng.standard_normal((count, 1)) * t
     rows = row[:, None] + 7 * rng.standard_normal((count, 1)) * t
-    height = cap_relief(who, angles, np.minimum(rows, line[:, None] - 2)) - 1.5 + 4.5 * np.sin(np.pi * t) * rng.random((count, 1))
+    height = (
+        cap_relief(who, angles, np.minimum(rows, line[:, None] - 2))
+        - 1.5
+        + 4.5 * np.sin(np.pi * t) * rng.random((count, 1))
+    )
     return _Locks(angles, rows, height, rng.uniform(2.5, 4, count), curl=1.8, turns=1.5, taper=0.5)
 
 

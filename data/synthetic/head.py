@@ -116,7 +116,13 @@ class Head:
 
         collars = make_clothes(who, self.scene)
         parts = [
-            make_part(covered, COLUMN_ANGLES, ROW_KNOTS, _HEAD_TEXELS, lambda c: paint_headwear(who, c, paint_cap(who, c, SkinPainter(who, c).paint()))),
+            make_part(
+                covered,
+                COLUMN_ANGLES,
+                ROW_KNOTS,
+                _HEAD_TEXELS,
+                lambda c: paint_headwear(who, c, paint_cap(who, c, SkinPainter(who, c).paint())),
+            ),
             collars[0],
             make_part(
                 lambda u, v: np.stack([u, v, 0 * u], axis=-1),
@@ -310,7 +316,9 @@ class Head:
             mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
             cv2.fillPoly(mask, [np.round((points - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
             y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-            plane = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), depth, rcond=None)[0].astype(np.float32)
+            plane = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), depth, rcond=None)[0].astype(
+                np.float32
+            )
             before = near[y0:y1, x0:x1] > plane[0] * x + plane[1] * y + plane[2] + 1.5
             part = mask.astype(np.float32) / 255 * ~before
             down = (y - y0) / max(y1 - y0, 1)

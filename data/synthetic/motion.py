@@ -48,7 +48,7 @@ class Performance:
 def make_performance(seed: int, identity: Identity, num_frames: int) -> Performance:
     """Speech in the identity's voice, and head motion, blinks and gaze that know nothing of it."""
     speech = speak(seed, identity.seed, identity.femininity, num_frames * SAMPLE_RATE_HZ // FPS)
-    tracks = _motion(seed, num_frames)
+    tracks = motion_tracks(seed, num_frames)
     tracks.update(zip(MOUTH_NAMES, mouth_track(speech.phonemes, (np.arange(num_frames) + 0.5) / FPS).T, strict=True))
     states = np.stack([tracks[name] for name in STATE_NAMES], axis=1).astype(np.float32)
     return Performance(states, speech.phonemes, speech.wave)
@@ -63,7 +63,7 @@ def combine(mouth: Performance, pose: Performance) -> Performance:
     return Performance(states, mouth.phonemes, mouth.wave[: count * SAMPLE_RATE_HZ // FPS])
 
 
-def _motion(seed: int, num_frames: int) -> dict[str, np.ndarray]:
+def motion_tracks(seed: int, num_frames: int) -> dict[str, np.ndarray]:
     """Tracks of everything but the mouth, (num_frames,) each."""
     rng = generator_for(seed, 301)
 

@@ -57,7 +57,9 @@ def mouth_shapes(shape: FaceShape, vertices: np.ndarray, row: np.ndarray, upper_
     high = smoothstep(-5, -11, y)
     moves["brow"][..., 1] = -3.4 * bump(y, shape.brow_y - 4, 11) * bump(ax, 22, 24) * high * face
 
-    moves["smile"][..., 1] = (-3.0 * bump(ax, mw + 2, 10) * bump(s, -1, 12) + 0.9 * bump(q, 0, 0.6) * bump(s, 0, 8)) * face
+    moves["smile"][..., 1] = (
+        -3.0 * bump(ax, mw + 2, 10) * bump(s, -1, 12) + 0.9 * bump(q, 0, 0.6) * bump(s, 0, 8)
+    ) * face
     moves["smile"][..., 0] = 0.10 * mw * pull
     apple = bump(ax, 31, 12) * bump(y, 27, 12)
     moves["smile"][..., 1] -= 2.0 * apple * face

@@ -158,7 +158,9 @@ class SkinPainter:
             size = rng.uniform(0.7, 1.5)
             distance = np.hypot((self.canvas.across - angle) * 58, self._row - row)
             dark = rng.random() < 0.55
-            self._tint([0.40, 0.42, 0.50] if dark else [0.78, 0.70, 1.02], smoothstep(size, 0.3 * size, distance) * 0.65)
+            self._tint(
+                [0.40, 0.42, 0.50] if dark else [0.78, 0.70, 1.02], smoothstep(size, 0.3 * size, distance) * 0.65
+            )
         if who.age > 0.5:
             patches = smoothstep(1.2, 2.2, surface_noise(rng, self.canvas, 8, 2))
             self._tint([0.75, 0.82, 0.90], patches * (who.age - 0.5) * 1.2)
@@ -181,7 +183,9 @@ class SkinPainter:
         bag = bump(y - 8.0 + 0.03 * (ax - shape.eye_x) ** 2, 0, 1.1) * bump(ax, shape.eye_x - 1, 9)
         bag += 0.6 * bump(y - 12.0 + 0.02 * (ax - shape.eye_x + 3) ** 2, 0, 1.3) * bump(ax, shape.eye_x - 4, 8)
         mouth = shape.mouth_half_width
-        marionette = bump(ax - mouth - 2.5 - 0.10 * self._s, 0, 1.2) * smoothstep(1, 6, self._s) * smoothstep(26, 12, self._s)
+        marionette = (
+            bump(ax - mouth - 2.5 - 0.10 * self._s, 0, 1.2) * smoothstep(1, 6, self._s) * smoothstep(26, 12, self._s)
+        )
         fold = bump(ax - shape.nose_half_width - 4 - 0.40 * (y - 34) + 0.3 * wobble, 0, 1.5)
         fold *= smoothstep(29, 36, y) * smoothstep(66, 50, y)
         above_lip = np.maximum(np.sin(x * 1.6 + wobble), 0) ** 3 * bump(self._s, -9, 4) * bump(ax, 0, 16)
@@ -279,7 +283,12 @@ class SkinPainter:
         who, shape, ax, y, rng = self.who, self.shape, self._ax, self._y, self._rng
         fem = who.femininity
         t = (ax - 8.5) / 32  # 0 at the inner end, 1 at the tail
-        arch = shape.brow_y + 1.2 + 3.0 * t**2 - (2.8 + 1.6 * fem + 1.8 * who.brow_tilt) * np.sin(np.pi * np.clip(t * 0.8, 0, 1))
+        arch = (
+            shape.brow_y
+            + 1.2
+            + 3.0 * t**2
+            - (2.8 + 1.6 * fem + 1.8 * who.brow_tilt) * np.sin(np.pi * np.clip(t * 0.8, 0, 1))
+        )
         body = np.interp(t, [-0.1, 0.15, 0.6, 1.05], [0.8, 1.0, 0.8, 0.15])
         thick = (3.0 + 1.1 * who.brow_thickness - 0.9 * fem) * body
         edge = np.abs(y - arch) / np.maximum(thick, 0.25)

@@ -90,7 +90,7 @@ class Identity:
     style: str = "real"  # of drawing; "toon" is kept out of all training
 
     def vector(self) -> np.ndarray:
-        """Identity as numbers, kinds one-hot at the end: (87,) float32."""
+        """Identity as numbers, kinds one-hot at the end: (86,) float32."""
         numbers = [getattr(self, name) for name in _NUMBERS]
         for name, kinds in _CHOICES.items():
             numbers += [float(getattr(self, name) == kind) for kind in kinds]
@@ -162,7 +162,11 @@ def make_identity(seed: int, style: str = "real") -> Identity:
         seed=seed,
         hair_style=_hair_style(rng, fem, numbers["age"], numbers["hair_curl"]),
         beard_style=beard_style,
-        glasses=str(rng.choice(GLASSES, p=[0.76, 0.03, 0.05, 0.03, 0.015 + 0.02 * (fem > 0.5), 0.035 - 0.02 * (fem > 0.5), 0.02, 0.06])),
+        glasses=str(
+            rng.choice(
+                GLASSES, p=[0.76, 0.03, 0.05, 0.03, 0.015 + 0.02 * (fem > 0.5), 0.035 - 0.02 * (fem > 0.5), 0.02, 0.06]
+            )
+        ),
         headwear=_headwear(rng, fem),
         earrings=str(rng.choice(EARRINGS, p=[0.4, 0.28, 0.18, 0.14] if fem > 0.5 else [0.95, 0.04, 0.0, 0.01])),
         style=style,
@@ -177,7 +181,22 @@ def smooth_part(femininity: float) -> float:
 
 def _hair_style(rng: np.random.Generator, femininity: float, age: float, curl: float) -> str:
     if femininity < 0.5:
-        odds = [0.06 + 0.05 * age, 0.02 + 0.12 * age, 0.10, 0.24, 0.16, 0.15, 0.05, 0.01, 0.05, 0.0, 0.02, 0.08, 0.0, 0.01]
+        odds = [
+            0.06 + 0.05 * age,
+            0.02 + 0.12 * age,
+            0.10,
+            0.24,
+            0.16,
+            0.15,
+            0.05,
+            0.01,
+            0.05,
+            0.0,
+            0.02,
+            0.08,
+            0.0,
+            0.01,
+        ]
     else:
         odds = [0.0, 0.0, 0.01, 0.05, 0.06, 0.03, 0.02, 0.16, 0.28, 0.09, 0.15, 0.10, 0.0, 0.02]
     weights = np.array(odds)

@@ -60,7 +60,9 @@ def make_scene(seed: int) -> Scene:
         return float(blue), float(green), float(red)
 
     def cloth() -> tuple[float, float, float]:
-        blue, green, red = np.clip(_CLOTHES[rng.integers(len(_CLOTHES))] * rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3), 0.03, 0.95)
+        blue, green, red = np.clip(
+            _CLOTHES[rng.integers(len(_CLOTHES))] * rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3), 0.03, 0.95
+        )
         return float(blue), float(green), float(red)
 
     coloured = rng.random() < 0.22  # stage lights
@@ -96,7 +98,9 @@ def scene_lights(scene: Scene, swing: float = 0.0, flicker: float = 0.0) -> Ligh
     Args:
         swing, flicker: how far the key light is from its place and strength at this moment, in units of the scene's.
     """
-    azimuth, elevation = np.radians([scene.light_azimuth_deg + swing * scene.light_swing_deg, scene.light_elevation_deg])
+    azimuth, elevation = np.radians(
+        [scene.light_azimuth_deg + swing * scene.light_swing_deg, scene.light_elevation_deg]
+    )
     key = np.array([np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     warm = np.array([1 - 0.13 * scene.light_warmth, 1.0, 1 + 0.09 * scene.light_warmth])
     side = -np.sign(scene.light_azimuth_deg or 1.0)

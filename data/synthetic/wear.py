@@ -21,7 +21,14 @@ _CLOTHS = np.array(
     ]
 )  # fmt: skip
 _FRAMES = np.array(
-    [[0.03, 0.03, 0.035], [0.04, 0.04, 0.05], [0.06, 0.13, 0.26], [0.45, 0.62, 0.72], [0.62, 0.63, 0.64], [0.10, 0.08, 0.30]]
+    [
+        [0.03, 0.03, 0.035],
+        [0.04, 0.04, 0.05],
+        [0.06, 0.13, 0.26],
+        [0.45, 0.62, 0.72],
+        [0.62, 0.63, 0.64],
+        [0.10, 0.08, 0.30],
+    ]
 )
 
 
@@ -122,7 +129,9 @@ def _lens(who: Identity, side: int, rng: np.random.Generator) -> Lens:
     outline = _lens_outline(who, side, 0.4, 1.0, np.linspace(0, 2 * np.pi, 40, endpoint=False))
     shared = generator_for(who.seed, 125)
     if who.glasses in ("dark", "aviator"):
-        tint = np.array([[0.03, 0.03, 0.03], [0.03, 0.06, 0.10], [0.10, 0.05, 0.03], [0.25, 0.12, 0.42]])[shared.integers(4)]
+        tint = np.array([[0.03, 0.03, 0.03], [0.03, 0.06, 0.10], [0.10, 0.05, 0.03], [0.25, 0.12, 0.42]])[
+            shared.integers(4)
+        ]
         strong = shared.uniform(0.62, 0.96)
         return Lens(outline, tint, (strong, strong * shared.uniform(0.6, 1.0)), float(shared.uniform(0.05, 0.3)))
     return Lens(outline, np.array([0.75, 0.78, 0.76]), (0.04, 0.03), float(shared.uniform(0.0, 0.28)))
@@ -195,7 +204,12 @@ def paint_headwear(who: Identity, canvas: Canvas, head: Paint) -> Paint:
     if kind == "scarf":
         above = face_opening(who, angle, row)
         cover = smoothstep(-0.4, 0.6, above)
-        cloth = cloth * (1 - 0.25 * bump(above, 0, 1.5) - 0.10 * smoothstep(0.2, -0.6, np.sin(0.16 * above + 5 * angle)))[..., None]
+        cloth = (
+            cloth
+            * (1 - 0.25 * bump(above, 0, 1.5) - 0.10 * smoothstep(0.2, -0.6, np.sin(0.16 * above + 5 * angle)))[
+                ..., None
+            ]
+        )
     else:
         above = rim_line(who, angle) - row
         cover = smoothstep(-0.4, 0.6, above)
@@ -302,7 +316,9 @@ def _headphones(who: Identity) -> list[Part]:
         return plain(np.broadcast_to(colour, (*canvas.shape, 3)) * ring[..., None], 0.20)
 
     parts = []
-    profile = np.array([[25, 0], [27, 4], [27, 9], [22, 15], [10, 17], [0.5, 17.2]])  # radius and distance from the head
+    profile = np.array(
+        [[25, 0], [27, 4], [27, 9], [22, 15], [10, 17], [0.5, 17.2]]
+    )  # radius and distance from the head
     for side in (-1, 1):
 
         def cup(u: np.ndarray, v: np.ndarray, side: int = side) -> np.ndarray:
@@ -346,10 +362,18 @@ def make_earrings(who: Identity) -> list[Part]:
 
         def hoop(u: np.ndarray, v: np.ndarray, place: np.ndarray = place) -> np.ndarray:
             radius = 3.4 * size + 0.55 * size * v
-            return place + np.stack([0.35 * radius * np.sin(u), 3.4 * size + radius * np.cos(u), 0.9 * radius * np.sin(u)], axis=-1)
+            return place + np.stack(
+                [0.35 * radius * np.sin(u), 3.4 * size + radius * np.cos(u), 0.9 * radius * np.sin(u)], axis=-1
+            )
 
         if who.earrings == "hoops":
-            parts.append(make_part(hoop, np.linspace(0, 2 * np.pi, 17), np.array([-0.5, 0.5]), (6, 40), painter, two_sided=True))
+            parts.append(
+                make_part(hoop, np.linspace(0, 2 * np.pi, 17), np.array([-0.5, 0.5]), (6, 40), painter, two_sided=True)
+            )
         else:
-            parts.append(make_part(ball, np.linspace(-np.pi, np.pi, 9), np.linspace(0.1, 3.0, 6), (12, 24), painter, two_sided=True))
+            parts.append(
+                make_part(
+                    ball, np.linspace(-np.pi, np.pi, 9), np.linspace(0.1, 3.0, 6), (12, 24), painter, two_sided=True
+                )
+            )
     return parts
