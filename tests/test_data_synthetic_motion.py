@@ -1,4 +1,4 @@
-"""Head motion, eyes and crops of synthetic people: ranges and speeds of real clips, streams that know nothing of each other."""
+"""Head motion, eyes and crops of synthetic people: ranges and speeds of real clips, independent streams."""
 
 from __future__ import annotations
 

@@ -109,8 +109,8 @@ def _room(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float
     return image, float(rng.choice([rng.uniform(0.6, 2.0), rng.uniform(2.0, 8.0)]))
 
 
-def _outdoors(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float]:
-    x, y = _grid()
+def _outdoors(rng: np.random.Generator, _base: np.ndarray) -> tuple[np.ndarray, float]:
+    y = _grid()[1]
     kind = rng.integers(3)
     if kind == 0:  # foliage with light between the leaves
         green = np.array([0.10, rng.uniform(0.25, 0.45), rng.uniform(0.12, 0.32)])
@@ -202,7 +202,7 @@ def _wall(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float
     return image, float(rng.uniform(0.4, 4.0))
 
 
-def _screen(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, float]:
+def _screen(rng: np.random.Generator, _base: np.ndarray) -> tuple[np.ndarray, float]:
     """The bright set of a television studio, or a wall of logos."""
     x, y = _grid()
     hue = np.clip(0.25 * rng.random() + 0.75 * rng.uniform(0.05, 1.0, 3) ** 1.5, 0.03, 1)
@@ -224,11 +224,11 @@ def _screen(rng: np.random.Generator, base: np.ndarray) -> tuple[np.ndarray, flo
     for _ in range(rng.integers(3, 9)):
         other = np.clip(hue + rng.uniform(-0.5, 0.5, 3), 0, 1)
         if rng.random() < 0.5:
-            top, tall = rng.uniform(-0.1, 1.0), rng.uniform(0.02, 0.25)
-            _box(image, np.array([-0.1, top, 1.1, top + tall]), other, rng.uniform(0.4, 1.0))
+            edge, tall = rng.uniform(-0.1, 1.0), rng.uniform(0.02, 0.25)
+            _box(image, np.array([-0.1, edge, 1.1, edge + tall]), other, rng.uniform(0.4, 1.0))
         else:
-            left, wide = rng.uniform(-0.1, 1.0), rng.uniform(0.03, 0.4)
-            _box(image, np.array([left, -0.1, left + wide, 1.1]), other, rng.uniform(0.3, 0.9))
+            edge, wide = rng.uniform(-0.1, 1.0), rng.uniform(0.03, 0.4)
+            _box(image, np.array([edge, -0.1, edge + wide, 1.1]), other, rng.uniform(0.3, 0.9))
     shine = np.exp(-(((x - rng.uniform(0, 1)) / 0.25) ** 2) - ((y - rng.uniform(0, 1)) / 0.25) ** 2)
     return image + 0.4 * shine[..., None] * np.clip(hue + 0.3, 0, 1), float(rng.uniform(0.6, 6.0))
 

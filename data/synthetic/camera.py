@@ -95,7 +95,7 @@ def _optics(picture: np.ndarray, camera: Camera) -> np.ndarray:
     if camera.blur > 0.25:
         picture = cv2.GaussianBlur(picture, (5, 5), camera.blur)
     if camera.detail < 1:
-        small = max(int(round(size * camera.detail)), 8)
+        small = max(round(size * camera.detail), 8)
         picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC)
     if camera.sharpening > 0.05:
@@ -139,13 +139,11 @@ def _graphics(rng: np.random.Generator, camera: Camera, size: int) -> list[tuple
 
 def _add_border(picture: np.ndarray, camera: Camera, width: float) -> None:
     """Fills what lies beyond the edge of the source, in place."""
-    reach = int(round(max(width, 0)))
+    reach = round(max(width, 0))
     if camera.border == "none" or reach == 0:
         return
-    part = {
-        "bottom": np.s_[-reach:],
-        "top": np.s_[:reach],
-        "left": np.s_[:, :reach],
-        "right": np.s_[:, -reach:],
-    }[camera.border]
-    picture[part] = camera.border_level
+    lines = picture if camera.border in ("top", "bottom") else picture.transpose(1, 0, 2)
+    if camera.border in ("top", "left"):
+        lines[:reach] = camera.border_level
+    else:
+        lines[-reach:] = camera.border_level

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.synthetic.camera import Camera, film, make_camera
+from data.synthetic.camera import film, make_camera
 from data.synthetic.head import FRAME_SIZE, Head
 from data.synthetic.maths import smooth_drift
 from data.synthetic.motion import STATE_NAMES, Performance, combine, make_performance
@@ -82,7 +82,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Clip:
-    """frames: (T, 224, 224, 3) uint8 BGR.  wave: (T * 640,) float32 at 16 kHz.  crf: of H.264, how it is to be stored."""
+    """frames: (T, 224, 224, 3) uint8 BGR.  wave: (T * 640,) float32 at 16 kHz.  crf: of the H.264 it is stored in."""
 
     frames: np.ndarray
     wave: np.ndarray
@@ -119,7 +119,7 @@ def render_states(identity: Identity, states: np.ndarray, scene: Scene | None = 
 
 
 def landmarks(identity: Identity, state: FaceState, scene: Scene | None = None) -> np.ndarray:
-    """The 68 points of a state: (68, 2) float32, (x, y) in pixels of the frame, iBUG order; `scene` as in render_frame."""
+    """The 68 points of a state: (68, 2) float32, (x, y) in pixels, iBUG order; `scene` as in render_frame."""
     return _head(identity, scene or make_scene(identity.seed)).landmarks(state)
 
 

@@ -105,7 +105,7 @@ def paint_neck(who: Identity, scene: Scene, canvas: Canvas) -> Paint:
     relief = 1.1 * folds + fine
     seam = bump(depth, 4.5, 0.9) + 0.8 * bump(depth, 0.5, 1.4)
     if scene.collar in _OPEN:
-        cloth, relief, seam = _jacket(scene, ax, x, y, front, cloth, relief, rng)
+        cloth, relief, seam = _jacket(scene, ax, x, y, front, cloth, relief)
     if scene.collar == "shirt":
         placket = bump(x, 3.0, 0.8) + 0.7 * bump(np.hypot(x, ((y - 170) % 26) - 13), 0, 1.6)
         seam = placket * front * smoothstep(0, 6, depth)
@@ -172,7 +172,6 @@ def _jacket(
     front: np.ndarray,
     cloth: np.ndarray,
     relief: np.ndarray,
-    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A jacket that opens over shirt and tie: colour, relief and seams."""
     edge = np.clip(36 - 0.36 * (y - 122), 3, 40)  # half width of what shows below the jacket

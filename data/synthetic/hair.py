@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.synthetic.maths import bump, mix, smooth_noise, smoothstep
+from data.synthetic.maths import mix, smooth_noise, smoothstep
 from data.synthetic.mesh import Part
 from data.synthetic.paint import Canvas, Paint, hair_colour, strand_noise, surface_noise
 from data.synthetic.person import Identity
@@ -47,10 +47,8 @@ def hairline(who: Identity, angle: np.ndarray) -> np.ndarray:
     peak = 2.0 * who.lip_bow  # some hairlines have a peak in the middle
     knots = [0, 12, 22, 40, 52, 62, 70, 76, 84, 92, 104, 125, 180]
     burn = 20 - 14 * who.femininity if who.hair_style not in ("bald", "receding") else 10
-    line = np.array(
-        [front + peak, front - 0.3 * recede, front - recede, front + 3 - 1.3 * recede, -33 - 0.5 * recede, -20, -8, burn,
-         burn - 2, -14, 16, 58, 74]
-    )  # fmt: skip
+    temples = [front + 3 - 1.3 * recede, -33 - 0.5 * recede, -20, -8]
+    line = np.array([front + peak, front - 0.3 * recede, front - recede, *temples, burn, burn - 2, -14, 16, 58, 74])
     if who.hair_style == "receding":
         line[:5] = [-80, -80, -80, -78, -52]
         line[5:7] = [-30, -14]
@@ -60,10 +58,9 @@ def hairline(who: Identity, angle: np.ndarray) -> np.ndarray:
 def cap_relief(who: Identity, angle: np.ndarray, row: np.ndarray) -> np.ndarray:
     """How far the cap of hair stands off the scalp, pixels."""
     above = hairline(who, angle) - row
-    low, high = _THICKNESS[who.hair_style]
-    thickness = low + (high - low) * who.hair_volume
+    least, most = _THICKNESS[who.hair_style]
     rim = 8 if who.hair_style in _SOFT_RIM else 14
-    thickness = thickness * smoothstep(-1, rim, above)
+    thickness = (least + (most - least) * who.hair_volume) * smoothstep(-1, rim, above)
     rng = generator_for(who.seed, 103)
     phase = rng.uniform(0, 6.28, 6)
     lumps = np.sin(5 * angle + phase[0] + 0.05 * row) + np.sin(9 * angle + phase[1] - 0.07 * row)
@@ -137,17 +134,13 @@ class _Locks:
     height: np.ndarray
     width: np.ndarray  # (L,) pixels
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Angles, rows, heights and widths."""
-        return self.angle, self.row, self.height, self.width
-
     curl: float = 0.0  # pixels that a lock winds about its line
     turns: float = 2.0
     taper: float = 1.0  # 0 blunt .. 1 pointed
 
 
 def curtain_surface(who: Identity, across: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """What lies below the locks of long hair: `across` -1..1 from temple to temple behind the head, `along` 0..1 down."""
+    """What lies below the locks of long hair: `across` -1..1 from temple to temple behind, `along` 0..1 down."""
     tip = _longest(who) - 8
     angle = np.pi + across * np.radians(112)
     row = -60 + (tip + 60) * along
@@ -233,7 +226,7 @@ def _lock_canvas(vertices: np.ndarray, side: np.ndarray, away: np.ndarray) -> tu
 
 
 def _paint_locks(who: Identity, rng: np.random.Generator, canvas: Canvas) -> Paint:
-    rows, wide = canvas.shape
+    rows = canvas.shape[0]
     each = np.repeat(1 + 0.07 * rng.standard_normal(rows // (_ACROSS * _TEXELS[0])), _ACROSS * _TEXELS[0])[:, None]
     fine = smooth_noise(rng, canvas.shape, (rows // 2, 2), 1)
     light = np.clip(each + 0.13 * fine, 0.4, 1.7) * (0.84 + 0.18 * smoothstep(0.0, 0.4, canvas.along))
@@ -381,8 +374,10 @@ def _bangs(who: Identity, rng: np.random.Generator) -> _Locks:
     sides, angle = _long(who, rng), rng.uniform(-0.85, 0.85, count)
     tips = -20 + 5 * who.forehead + 9 * np.abs(angle) + 1.2 * rng.standard_normal(count)
     front = _falling(who, rng, angle, rng.uniform(-80, -52, count), tips, sweep=0.06)
-    joined = (np.concatenate([a, b]) for a, b in zip(sides.arrays(), front.arrays(), strict=True))
-    return _Locks(*joined, curl=min(sides.curl, 2.0), turns=sides.turns, taper=0.4)
+    angles, rows, heights, widths = (
+        np.concatenate([getattr(sides, name), getattr(front, name)]) for name in ("angle", "row", "height", "width")
+    )
+    return _Locks(angles, rows, heights, widths, curl=min(sides.curl, 2.0), turns=sides.turns, taper=0.4)
 
 
 def _tied(who: Identity, rng: np.random.Generator) -> _Locks:

@@ -9,16 +9,24 @@ import cv2
 import numpy as np
 
 from data.synthetic.backdrop import BACKDROP_SIZE, paint_backdrop
-from data.synthetic.clothes import make_clothes
 from data.synthetic.eyes import EyePainter
-from data.synthetic.hair import cap_relief, curtain_surface, make_locks, paint_cap, paint_curtain
+from data.synthetic.figure import HEAD, LOWER_TEETH, THROAT, make_figure
 from data.synthetic.landmarks import landmark_grids, sample_grid
-from data.synthetic.maths import smoothstep
-from data.synthetic.mesh import Mesh, Part, grid_normals, make_part
+from data.synthetic.mesh import Mesh, Part
 from data.synthetic.mouth import GAP_PIXELS, JAW_SHARE, SHAPES, mouth_shapes
-from data.synthetic.paint import SkinPainter, beard_relief, paint_ear, paint_teeth, paint_throat, paint_tongue
-from data.synthetic.person import LONG_STYLES, FaceState, Identity
-from data.synthetic.raster import Fragments, Lights, rasterise, sample, shade, smooth_outlines, tone, visibility
+from data.synthetic.person import FaceState, Identity
+from data.synthetic.raster import (
+    Fragments,
+    Glass,
+    Lights,
+    glaze,
+    rasterise,
+    sample,
+    shade,
+    smooth_outlines,
+    tone,
+    visibility,
+)
 from data.synthetic.scene import Scene, scene_lights
 from data.synthetic.surface import (
     COLUMN_ANGLES,
@@ -28,24 +36,17 @@ from data.synthetic.surface import (
     PIVOT,
     ROW_KNOTS,
     FaceShape,
-    ear_surface,
     head_surface,
-    outward,
     settle,
     tallness,
-    teeth_surface,
-    tongue_surface,
 )
-from data.synthetic.wear import headwear_relief, make_earrings, make_glasses, make_headwear, paint_headwear
 
 FRAME_SIZE = 224
 TEMPLATE_EYES = np.array([[87.0, 59.0], [137.0, 59.0]])
 TEMPLATE_MOUTH = np.array([112.0, 120.0])
 _OVERSIZE = 1.5  # of the drawn picture
 _DRAWN = int(FRAME_SIZE * _OVERSIZE)
-_HEAD_TEXELS = (350, 330)
 _FAR = 0.7  # how far the background moves when the shoulders move by 1
-_THROAT = 2  # place in the list of parts
 _NUM_LIGHTS = 28  # directions for which shadows are known
 
 
@@ -81,10 +82,11 @@ class Head:
         self._slit = MOUTH_ROW * len(COLUMN_ANGLES) + np.nonzero(front)[0]  # vertices of the upper lip's edge
         end = COLUMN_ANGLES[front] / np.abs(COLUMN_ANGLES[front]).max()
         self._throat_depth = np.sqrt(1 - end**2)[:, None].astype(np.float32)  # the bag closes at both ends
-        parts = self._build_parts()
-        self._mesh = mesh = Mesh(parts, self._slit)
-        self._throat = slice(mesh.starts[_THROAT], mesh.starts[_THROAT + 1])
-        head = parts[0]
+        figure = make_figure(identity, scene, len(self._slit))
+        self._lenses = figure.lenses
+        self._mesh = mesh = Mesh(figure.parts, self._slit)
+        self._throat = slice(mesh.starts[THROAT], mesh.starts[THROAT + 1])
+        head = figure.parts[HEAD]
         rest = head_surface(identity, *np.meshgrid(COLUMN_ANGLES, ROW_KNOTS))
         self._landmark_grid = landmark_grids(self._shape, head.canvas, rest)
         row = np.broadcast_to(ROW_KNOTS[:, None], MESH_SHAPE)
@@ -99,90 +101,19 @@ class Head:
         self._backdrop = paint_backdrop(scene)
         self._lights = scene_lights(scene)
         self._steps = 2 if identity.style == "toon" else 0
-        self._cast_shadows()
+        self._cast_shadows(figure.first_lock)
         self._prepare_eyes(head)
         self._fit_camera()
 
     # -- building
 
-    def _build_parts(self) -> list[Part]:
-        who, line = self.identity, np.linspace
-
-        def covered(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-            skin = head_surface(who, u, v)
-            thickness = beard_relief(who, np.abs(skin[..., 0]), skin[..., 1], v - MOUTH_LINE, skin[..., 2])
-            thickness = thickness + headwear_relief(who, u, v, cap_relief(who, u, v))
-            return skin + outward(skin) * thickness[..., None]
-
-        collars = make_clothes(who, self.scene)
-        parts = [
-            make_part(
-                covered,
-                COLUMN_ANGLES,
-                ROW_KNOTS,
-                _HEAD_TEXELS,
-                lambda c: paint_headwear(who, c, paint_cap(who, c, SkinPainter(who, c).paint())),
-            ),
-            collars[0],
-            make_part(
-                lambda u, v: np.stack([u, v, 0 * u], axis=-1),
-                line(-1, 1, len(self._slit)),
-                line(0, 1, 4),
-                (24, 24),
-                paint_throat,
-                two_sided=True,
-            ),
-            make_part(tongue_surface, line(-1, 1, 7), line(0, 1, 6), (24, 24), paint_tongue, two_sided=True, jaw=0.72),
-        ]
-        white = 1 - 0.6 * who.age
-        for upper in (True, False):
-            along = line(0, 1, 3) if upper else line(1, 0, 3)
-            parts.append(
-                make_part(
-                    lambda u, v, upper=upper: teeth_surface(upper, u, v),
-                    line(-1, 1, 11),
-                    along,
-                    (30, 100),
-                    lambda c, upper=upper: paint_teeth(upper, white, c),
-                    jaw=0.0 if upper else 0.80,
-                )
-            )
-        for side in (-1, 1) if who.headwear not in ("scarf", "headphones") else ():
-            parts.append(
-                make_part(
-                    lambda u, v, s=side: ear_surface(who, s, u, v),
-                    line(0, 1, 8)[::side],
-                    line(0.02, 0.98, 12),
-                    (56, 44),
-                    lambda c: paint_ear(who, c),
-                    two_sided=True,
-                )
-            )
-        frame, self._lenses = make_glasses(who)
-        parts += [*collars[1:], *frame, *make_headwear(who), *make_earrings(who)]
-        if who.hair_style in LONG_STYLES and who.headwear not in ("scarf", "turban"):
-            parts.append(
-                make_part(
-                    lambda u, v: curtain_surface(who, u, v),
-                    line(1, -1, 25),
-                    line(0, 1, 14),
-                    (160, 260),
-                    lambda c: paint_curtain(who, c),
-                    two_sided=True,
-                    body=lambda p: 0.85 * smoothstep(85, 150, p[..., 1]),
-                )
-            )
-        self._first_lock = len(parts)
-        locks = make_locks(who)
-        return parts if locks is None else [*parts, locks]
-
-    def _cast_shadows(self) -> None:
+    def _cast_shadows(self, first_lock: int) -> None:
         """Finds which light reaches which vertex; ambient light becomes the length of the normals."""
         mesh = self._mesh
         inside = np.zeros(len(self._rest), dtype=bool)
-        inside[mesh.starts[_THROAT] : mesh.starts[_THROAT + 4]] = True  # throat, tongue and teeth
+        inside[mesh.starts[THROAT] : mesh.starts[LOWER_TEETH + 1]] = True  # throat, tongue and teeth
         thin = inside.copy()
-        thin[mesh.starts[self._first_lock] :] = True  # locks of hair lie on what casts their shadow
+        thin[mesh.starts[first_lock] :] = True  # locks of hair lie on what casts their shadow
         solid = ~thin[mesh.triangles].any(axis=1)
         self._seen = visibility(self._rest, mesh.vertex_normals, mesh.triangles[solid], _DIRECTIONS)
         self._seen[inside] = 0.6
@@ -300,36 +231,19 @@ class Head:
         return cv2.resize(frame, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)
 
     def _glaze(self, frame: np.ndarray, fragments: Fragments, state: FaceState, lights: Lights) -> None:
-        """Lays tinted and reflecting glass over the frame where nothing is before it."""
-        near = np.full(_DRAWN * _DRAWN, -1e3, dtype=np.float32)
-        near[fragments.pixel] = fragments.depth
-        near = near.reshape(_DRAWN, _DRAWN)
+        """Lays tinted and reflecting glass over the frame where nothing is before it, in place."""
         bright = float(np.mean(lights.key_colour + lights.sky_colour))
         for lens in self._lenses:
-            points, depth = self._project(state, settle(self.identity, lens.outline).astype(np.float32))
-            points = points * np.float32(_OVERSIZE) + np.float32((_OVERSIZE - 1) / 2)
-            low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, _DRAWN)
-            high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 1, 0, _DRAWN)
-            if (high <= low).any():
-                continue
-            (x0, y0), (x1, y1) = low, high
-            mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
-            cv2.fillPoly(mask, [np.round((points - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-            y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-            plane = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), depth, rcond=None)[0].astype(
-                np.float32
+            outline, depth = self._project(state, settle(self.identity, lens.outline).astype(np.float32))
+            outline = outline * np.float32(_OVERSIZE) + np.float32((_OVERSIZE - 1) / 2)
+            band = 0.05 * state.yaw - 0.04 * state.pitch
+            glaze(
+                frame,
+                fragments,
+                outline,
+                depth,
+                Glass(lens.tint * min(bright, 1.0), lens.opacity, lens.reflection * bright, band),
             )
-            before = near[y0:y1, x0:x1] > plane[0] * x + plane[1] * y + plane[2] + 1.5
-            part = mask.astype(np.float32) / 255 * ~before
-            down = (y - y0) / max(y1 - y0, 1)
-            opacity = (lens.opacity[0] + (lens.opacity[1] - lens.opacity[0]) * down) * part
-            slant = (x - x0) / max(x1 - x0, 1) + 0.6 * down + 0.05 * state.yaw - 0.04 * state.pitch
-            band = np.maximum(np.cos(slant * 3.0 - 1.2), 0) ** 6 * np.clip(1.2 - down, 0, 1)
-            shine = (lens.reflection * bright * 160) * band * part
-            there = frame[y0:y1, x0:x1].astype(np.float32)
-            tint = (np.sqrt(lens.tint * min(bright, 1.0)) * 255).astype(np.float32)
-            there += (tint - there) * opacity[..., None] + shine[..., None]
-            frame[y0:y1, x0:x1] = np.clip(there, 0, 255).astype(np.uint8)
 
     def landmarks(self, state: FaceState) -> np.ndarray:
         """68 points of the surface in iBUG order: (68, 2) float32, (x, y) in pixels, hidden ones included."""

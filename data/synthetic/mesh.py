@@ -14,6 +14,7 @@ import numpy as np
 from data.synthetic.paint import Canvas, Paint
 from data.synthetic.surface import Surface
 
+Painter = Callable[[Canvas], Paint]
 _MARGIN = 3  # texels between the parts of the atlas
 
 
@@ -51,7 +52,7 @@ def make_part(
     across: np.ndarray,
     along: np.ndarray,
     texels: tuple[int, int],
-    painter: Callable[[Canvas], Paint],
+    painter: Painter,
     *,
     two_sided: bool = False,
     jaw: float = 0.0,

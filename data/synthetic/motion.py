@@ -14,9 +14,9 @@ from options.config import FPS, SAMPLE_RATE_HZ
 from util.seed import generator_for
 
 # Of 14 VoxCeleb2 clips of 4 to 14 s, by landmarks, degrees: a clip's mean lies 11-20 (yaw), 6 (pitch), 6 (roll) about
-# zero, and moves by 5.4 (1 to 12), 3.9 (2 to 7), 3.9 (1 to 8) about it at 13, 11 and 9 degrees a second; the face wanders
-# by 4.8 and 1.7 pixels, 0.6 pixels for a degree of yaw, and grows and shrinks by 2 %. Here heads move a little more at
-# the same speed, so that less film is needed.
+# zero, and moves by 5.4 (1 to 12), 3.9 (2 to 7), 3.9 (1 to 8) about it at 13, 11 and 9 degrees a second; the face
+# wanders by 4.8 and 1.7 pixels, 0.6 pixels for a degree of yaw, and grows and shrinks by 2 %. Here heads move a little
+# more at the same speed, so that less film is needed.
 YAW_LIMIT_DEG, PITCH_LIMIT_DEG, ROLL_LIMIT_DEG = 42.0, 22.0, 15.0
 # A nod moves the face in a frame that is held still, by 1.44 pixels a degree for these heads; crops follow it partly.
 NOD_SHIFT = (0.2, 1.0)  # pixels a degree, in a clip that follows most and least; looking up moves the face up

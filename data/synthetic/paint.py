@@ -103,7 +103,8 @@ class SkinPainter:
         self._front = smoothstep(-5, 15, canvas.position[..., 2])
         self._skin = skin_colour(who)
         self._colour = np.broadcast_to(self._skin, (*canvas.shape, 3)).astype(np.float32)
-        self._gloss, self._relief, self._hair = np.zeros((3, *canvas.shape), dtype=np.float32)
+        empty: np.ndarray = np.zeros((3, *canvas.shape), dtype=np.float32)
+        self._gloss, self._relief, self._hair = empty
 
     def paint(self) -> Paint:
         """Everything but eyes and the hair of the head."""

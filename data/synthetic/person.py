@@ -9,8 +9,8 @@ import numpy as np
 from util.seed import generator_for
 
 HAIR_STYLES = (
-    "bald", "receding", "buzz", "short", "side_part", "swept", "fringe", "bob", "long", "bangs", "tied", "curly", "afro",
-    "braids",
+    "bald", "receding", "buzz", "short", "side_part", "swept", "fringe", "bob", "long", "bangs", "tied", "curly",
+    "afro", "braids",
 )  # fmt: skip
 LONG_STYLES = ("bob", "long", "bangs", "braids")
 BEARD_STYLES = ("none", "stubble", "moustache", "goatee", "circle", "full", "long")

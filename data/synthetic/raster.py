@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_SHADOW_REACH = 150.0  # pixels from the middle to the edge of a shadow map
 EDGE_DEPTH = 6.0  # a jump in depth (pixels) that counts as an outline and is smoothed
+_PANE_DEPTH = 7.0  # cheeks and lashes may reach so far through a pane, which is nearly flat
 _SHADE_COLUMNS = 256  # visible pixels are handed to cv2.remap in rows of this length
 
 
@@ -85,9 +87,9 @@ def rasterise(
     from_x = (pixel % size).astype(np.float32) - x[0][chosen]
     from_y = (pixel // size).astype(np.float32) - y[0][chosen]
     shown = np.empty((values.shape[1], len(pixel)), dtype=np.float32)
-    for row, value in enumerate(values.T):
+    for number, value in enumerate(values.T):
         at_corner, per_x, per_y = _planes(x, y, area, value[corner])
-        shown[row] = at_corner[chosen] + per_x[chosen] * from_x + per_y[chosen] * from_y
+        shown[number] = at_corner[chosen] + per_x[chosen] * from_x + per_y[chosen] * from_y
     at = z_corner[chosen] + z_per_x[chosen] * from_x + z_per_y[chosen] * from_y
     return Fragments(pixel, at, shown)
 
@@ -233,6 +235,46 @@ def smooth_outlines(frame: np.ndarray, fragments: Fragments, ink: float = 1.0) -
     return frame
 
 
+@dataclass(frozen=True)
+class Glass:
+    """What a pane does: linear BGR tint, its opacity at the upper and the lower end, and a band of reflected light."""
+
+    tint: np.ndarray
+    opacity: tuple[float, float]
+    reflection: float
+    band: float  # where the band lies
+
+
+def glaze(frame: np.ndarray, fragments: Fragments, outline: np.ndarray, depth: np.ndarray, glass: Glass) -> None:
+    """Lays a pane over a frame, in place, where nothing is before it.
+
+    Args:
+        frame: (size, size, 3) uint8.  fragments: what it shows.
+        outline: (K, 2) float32 pixels, depth: (K,) float32 there.
+    """
+    size = frame.shape[0]
+    low = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, size)
+    high = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 1, 0, size)
+    if (high <= low).any():
+        return
+    (x0, y0), (x1, y1) = low, high
+    mask = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
+    cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
+    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+    plane, *_ = np.linalg.lstsq(np.column_stack([outline, np.ones_like(depth)]), depth, rcond=None)
+    near = np.full(size * size, -1e3, dtype=np.float32)
+    near[fragments.pixel] = fragments.depth
+    behind = near.reshape(size, size)[y0:y1, x0:x1] < plane[0] * x + plane[1] * y + plane[2] + _PANE_DEPTH
+    part = mask.astype(np.float32) / 255 * behind
+    down = (y - y0) / max(y1 - y0, 1)
+    slant = (x - x0) / max(x1 - x0, 1) + 0.6 * down + glass.band
+    light = glass.reflection * 160 * np.maximum(np.cos(slant * 3.0 - 1.2), 0) ** 6 * np.clip(1.2 - down, 0, 1)
+    opacity = (glass.opacity[0] + (glass.opacity[1] - glass.opacity[0]) * down) * part
+    there = frame[y0:y1, x0:x1].astype(np.float32)
+    there += ((np.sqrt(glass.tint) * 255).astype(np.float32) - there) * opacity[..., None] + (light * part)[..., None]
+    frame[y0:y1, x0:x1] = np.clip(there, 0, 255).astype(np.uint8)
+
+
 def visibility(
     points: np.ndarray, normals: np.ndarray, triangles: np.ndarray, directions: np.ndarray, cells: int = 96
 ) -> np.ndarray:
@@ -248,19 +290,18 @@ def visibility(
     """
     both = np.ones(len(triangles), dtype=bool)
     nothing = np.zeros((len(points), 0), dtype=np.float32)
-    reach = np.abs(points).max(axis=0)
+    scale = np.float32((cells / 2 - 2) / _SHADOW_REACH)
     seen = np.empty((len(points), len(directions)), dtype=np.float32)
     for number, direction in enumerate(directions):
         side = np.cross([0.0, 1.0, 0.0], direction)
         side /= np.linalg.norm(side) + 1e-9
         basis = np.stack([side, np.cross(direction, side), direction]).astype(np.float32)
-        across, along, depth = basis @ points.T
-        scale = np.float32((cells / 2 - 2) / min(float(np.linalg.norm(reach)), 150.0))
-        place = np.stack([across, along + 10], axis=1) * scale + np.float32(cells / 2)
+        turned = points @ basis.T  # (N, 3)
+        depth = np.ascontiguousarray(turned[:, 2])
+        place = (turned[:, :2] + np.array([0, 10], np.float32)) * scale + np.float32(cells / 2)
         fragments = rasterise(place, depth, nothing, triangles, both, cells)
         nearest = np.full(cells * cells, -1e3, dtype=np.float32)
         nearest[fragments.pixel] = fragments.depth
-        nearest = nearest.reshape(cells, cells)
         above = normals @ basis.T * np.float32(2.5)  # (N, 3)
         column, row = (place + above[:, :2] * scale).T
         depth = depth + above[:, 2]
@@ -268,7 +309,7 @@ def visibility(
         for dx, dy in ((-0.8, -0.4), (0.4, -0.8), (0.8, 0.4), (-0.4, 0.8)):
             x = np.clip(np.rint(column + dx), 0, cells - 1).astype(np.int32)
             y = np.clip(np.rint(row + dy), 0, cells - 1).astype(np.int32)
-            behind = nearest[y, x] - depth
+            behind = nearest[y * cells + x] - depth
             total += 1 - np.clip((behind - np.float32(3.0)) * np.float32(0.4), 0, 1)
         seen[:, number] = total / 4
     return seen

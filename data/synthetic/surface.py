@@ -174,9 +174,9 @@ def _face_relief(who: Identity, shape: FaceShape, x: np.ndarray, y: np.ndarray, 
 
 _NOSE = np.array(  # y, height of the ridge, half width
     [
-        [-16, 0.3, 15.0], [-8, 1.3, 12.5], [-3, 3.2, 10.6], [1, 5.4, 9.6], [7, 9.2, 9.2], [12, 12.9, 9.2], [18, 16.9, 9.7],
-        [24, 20.2, 10.2], [28.5, 19.9, 10.2], [32, 16.4, 8.8], [35, 11.0, 6.8], [37.5, 6.8, 6.2], [41, 4.0, 6.0],
-        [47, 1.6, 6.0], [60, 0.0, 6.0],
+        [-16, 0.3, 15.0], [-8, 1.3, 12.5], [-3, 3.2, 10.6], [1, 5.4, 9.6], [7, 9.2, 9.2], [12, 12.9, 9.2],
+        [18, 16.9, 9.7], [24, 20.2, 10.2], [28.5, 19.9, 10.2], [32, 16.4, 8.8], [35, 11.0, 6.8], [37.5, 6.8, 6.2],
+        [41, 4.0, 6.0], [47, 1.6, 6.0], [60, 0.0, 6.0],
     ]
 )  # fmt: skip
 _ridge_curve = PchipInterpolator(_NOSE[:, 0], _NOSE[:, 1], extrapolate=False)
@@ -220,7 +220,7 @@ def tallness(who: Identity) -> float:
 
 
 def settle(who: Identity, points: np.ndarray) -> np.ndarray:
-    """Brings (..., 3) head coordinates to their final place: how tall the head is, and left and right differ a little."""
+    """Brings (..., 3) head coordinates to their final place: heads are more or less tall, left and right differ."""
     x, y = points[..., 0], points[..., 1]
     amount = 2.2 * who.asymmetry
     moved = points * np.array([1, tallness(who), 1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.synthetic.maths import bump, mix, smoothstep
-from data.synthetic.mesh import Part, make_part
+from data.synthetic.mesh import Painter, Part, make_part
 from data.synthetic.paint import Canvas, Paint, plain, surface_noise
 from data.synthetic.person import Identity
 from data.synthetic.surface import FaceShape, ear_surface, head_surface, outward
@@ -20,6 +20,7 @@ _CLOTHS = np.array(
         [0.25, 0.40, 0.22], [0.60, 0.62, 0.72], [0.16, 0.22, 0.42], [0.70, 0.45, 0.30], [0.45, 0.30, 0.60],
     ]
 )  # fmt: skip
+_TINTS = np.array([[0.03, 0.03, 0.03], [0.03, 0.06, 0.10], [0.10, 0.05, 0.03], [0.25, 0.12, 0.42]])
 _FRAMES = np.array(
     [
         [0.03, 0.03, 0.035],
@@ -98,40 +99,39 @@ def make_glasses(who: Identity) -> tuple[list[Part], list[Lens]]:
 
         parts.append(make_part(rim, turn, np.arange(4.0), (12, 90), painter, two_sided=True))
         parts.append(_temple(who, side, width, painter))
-        lenses.append(_lens(who, side, rng))
+        lenses.append(_lens(who, side))
     parts.append(_bridge(who, width, painter))
     return parts, lenses
 
 
-def _temple(who: Identity, side: int, width: float, painter: object) -> Part:
+def _temple(who: Identity, side: int, width: float, painter: Painter) -> Part:
     hinge = _lens_outline(who, side, width, 1.0, np.array([-0.35]))[0]
-    ear = (head_surface(who, np.array(np.radians(85)), np.array(-4.0)) + [1.0, 0, 0]) * [side, 1, 1]
+    ear = head_surface(who, np.array(np.radians(85)), np.array(-4.0)) + np.array([1.0, 0, 0])
+    ear = ear * np.array([side, 1, 1])
     tall = max(width, 2.0)
 
     def surface(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         bend = np.array([side * 5.0, 0, 0]) * np.sin(np.pi * np.clip(u * 1.2, 0, 1))[..., None]
         return hinge + (ear - hinge) * u[..., None] + bend + np.stack([0 * u, v * tall, 0 * u], axis=-1)
 
-    return make_part(surface, np.linspace(0, 1, 9), np.array([-0.5, 0.5]), (8, 60), painter, two_sided=True)  # type: ignore[arg-type]
+    return make_part(surface, np.linspace(0, 1, 9), np.array([-0.5, 0.5]), (8, 60), painter, two_sided=True)
 
 
-def _bridge(who: Identity, width: float, painter: object) -> Part:
+def _bridge(who: Identity, width: float, painter: Painter) -> Part:
     left = _lens_outline(who, -1, 0.3 * width, 0.5, np.array([np.pi + 0.5]))[0]
 
     def surface(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         x = u * abs(left[0])
         return np.stack([x, left[1] - 2.0 * (1 - u**2) + v * max(width, 1.8), left[2] + 2.5 * (1 - u**2)], axis=-1)
 
-    return make_part(surface, np.linspace(-1, 1, 9), np.array([-0.5, 0.0, 0.5]), (10, 40), painter, two_sided=True)  # type: ignore[arg-type]
+    return make_part(surface, np.linspace(-1, 1, 9), np.array([-0.5, 0.0, 0.5]), (10, 40), painter, two_sided=True)
 
 
-def _lens(who: Identity, side: int, rng: np.random.Generator) -> Lens:
+def _lens(who: Identity, side: int) -> Lens:
     outline = _lens_outline(who, side, 0.4, 1.0, np.linspace(0, 2 * np.pi, 40, endpoint=False))
     shared = generator_for(who.seed, 125)
     if who.glasses in ("dark", "aviator"):
-        tint = np.array([[0.03, 0.03, 0.03], [0.03, 0.06, 0.10], [0.10, 0.05, 0.03], [0.25, 0.12, 0.42]])[
-            shared.integers(4)
-        ]
+        tint = _TINTS[shared.integers(len(_TINTS))]
         strong = shared.uniform(0.62, 0.96)
         return Lens(outline, tint, (strong, strong * shared.uniform(0.6, 1.0)), float(shared.uniform(0.05, 0.3)))
     return Lens(outline, np.array([0.75, 0.78, 0.76]), (0.04, 0.03), float(shared.uniform(0.0, 0.28)))
