@@ -73,9 +73,9 @@ def motion_tracks(seed: int, num_frames: int) -> dict[str, np.ndarray]:
         raw = offset * rng.standard_normal() + spread * np.exp(0.4 * rng.standard_normal()) * moves
         return limit * np.tanh(raw / limit)
 
-    yaw = turn(YAW_LIMIT_DEG, 13, 8.0)
-    pitch = turn(PITCH_LIMIT_DEG, 5.5, 5.0)
-    roll = turn(ROLL_LIMIT_DEG, 5, 4.5)
+    yaw = turn(YAW_LIMIT_DEG, 13, 11.0)
+    pitch = turn(PITCH_LIMIT_DEG, 5.5, 6.5)
+    roll = turn(ROLL_LIMIT_DEG, 5, 6.0)
     blink, gaze_x, gaze_y = _eyes(generator_for(seed, 302), num_frames)
     place = 2.5 * rng.standard_normal(2)[:, None] + np.stack([_wander(rng, num_frames) for _ in range(2)])
     return {
