@@ -51,6 +51,13 @@ def test_make_clip_clean_is_as_drawn_with_the_same_truth() -> None:
     np.testing.assert_array_equal(filmed.wave, clean.wave)
 
 
+def test_make_clip_toon_is_the_same_clip_drawn_otherwise() -> None:
+    real, toon = make_clip(21, 1, 3), make_clip(21, 1, 3, style="toon")
+    np.testing.assert_array_equal(real.truth.states, toon.truth.states)
+    np.testing.assert_array_equal(real.truth.identity, toon.truth.identity)
+    assert np.abs(real.frames.astype(int) - toon.frames).mean() > 5
+
+
 def test_make_clip_lights_that_wander_and_flicker_change_the_frames() -> None:
     seeds = (int(generator_for(speaker, 303, 0).integers(2**62)) for speaker in range(400))
     moving = next(speaker for speaker, seed in enumerate(seeds) if make_scene(seed).light_flicker > 0.2)

@@ -126,14 +126,17 @@ def landmarks(identity: Identity, state: FaceState, scene: Scene | None = None) 
 # ---------------------------------------------------------------------------------------------------------- clips
 
 
-def make_clip(speaker_seed: int, clip_seed: int, num_frames: int, clean: bool = False) -> Clip:
+def make_clip(
+    speaker_seed: int, clip_seed: int, num_frames: int, clean: bool = False, style: str = "real"
+) -> Clip:
     """One clip of a speaker; clips of one speaker differ in words, motion, light, clothes, background and camera.
 
     Args:
         clean: as drawn, in the light of the first moment; else lights may move, and the frames are soft, noisy, tinted
             or have borders, as a camera of the clip's own gives them. The truth is the same.
+        style: how the person is drawn, see `make_identity`.
     """
-    identity = make_identity(speaker_seed)
+    identity = make_identity(speaker_seed, style)
     seed = int(generator_for(speaker_seed, 303, clip_seed).integers(2**62))
     scene = make_scene(seed)
     performance = make_performance(seed, identity, num_frames)
