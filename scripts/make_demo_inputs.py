@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     for name, seed in VOICES.items():
         write_bytes(voices / f"{name}.wav", as_wav(make_clip(seed, 0, FRAMES).wave))
     folder = make_directory(misc / "Pose_Source" / HEAD)
-    for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES).frames):
+    for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES, clean=True).frames):
         write_image(folder / f"{number:06d}.jpg", frame, JPEG_QUALITY)
     rows = [
         (f"misc/Input/{face}", 1, f"misc/Pose_Source/{HEAD}", POSE_FRAMES, f"misc/Audio_Source/{voice}.wav", "None", 0,

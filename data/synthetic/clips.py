@@ -126,9 +126,7 @@ def landmarks(identity: Identity, state: FaceState, scene: Scene | None = None) 
 # ---------------------------------------------------------------------------------------------------------- clips
 
 
-def make_clip(
-    speaker_seed: int, clip_seed: int, num_frames: int, clean: bool = False, style: str = "real"
-) -> Clip:
+def make_clip(speaker_seed: int, clip_seed: int, num_frames: int, clean: bool = False, style: str = "real") -> Clip:
     """One clip of a speaker; clips of one speaker differ in words, motion, light, clothes, background and camera.
 
     Args:

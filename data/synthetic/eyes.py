@@ -111,7 +111,7 @@ class EyePainter:
             normal[..., axis] += (ball * length - normal[..., axis]) * lid
         edge = bump(self._v, upper - 0.9, 0.9) * self._near  # the lid is as thick as a coin
         normal[..., 1] += 0.45 * edge * length
-        normal[..., 3] += (0.12 - normal[..., 3]) * opening
+        normal[..., 3] += (0.03 - normal[..., 3]) * opening
         return normal
 
     def _ball(self, distance: np.ndarray, du: np.ndarray, dv: np.ndarray, light: float) -> np.ndarray:
