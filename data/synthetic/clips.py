@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 # goes up by one with every change of what is drawn, moved or said, so that no older clip is taken for today's
-RENDERER_VERSION = "4"
+RENDERER_VERSION = "5"
 CLEAN_CRF = 18  # of H.264, nearly what was drawn
 _LANDMARK_STEP = 1 / 32  # pixels; stored landmarks are rounded to it, which makes them pack well
 
