@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from models.av_model import AvModel
-from options.config import to_plain
 from tests.conftest import TINY, write_tiny_model
 from util.errors import CheckpointError
+from util.json_files import to_builtins
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -107,7 +107,7 @@ def test_encoders_of_other_sizes_and_strides_are_exported(changes: dict[str, int
 def test_metadata_names_sizes_and_conventions(exported: dict[str, Path]):
     session = onnxruntime.InferenceSession(str(exported["G"]))
     notes = session.get_modelmeta().custom_metadata_map
-    assert json.loads(notes["sizes"]) == to_plain(TINY)
+    assert json.loads(notes["sizes"]) == json.loads(json.dumps(to_builtins(TINY)))
     assert json.loads(notes["noise_sizes"]) == [7, 14, 14, 28, 28]
     assert "[-1, 1]" in notes["images"]
     assert notes["network"] == "G"

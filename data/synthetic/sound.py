@@ -244,7 +244,6 @@ def _coded(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         wave.astype("<f4").tofile(raw)
         source: list[str | Path] = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", raw]
         run_ffmpeg([*source, "-c:a", encoder, "-b:a", f"{kilobits}k", coded], f"coding sound with {encoder}")
-        heard = np.frombuffer(b"".join(decode_audio_pieces(coded, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ)), dtype="<f4").astype(
-            np.float64
-        )[: len(wave)]
+        pieces = b"".join(decode_audio_pieces(coded, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ))
+        heard = np.frombuffer(pieces, dtype="<f4").astype(np.float64)[: len(wave)]
     return np.pad(heard, (0, len(wave) - len(heard)))

@@ -12,8 +12,11 @@ import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """BatchNorm1d and 2d over all ranks; same parameters, buffers and keys as theirs."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        del x
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape, normalised by mean and variance over all ranks' (B, ...)."""
@@ -49,9 +52,21 @@ def convert_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
 
     On GPUs torch's own class is used, which is faster.
     """
-    nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    if device.type != "cuda":
-        for layer in module.modules():
-            if isinstance(layer, nn.SyncBatchNorm):
-                layer.__class__ = SyncBatchNorm  # it adds no state of its own
+    for name, child in list(module.named_children()):
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            if device.type == "cuda":
+                replacement: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(child)
+            else:
+                replacement = _copy_of(child)
+            setattr(module, name, replacement)
+        else:
+            convert_batch_norm(child, device)
     return module
+
+
+def _copy_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> SyncBatchNorm:
+    copy = SyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    copy.weight, copy.bias = norm.weight, norm.bias
+    copy.running_mean, copy.running_var = norm.running_mean, norm.running_var
+    copy.num_batches_tracked = norm.num_batches_tracked
+    return copy.train(norm.training)
