@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from options import base_options
@@ -24,11 +24,13 @@ from options.config import NETWORK_FILE, STATE_FILE, TrainConfig
 from options.train_options import build_parser, to_config
 from util.cli import DONE, run_command
 from util.errors import CheckpointError, OptionError
-from util.files import make_directory
+from util.locks import folder_lock
 from util.processes import exit_process
 
 if TYPE_CHECKING:
+    from data.loaders import TrainingClips
     from models.trainers.loop import Trainer
+    from util.distributed import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,9 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
         print(base_options.describe(parser, args))
 
     # torch is imported here, after --help and wrong options
-    from data.loaders import find_clips, held_out_batches, training_batches
-    from models.trainers.build import build_trainer
+    from data.loaders import find_clips
     from models.trainers.plan import describe_plan
-    from util.device import select_device
-    from util.distributed import init_process_group, ranks_from_environment, shutdown
-    from util.visualizer import Visualizer
+    from util.distributed import ranks_from_environment
 
     ranks = ranks_from_environment()
     clips = find_clips(config)
@@ -77,14 +76,26 @@ def run(parser: argparse.ArgumentParser, argv: list[str], args: argparse.Namespa
     if config.dry_run:
         return DONE
 
+    lock = folder_lock(config.directory, "--name:") if ranks.is_main else contextlib.nullcontext()
+    with lock:
+        return train(config, clips, ranks, functools.partial(base_options.save, config.directory, parser, args))
+
+
+def train(config: TrainConfig, clips: TrainingClips, ranks: Ranks, save_options: Callable[[], None]) -> int:
+    """Builds the networks and trains them; returns the exit code."""
+    from data.loaders import held_out_batches, training_batches
+    from models.trainers.build import build_trainer
+    from util.device import select_device
+    from util.distributed import init_process_group, shutdown
+    from util.visualizer import Visualizer
+
     device = select_device(config.gpu_ids, ranks.local_rank, several=ranks.is_distributed)
     init_process_group(ranks, device)
     trainer = build_trainer(config, device, ranks, clips.num_clips)
     batches = training_batches(config, clips, ranks, trainer.batches_seen, pin_memory=device.type == "cuda")
     validation = held_out_batches(config, clips.held_out, ranks) if clips.held_out else None
     if ranks.is_main:
-        make_directory(config.directory)
-        base_options.save(config.directory, parser, args)
+        save_options()
         trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
 
     with stop_on_signal(trainer):

@@ -394,7 +394,7 @@ BAD_ROWS = {
     "empty pose folder": (_set(2, "misc/Input"), "holds no frames named 000000.jpg"),
     "pose count too high": (_set(3, "9"), "the row says 9 frames, the folder holds 5"),
     "pose count not a number": (_set(3, "many"), "the pose frame count must be a whole number"),
-    "zero references": (_set(1, "0"), "the reference frame count must be a whole number of at least 1"),
+    "zero references": (_set(1, "0"), "the reference frame count must be a whole number from 1"),
     "gap in pose frames": (_remove("misc/Pose_Source/a/000002.jpg"), "frame 000002.jpg is missing"),
     "pose starts at 1": (_remove("misc/Pose_Source/a/000000.jpg"), "must be numbered from 000000"),
     "broken pose frame": (_write("misc/Pose_Source/a/000003.jpg", b"no jpeg"), "000003.jpg: not a readable picture"),

@@ -21,11 +21,13 @@ import train
 from data.clip_list import ClipRecord, scan_tree, write_list
 from data.webdataset_shards import ShardIndex, write_index
 from models.av_model import AvModel
-from models.trainers import build
+from models.trainers import build, loop
 from options.config import NetworkConfig
 from tests.conftest import TINY, voice, write_frames, write_wav
 from util import distributed
+from util.errors import CheckpointError
 from util.json_files import to_builtins
+from util.locks import folder_lock
 
 SPEAKERS, CLIPS, FRAMES = 3, 2, 10
 SIZES = dataclasses.replace(TINY, clip_len=3, audio_filters=(32, 32, 32, 32))
@@ -353,3 +355,33 @@ def test_a_broken_clip_among_others_is_skipped_counted_and_named(run, tree: Path
     assert run(*flags, "--max_steps", "3") == 0
     assert re.search(r"1 clips could not be read: .*broken\.mp4", capsys.readouterr().err)
     assert read_state(tmp_path / "r")["step"] == 3
+
+
+@pytest.mark.parametrize(("refused", "flags"), [("save_state_dict", ["--continue_train"]), ("save_state", [])])
+def test_first_save_on_a_full_disk_leaves_one_way_out(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, refused: str, flags: list[str]
+):
+    def full(*_: object) -> None:
+        raise CheckpointError("latest: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, refused, full)
+        assert run("--train_sync", "--name", "sync", "--max_steps", "2") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert run("--train_sync", "--name", "sync", "--max_steps", "2", *flags) == 0
+    assert (tmp_path / "sync" / "latest_net_E.pth").is_file()
+
+
+def test_equal_runs_write_equal_files(run, tmp_path: Path):
+    for name in ("one", "two"):
+        assert run("--train_sync", "--name", name, "--max_steps", "1") == 0
+    for file in ("latest_net_E.pth", "latest_net_A_sync.pth"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_folder_of_a_run_is_left_to_who_trains_in_it(run, tmp_path: Path, capsys: pytest.CaptureFixture):
+    with folder_lock(tmp_path / "sync", "--name:"):
+        assert run("--train_sync", "--name", "sync", "--max_steps", "1") == 1
+    assert f"in use by process {os.getpid()}" in capsys.readouterr().err
+    assert run("--train_sync", "--name", "sync", "--max_steps", "1") == 0
+    assert not (tmp_path / "sync" / ".in_use").exists()

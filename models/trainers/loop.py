@@ -247,13 +247,13 @@ class Trainer:
         if not self.ranks.is_main:
             return
         directory = make_directory(self.config.directory)
+        if epoch == "latest":  # first, so that whoever finds weights of a run can also go on with it
+            save_state(directory, self.state())
         write_json(directory / NETWORK_FILE, to_builtins(self.config.network))
         for letter, network in self.networks.items():
             averaged = self.average.weights if letter == "G" else {}
             save_state_dict({**network.state_dict(), **averaged}, network_path(directory, epoch, letter))
-        if epoch == "latest":
-            save_state(directory, self.state())
-        else:
+        if epoch != "latest":
             drop_old_epochs(directory, self.config.keep_last)
 
     def state(self) -> dict[str, Any]:

@@ -23,10 +23,10 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
     """Writes the state file atomically. Raises CheckpointError when the disk refuses; the older one stays."""
     path = directory / STATE_FILE
     try:
-        with atomic_path(path) as temporary:
-            torch.save(dict(state), temporary)
-            with temporary.open("rb+") as file:  # a power cut must not leave the new name with nothing behind it
-                os.fsync(file.fileno())
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the new name with nothing behind it
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}; the older state is still there") from error
 
