@@ -48,7 +48,6 @@ class DataConfig:
     template_size: int = 224  # pixels; what VoxCeleb2 crops measure
     crop_len: int = 16  # pixels cut left, right and (twice) below
     crop_size: int = 224  # pixels; what the networks see
-    fps: int = FPS
     num_inputs: int = 1  # reference images averaged into one identity
     # training clips
     clip_len: int = 1  # frames of a clip
