@@ -81,7 +81,7 @@ def read_header(path: Path) -> VideoHeader:
         sound = next(iter(container.streams.audio), None)
         return VideoHeader(
             num_frames=stream.frames or None,
-            rate=stream.average_rate,
+            rate=Fraction(stream.average_rate) if stream.average_rate else None,
             duration_s=stream.duration * stream.time_base if known else whole_s,
             end_s=float(Fraction(container.start_time or 0, av.time_base) + whole_s),
             sound_delay_s=None if sound is None else _start_s(sound) - _start_s(stream),

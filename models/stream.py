@@ -190,9 +190,10 @@ def frames_in_order(
         while in_work:
             yield from finished()
     finally:
-        # cancel from the newest on: an older group may fill the slot that a newer one waits for
-        for _, frames in reversed(in_work):
-            frames.cancel()
+        for group, frames in in_work:
+            if frames.cancel():  # a newer group may have begun already and wait for a code of this one
+                for slot, _ in group.new_pictures:
+                    slot.cancel()
 
 
 def _grouped(cues: Sequence[CueType], codes: OrderedDict[int, Future[Tensor]]) -> CueGroup[CueType]:

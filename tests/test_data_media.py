@@ -359,7 +359,7 @@ def test_missing_source_or_empty_folder_raises_media_error(tmp_path: Path) -> No
         inspect(tmp_path / "gone.mp4")
     with pytest.raises(MediaError, match=r"/dev/null: is neither a file nor a folder"):
         inspect("/dev/null")
-    with pytest.raises(MediaError, match=r"cannot be read: File name too long"):
+    with pytest.raises(MediaError, match=r"cannot be read: File name too long|no such file"):
         inspect(tmp_path / ("x" * 300))
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match=r"empty: holds no pictures"):

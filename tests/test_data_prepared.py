@@ -264,7 +264,7 @@ def test_folder_source_changes_with_any_of_its_pictures(tmp_path: Path) -> None:
         ("my clip (1) ü.mov", "my clip (1) ü"),
         ("a.b.mp4", "a.b"),
         ("line\nbreak.mp4", "line_break"),
-        ("...mp4", "__"),
+        (" . .mp4", "_"),
         ("ü" * 120 + ".mp4", "ü" * 80),
     ],
 )

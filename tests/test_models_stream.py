@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -163,26 +164,28 @@ def test_stream_that_is_closed_keeps_no_worker_waiting(workers: Workers) -> None
     assert len(list(run(workers, make_cues(2, size=1)))) == 2
 
 
-def test_closed_stream_cancels_from_the_newest_on() -> None:
-    """An older group may fill the slot that a newer one waits for, and a newer one must not begin without it."""
+def test_closed_stream_frees_a_group_that_began_before_the_one_it_waits_for() -> None:
     submitted: list[Future[Any]] = []
-    cancelled = []
+    last_begun = threading.Event()
 
-    class Noted(Future):
-        def cancel(self) -> bool:
-            cancelled.append(submitted.index(self))
-            return super().cancel()
+    def make(group: CueGroup[NumberedCue]) -> list[np.ndarray]:
+        if group.cues[0].frame == 3:
+            last_begun.set()
+        group.pose_slots[0].result(timeout=5)
+        return make_frames(group)
 
-    class Submitter:
-        dtype = torch.float32
+    with ThreadPoolExecutor(1) as pool:
 
-        def submit(self, function: Callable[..., Any], group: CueGroup[NumberedCue], *others: Any) -> Future[Any]:
-            submitted.append(Noted())
-            if len(submitted) == 1:
-                submitted[0].set_result([np.zeros((1, 1, 1, 3), np.uint8), np.ones(1, bool)])
-            return submitted[-1]
+        class Submitter:
+            dtype = torch.float32
 
-    stream = run(Submitter(), make_cues(9, size=1), ahead=3)
-    next(stream)
-    stream.close()
-    assert cancelled == [3, 2, 1]
+            def submit(self, *work: Any) -> Future[Any]:
+                """The second group is taken by a thread that does not come to begin it."""
+                submitted.append(Future() if len(submitted) == 1 else pool.submit(*work))
+                return submitted[-1]
+
+        stream = frames_in_order(Submitter(), make_cues(4, poses=2, size=1), Encoder(), make, 1, 3)
+        next(stream)
+        assert last_begun.wait(timeout=5)
+        stream.close()
+        assert isinstance(submitted[3].exception(timeout=10), CancelledError)
