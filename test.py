@@ -10,6 +10,7 @@ rows done, 1 some failed or the model could not be loaded, 2 wrong options, 130 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -28,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run(arguments: argparse.Namespace) -> int:
         config = to_config(arguments)
-        from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
+        with contextlib.ExitStack() as stack:
+            if rank in ("", "0"):  # the other ranks write into the folder that this one has
+                print(base_options.describe(parser, arguments))
+                stack.enter_context(folder_lock(config.results_dir, "--results_dir"))
+                claim_results(config.results_dir, config.overwrite)
+                base_options.save(config.results_dir, parser, arguments)
+            from scripts.inference.rows import run_rows  # torch is imported here, after --help and wrong options
 
-        if rank not in ("", "0"):
-            return run_rows(config)
-        print(base_options.describe(parser, arguments))
-        with folder_lock(config.results_dir, "--results_dir"):
-            claim_results(config.results_dir, config.overwrite)
-            base_options.save(config.results_dir, parser, arguments)
             return run_rows(config)
 
     prefix = f"[rank {rank}] " if rank else ""

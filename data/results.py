@@ -206,7 +206,8 @@ def claim_results(folder: Path, overwrite: bool = False) -> None:
 
 
 def _is_of_a_run(path: Path) -> bool:
-    return carries_mark(path) or b"meta_path_vox" in path.read_bytes()  # options files carry no mark
+    # those of versions before the mark name a flag that no other program has
+    return carries_mark(path) or b"meta_path_vox" in path.read_bytes()
 
 
 def read_column(folder: Path) -> Column:

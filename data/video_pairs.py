@@ -13,7 +13,7 @@ import dataclasses
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,7 @@ class OpenPair:
 # ------------------------------------------------------------------------------------------------------------ finding
 
 
-def pairs_from_results(root: Path) -> FoundPairs:
+def pairs_from_results(root: Path, names: Collection[str] | None = None) -> FoundPairs:
     """Pairs of a results folder of test.py, or of one result in it.
 
     The real video is the mouth source: frame i of it was spoken to the sound of frame i. Pixels and landmarks compare
@@ -152,6 +152,7 @@ def pairs_from_results(root: Path) -> FoundPairs:
 
     Args:
         root: with `report.json`, whose finished rows are taken; without one, every result in it is.
+        names: of the results that are wanted; None: all, also those of earlier runs into the folder.
 
     Raises:
         MediaError: no such folder, an unreadable report, or no finished result.
@@ -160,6 +161,7 @@ def pairs_from_results(root: Path) -> FoundPairs:
         raise MediaError(f"{root}: no such results folder; make one with test.py")
     single = generated_folder(root) is not None
     rows = _report_rows(root.parent if single else root)
+    rows = {name: row for name, row in rows.items() if names is None or name in names}
     folders = [root] if single else sorted(p for p in root.iterdir() if generated_folder(p) is not None)
     problems = []
     if rows and not single:

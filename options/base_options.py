@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
-from util.files import make_directory, write_json, write_text
+from util.files import MARK, make_directory, write_json, write_text
 from util.json_files import read_json
 from util.log import warn_once
 
@@ -165,8 +165,8 @@ def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
 def save(directory: Path, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Writes options.txt and options.json; the latter is what `--load_from_opt_file` reads."""
     make_directory(directory)
-    write_text(directory / "options.txt", describe(parser, arguments) + "\n")
-    write_json(directory / "options.json", _plain(arguments))
+    write_text(directory / "options.txt", f"{describe(parser, arguments)}\n{MARK}\n")
+    write_json(directory / "options.json", {"made_by": MARK, **_plain(arguments)})
 
 
 def _options_file(arguments: argparse.Namespace) -> Path:
@@ -189,7 +189,7 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
     flags: list[str] = []
     for name, value in values.items():
         action = actions.get(name)
-        if name in ("ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
+        if name in ("made_by", "ignored_flags", "load_from_opt_file", "trust_pickle") or value is None:
             continue
         if action is None and not legacy:
             raise OptionError(f"{path}: unknown option {name!r}; see --help for the names")

@@ -186,16 +186,17 @@ def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
     """
     from data.video_pairs import FoundPairs, pairs_from_results
     from scripts.evaluation.test_set import make_test_set
-    from scripts.inference.rows import run_rows
+    from scripts.inference.rows import run_rows, select_rows
 
     config, poses = generation_config(args), args.poses or POSES
     metadata, problems = make_test_set(
         args.self_reenact, args.output / _TEST_SET, poses, args.how_many, args.max_seconds
     )
-    code = run_rows(dataclasses.replace(config, meta_path_vox=metadata))
+    config = dataclasses.replace(config, meta_path_vox=metadata)
+    code = run_rows(config)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
-    found = pairs_from_results(config.results_dir)
+    found = pairs_from_results(config.results_dir, {name for _, name in select_rows(config)})
     return code, FoundPairs(found.pairs, (*problems, *found.problems))
 
 

@@ -210,6 +210,9 @@ def test_self_reenact_makes_generates_and_measures_own_and_other_poses(
     assert len((test_set / "test.csv").read_text().splitlines()) == 4
     reference = next((test_set / "reference").iterdir())
     assert (reference / "000000.jpg").read_bytes() == (test_set / "frames" / reference.name / "000000.jpg").read_bytes()
+    write_list(workspace.root / "test.csv", records[1:])  # clips of the earlier list are no part of this evaluation
+    assert run(*flags, "--poses", "self", "--strict", "--show", 0) == 0
+    assert len(load(workspace.root / "out")["clips"]) == 1
 
 
 def test_self_reenact_without_usable_clips_or_weights_fails(

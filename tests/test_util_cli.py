@@ -58,6 +58,12 @@ def test_wrong_flag_and_help_return_argparse_codes(capsys: pytest.CaptureFixture
     assert _command(lambda args: 0, "--help") == 0
 
 
+def test_library_that_ends_the_program_with_a_message_has_failed() -> None:
+    assert _command(_raising(SystemExit("no licence"))) == 1
+    assert _command(_raising(SystemExit(3))) == 3
+    assert _command(_raising(SystemExit())) == 0
+
+
 def test_result_of_the_command_is_the_code() -> None:
     assert _command(lambda args: None) == 0
     assert _command(lambda args: args.count, "--count", "1") == 1

@@ -50,7 +50,7 @@ def run_command(
             setup_logging(verbose, prefix)
             return run(args) or DONE
         except SystemExit as end:  # argparse has said what is wrong, or shown its help
-            return end.code if isinstance(end.code, int) else DONE
+            return end.code if isinstance(end.code, int) else FAILED if end.code else DONE
         except PcavsError as error:
             if verbose:
                 traceback.print_exc()

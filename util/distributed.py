@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 import torch.distributed.nn.functional as collective
 from torch import Tensor, distributed
 
+from util.cli import print_error
 from util.errors import OptionError
 
 
@@ -155,7 +155,7 @@ def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> i
         rank, failure = error.get_first_failure()
         code = failure.exitcode
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        print(f"error: rank {rank} ended first, {how}; the others were stopped", file=sys.stderr)
+        print_error(f"rank {rank} ended first, {how}; the others were stopped")
         return code if code > 0 else 128 - code
     except SignalException as error:
         return 128 + error.sigval
