@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
 MOST_PIXELS = 120 * 10**6  # of a picture that is read
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_SMALL_JPEG = MOST_PIXELS // 64 // 8  # bytes
 _JPEG_TAIL = 65536  # bytes that cameras may append
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -142,7 +143,9 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with open_file(path) as file:
             payload = file.read()
-        require_size(path, io.BytesIO(payload))
+        # a block of 64 pixels takes a bit of a JPEG at the least: a small one is no huge picture
+        if len(payload) > _SMALL_JPEG or not payload.startswith(JPEG_START):
+            require_size(path, io.BytesIO(payload))
         # OpenCV 4 decodes a JPEG that was cut off without a word
         cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
         pixels = np.frombuffer(payload, dtype=np.uint8)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import signal
 import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 
 from data.metadata import write_rows
 from options.config import NetworkConfig
+from util import files
 from util.json_files import to_builtins
 
 SAMPLE_RATE_HZ = 16000
@@ -77,6 +82,19 @@ def write_tiny_model(directory: Path, config: NetworkConfig = TINY) -> Path:
     write_seeded_checkpoints(directory, seed=3, config=config)
     (directory / "network.json").write_text(json.dumps(to_builtins(config)))
     return directory
+
+
+def fail_writing(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException | None = None) -> None:
+    """Lets files with `name` in theirs fail after a hundred bytes: the disk is full, or `error` comes up."""
+
+    class Failing(io.FileIO):
+        def write(self, payload: Any) -> int:
+            if name in os.path.basename(os.readlink(f"/proc/self/fd/{self.fileno()}")):
+                super().write(payload[:100])
+                raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(payload)
+
+    monkeypatch.setattr(files, "open", lambda file, mode, closefd: Failing(file, mode, closefd), raising=False)
 
 
 @dataclass(frozen=True)

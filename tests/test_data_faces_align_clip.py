@@ -18,6 +18,7 @@ from data.faces.alignment import MODES, TEMPLATE_POINTS, read_record, three_poin
 from data.faces.landmarks import DlibDetector, LandmarkDetector
 from data.frames import list_frames
 from options.config import AlignOptions
+from tests.conftest import fail_writing
 from tests.face_factory import Square, SquareDetector, detect, draw_faces, square_landmarks
 from util.errors import AlignmentError, MediaError
 
@@ -330,20 +331,6 @@ def test_align_source_output_that_is_a_file_or_the_source_raises(tmp_path: Path)
 # ---- things that go wrong half-way
 
 
-def _fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
-    """Lets writing the file of that name fail."""
-    from pathlib import Path as _Path
-
-    original = _Path.write_bytes
-
-    def write(self: Path, data: bytes) -> int:
-        if name in self.name:
-            raise error
-        return original(self, data)
-
-    monkeypatch.setattr(_Path, "write_bytes", write)
-
-
 @pytest.mark.usefixtures("squares")
 @pytest.mark.parametrize("name", ["000002", "contact_sheet", "alignment"])
 def test_align_source_full_disk_keeps_the_earlier_result(
@@ -353,7 +340,7 @@ def test_align_source_full_disk_keeps_the_earlier_result(
     _align(source)
     _folder(source, _faces(6))
     with monkeypatch.context() as patch:
-        _fail_at(patch, name, OSError(errno.ENOSPC, "No space left on device"))
+        fail_writing(patch, name, OSError(errno.ENOSPC, "No space left on device"))
         with pytest.raises(MediaError, match="cannot be written: No space left on device"):
             _align(source)
     assert _left_of(tmp_path) == ["me", "me_cropped"]

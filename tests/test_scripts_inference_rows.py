@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ from data.audio import load_audio, log_mel
 from data.frames import read_image
 from data.metadata import TestClip
 from scripts.inference.frames import Work
-from tests.conftest import Workspace, voice, write_frames, write_wav
+from tests.conftest import Workspace, fail_writing, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
 from util.files import write_bytes
 from util.images import to_unit_range
@@ -485,15 +484,7 @@ def test_full_disk_fails_the_row_and_leaves_whole_frames_only(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.write_csv(workspace.add_inputs(seconds=0.8))
-    original = Path.write_bytes
-
-    def fills_up(self: Path, payload: bytes) -> int:
-        if "G_Pose_Driven_9" in self.name:
-            original(self, payload[:100])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return original(self, payload)
-
-    monkeypatch.setattr(Path, "write_bytes", fills_up)
+    fail_writing(monkeypatch, "G_Pose_Driven_9")
     assert workspace.run("--driving_pose", "--batchSize", "4") == 1
     (row,) = workspace.report()
     assert "G_Pose_Driven_9.jpg: cannot be written: No space left on device" in row["error"]

@@ -277,7 +277,7 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
                "--no_tensorboard", "--dataroot", str(tree), "--network_file", str(tree / "sizes.json"),
                "--batchSize", "2", "--name", "stopped", "--train_recognition",
                "--niter", "100000", "--print_freq", "1"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     # a background job of a shell without job control ignores SIGINT, and so would its children
     process = subprocess.Popen(
         command, cwd=Path(train.__file__).parent, env=environment, stderr=subprocess.PIPE, text=True,
@@ -288,7 +288,11 @@ def test_signal_saves_and_stops(tree: Path, tmp_path: Path, number: signal.Signa
     while time.monotonic() < deadline and process.poll() is None and not (log.is_file() and log.read_text()):
         time.sleep(0.1)
     os.killpg(process.pid, number)  # as a terminal does: loading processes get it, too
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)  # says where every thread of every process is
+        pytest.fail(process.communicate()[1][-8000:])
     assert process.returncode == code, errors
     state = read_state(tmp_path / "stopped")
     assert state["step"] >= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import fail_writing
 from util import files
 from util.errors import MediaError, OptionError
 from util.files import (
@@ -59,10 +59,7 @@ def test_write_bytes_on_full_disk_raises_media_error_and_keeps_the_old_file(
     target = tmp_path / "a.bin"
     write_bytes(target, b"old")
 
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    fail_writing(monkeypatch, "a.")
     with pytest.raises(MediaError, match=r"a.bin: cannot be written: No space left on device"):
         write_bytes(target, b"new")
     assert target.read_bytes() == b"old"

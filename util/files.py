@@ -37,14 +37,8 @@ def temporary_path(path: str | Path, folder: bool = False) -> Iterator[Path]:
 
     The suffix of a file is kept, because tools such as ffmpeg choose the format by it.
     """
-    final = Path(path)
-    remove_leftovers(final.parent)
-    temporary, lock = _reserved(final, folder)
-    try:
+    with _temporary(Path(path), folder) as (temporary, _):
         yield temporary
-    finally:
-        _remove(temporary)
-        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -121,8 +115,10 @@ def read_text(path: str | Path) -> str:
 def write_bytes(path: str | Path, payload: bytes) -> None:
     """Writes `payload` atomically. Raises MediaError with the system's reason (disk full, read-only ...)."""
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(payload)
+        with _temporary(Path(path)) as (temporary, lock):
+            with open(lock, "wb", closefd=False) as file:  # opened anew, it would be flushed to the disk when closed
+                file.write(payload)
+            os.replace(temporary, path)
     except OSError as error:
         raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -226,6 +222,19 @@ def try_lock(descriptor: int) -> bool | None:
     except OSError:  # a file system without locks
         return None
     return True
+
+
+@contextlib.contextmanager
+def _temporary(final: Path, folder: bool = False) -> Iterator[tuple[Path, int]]:
+    """A temporary file or folder, and the open descriptor that holds its lock."""
+    remove_leftovers(final.parent)
+    temporary, lock = _reserved(final, folder)
+    try:
+        yield temporary, lock
+    finally:
+        if os.path.lexists(temporary):
+            _remove(temporary)
+        os.close(lock)
 
 
 def _reserved(final: Path, folder: bool) -> tuple[Path, int]:
