@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from options.network_sizes import MOST_PIXELS, require_moderate
 from util.errors import CheckpointError, OptionError
 from util.json_files import read_json
 
@@ -110,8 +111,16 @@ class NetworkConfig:
         if self.generator_channels is not None and len(self.generator_channels) != levels:
             count = len(self.generator_channels)
             raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
+        if self.generator_channels is None and self.image_size > MOST_PIXELS:
+            raise OptionError(f"generator_channels must be given above {MOST_PIXELS} px, got {self.image_size} px")
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
+        if self.hourglass_channels % 8:
+            raise OptionError(f"hourglass_channels must be a multiple of 8, got {self.hourglass_channels}")
+        pose_size = self.pose_size or self.crop_size
+        if pose_size % 4 or pose_size // 4 < 2 ** min(self.hourglass_depth, 30):
+            least = f"a multiple of 4, and 4*2^{self.hourglass_depth} (hourglass_depth) at least"
+            raise OptionError(f"pose_size must be {least}, got {pose_size}")
 
     @property
     def image_size(self) -> int:
@@ -134,26 +143,32 @@ class NetworkConfig:
         return self.identity_dim + self.feature_dim
 
     @classmethod
-    def of_checkpoint(cls, directory: Path) -> NetworkConfig:
+    def of_checkpoint(cls, directory: Path, any_size: bool = False) -> NetworkConfig:
         """The sizes of the weights in a folder: its `network.json`, or the published sizes where there is none."""
         path = directory / NETWORK_FILE
-        return cls.from_file(path) if path.is_file() else cls()
+        return cls.from_file(path, any_size) if path.is_file() else cls()
 
     @classmethod
-    def from_file(cls, path: Path) -> NetworkConfig:
+    def from_file(cls, path: Path, any_size: bool = False) -> NetworkConfig:
         """Reads the `network.json` that lies beside checkpoints of other than the published sizes.
 
+        Args:
+            any_size: take networks that are out of proportion to the published ones, too (--any_size).
+
         Raises:
-            CheckpointError: not JSON, or a name or value that no network knows.
+            CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
         """
         names = read_json(path, dict[str, Any], CheckpointError).keys()
         unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise CheckpointError(f"{path}: unknown size {unknown[0]!r}; the names are the fields of NetworkConfig")
         try:
-            return read_json(path, cls, CheckpointError)
+            config = read_json(path, cls, CheckpointError)
+            if not any_size:
+                require_moderate(config, cls())
         except OptionError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        return config
 
 
 @dataclass(frozen=True)

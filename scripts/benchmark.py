@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Formatter, positive_int, print_error, run_command
+from util.cli import DONE, FAILED, Formatter, add_size_flag, positive_int, print_error, run_command
 from util.errors import OptionError
 
 # name -> what it measures
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     weights.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     weights.add_argument("--network_file", type=Path, help="sizes of the seeded networks, as JSON")
+    add_size_flag(weights.add_argument)
     what = parser.add_argument_group("what is measured")
     what.add_argument("--stages", nargs="+", choices=STAGES, help="only these")
     what.add_argument("--train", action="store_true", help="also training steps")
@@ -119,9 +120,11 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(scratch)
         if args.name:
             directory, epoch, weights = args.checkpoints_dir / args.name, args.which_epoch, args.name
-            sizes = NetworkConfig.of_checkpoint(directory)
+            sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
         else:
-            sizes = NetworkConfig.from_file(args.network_file) if args.network_file else NetworkConfig()
+            sizes = NetworkConfig()
+            if args.network_file:
+                sizes = NetworkConfig.from_file(args.network_file, args.any_size)
             directory, epoch = seeded_weights(folder / "weights" / "seeded", sizes), "latest"
             weights = f"seeded, sizes of {args.network_file.name if args.network_file else 'the published ones'}"
         device = torch.device(args.device)

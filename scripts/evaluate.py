@@ -32,7 +32,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import base_options, test_options
 from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import FAILED, INTERRUPTED, Formatter, natural_int, positive_int, print_error, run_command
+from util.cli import (
+    FAILED,
+    INTERRUPTED,
+    Formatter,
+    add_size_flag,
+    natural_int,
+    positive_int,
+    print_error,
+    run_command,
+)
 from util.errors import OptionError
 from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
@@ -70,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model")
     how.add_argument("--sync_model", type=Path, metavar="DIR",
         help="folder of a trained model, whose A_sync and E then measure sync too (model_sync)")  # fmt: skip
+    add_size_flag(how.add_argument)
     how.add_argument("--arcface", type=Path, metavar="FILE", help="an ONNX network for identity, instead of dlib's")
     how.add_argument("--inception", type=Path, metavar="FILE", help="torchvision's Inception v3, for frechet")
 
@@ -151,6 +161,7 @@ def evaluation_config(args: argparse.Namespace) -> EvaluationConfig:
         inception=args.inception,
         device=device,
         sync_model=args.sync_model,
+        any_size=args.any_size,
     )
 
 
@@ -169,6 +180,7 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
         driving_pose=True,
         input_id_feature=True,
         resume=args.resume,
+        any_size=args.any_size,
     )
     try:
         flags = shlex.split(args.test_flags or "")

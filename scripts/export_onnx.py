@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, run_command
+from util.cli import DONE, FAILED, add_size_flag, run_command
 from util.errors import OptionError
 
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
     parser.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the ONNX files")
+    add_size_flag(parser.add_argument)
     parser.add_argument(
         "--tolerance", type=float, default=1e-3, help="largest relative difference from torch (default 1e-3)"
     )
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(f"the package {error.name} is missing: pip install onnx onnxruntime") from error
 
     directory = args.checkpoints_dir / args.name
-    sizes = NetworkConfig.of_checkpoint(directory)
+    sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
     files = export(directory, args.which_epoch, sizes, args.output)
     misses = 0
     for found in compare(files, directory, args.which_epoch, sizes):

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Formatter, natural_int, run_command
+from util.cli import FAILED, Formatter, add_size_flag, natural_int, run_command
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="folder of the figures; without it results/<name>_measured")
     add("--cache", type=Path, help="folder that keeps rendered speakers for the next time")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
+    add_size_flag(add)
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
     return parser
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, flag) < value:
             raise OptionError(f"--{flag} must be at least {value}, got {getattr(args, flag)}")
     folder = args.checkpoints_dir / args.name
-    network = NetworkConfig.of_checkpoint(folder)
+    network = NetworkConfig.of_checkpoint(folder, args.any_size)
     probe = load_probe(args.probe or args.checkpoints_dir / "probe" / "probe.pth")
     model = AvModel.from_checkpoints(folder, args.which_epoch, network, select_device(args.gpu_ids))
     speakers = load_speakers(

@@ -94,6 +94,11 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def add_size_flag(add: Callable[..., object]) -> None:
+    """Adds --any_size by a parser's or group's `add_argument`."""
+    add("--any_size", action="store_true", help="take networks of more than twice the published parameters, too")
+
+
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --workers and --dask, for `util.parallel.map_processes`."""
     parser.add_argument(
