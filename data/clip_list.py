@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data.frames import IMAGE_SUFFIXES, list_frames
 from data.metadata import MOST_FRAMES, whole_number
 from data.video_reader import read_header
-from options.config import FPS
+from options.config import FPS, LONGEST_S
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import read_text, write_text
 from util.parallel import prefetch
@@ -202,11 +202,11 @@ def count_frames(path: Path) -> int:
     if path.is_dir():
         return len(list_frames(path))
     header = read_header(path)
-    if header.num_frames and header.rate == FPS:
-        return header.num_frames
-    count = round(header.duration_s * FPS)
+    count = header.num_frames if header.num_frames and header.rate == FPS else round(header.duration_s * FPS)
     if count < 1:
         raise MediaError(f"{path}: its header says that it has no frames")
+    if count > LONGEST_S * FPS:
+        raise MediaError(f"{path}: has {count} frames by its header, training clips are shorter than 3 hours")
     return count
 
 

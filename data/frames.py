@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -157,6 +158,20 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
+
+
+def is_sound_jpeg(payload: bytes) -> bool:
+    """Whether the data of a JPEG reach to its last row; OpenCV and Pillow fill up with grey what is missing."""
+    import av
+
+    decoder: Any = av.CodecContext.create("mjpeg", "r")
+    decoder.options = {"err_detect": "explode"}
+    try:
+        return not any(picture.is_corrupt for picture in decoder.decode(av.Packet(payload)))
+    except av.error.InvalidDataError:
+        return False
+    except av.error.FFmpegError:
+        return True  # a kind of JPEG that it does not know
 
 
 def require_size(path: str | Path, file: Path | io.BytesIO) -> None:

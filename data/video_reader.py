@@ -26,11 +26,14 @@ from options.config import COLUMNS, FPS
 from util.errors import MediaError
 from util.ffmpeg import named_colours, open_media, probe
 from util.files import require_utf8_name
+from util.log import warn_once
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
 _LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
 _REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
+MOST_FRAMES = 400_000  # of a video that is read as a whole: an hour at 100 fps
+_TOO_LONG = f"more than {MOST_FRAMES} are not read; take a part by scripts/prepare_testing_files.py --duration S"
 
 _log = logging.getLogger(__name__)
 
@@ -88,11 +91,11 @@ def read_header(path: Path) -> VideoHeader:
         )
 
 
-def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
-    """Number of each stream -> time of its first picture or sound that can be decoded, by the clock of the file."""
-    times: dict[int, float] = {}
+def first_frames(container: Any, streams: Sequence[Any]) -> dict[int, tuple[float, Any]]:
+    """Number of each stream -> its first picture or sound that can be decoded, and when, by the clock of the file."""
+    found: dict[int, tuple[float, Any]] = {}
     for packet in container.demux(streams):
-        if packet.stream.index in times:
+        if packet.stream.index in found:
             continue
         try:
             frames = packet.decode()
@@ -101,10 +104,10 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
         if frames:
             start_s = float(frames[0].time or 0)
             # sound before 0 is an encoder warming up, which not every FFmpeg shows
-            times[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s
-        if len(times) == len(streams):
+            found[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s, frames[0]
+        if len(found) == len(streams):
             break
-    return times
+    return found
 
 
 def check_stream(path: Path, kind: str, decode_all: bool) -> float:
@@ -203,6 +206,8 @@ def open_source(path: str | Path) -> FrameSource:
         return FrameSource(source, "image", (source,), 1)
     header = read_header(source)
     expected = header.num_frames or round(header.duration_s * (header.rate or 0)) or None
+    if (expected or 0) > MOST_FRAMES:
+        raise MediaError(f"{source}: has {expected} frames by its header, {_TOO_LONG}")
     return FrameSource(source, "video", (source,), expected)
 
 
@@ -218,6 +223,10 @@ def _timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
 def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     end_s = 0.0
     for number, picture in enumerate(_decoded(path, threads="AUTO")):
+        if number >= MOST_FRAMES:
+            raise MediaError(f"{path}: {_TOO_LONG}")
+        if picture.interlaced_frame:
+            warn_once(_log, f"{path}: is interlaced; scripts/prepare_testing_files.py makes whole frames of it")
         end_s = picture.time or end_s
         yield f"{path} frame {number}", _upright(picture)
     lasts_s = read_header(path).end_s
@@ -292,6 +301,8 @@ def open_video(path: Path, resample: bool = False) -> Video:
     if not steady and not resample:
         raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
     count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
+    if count > MOST_FRAMES:
+        raise MediaError(f"{path}: lasts {count} frames at {FPS} fps, {_TOO_LONG}")
     image = next(steady_frames(path, 1))
     note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
     return Video(path, None, count, image.shape[0], image.shape[1], note)

@@ -127,7 +127,8 @@ def network_config(arguments: argparse.Namespace) -> NetworkConfig:
     """Sizes from the `network.json` beside the weights where there is one, else from the flags.
 
     Raises:
-        OptionError: `--style_dim` contradicts the sizes, or they are out of proportion. CheckpointError: a broken network.json.
+        OptionError: `--style_dim` contradicts the sizes, or they are out of proportion.
+        CheckpointError: a broken network.json.
     """
     given = size_flags(arguments)
     described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE

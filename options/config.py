@@ -14,6 +14,7 @@ from util.json_files import read_json
 
 FPS = 25  # of every video that is read or made
 SAMPLE_RATE_HZ = 16000  # of every sound that the networks hear
+LONGEST_S = 3 * 3600  # of a sound or video that is read: an hour's talk and some more
 NETWORK_LETTERS = ("G", "V", "E", "A_sync", "A", "D")
 INFERENCE_LETTERS = ("G", "V", "E", "A_sync")
 # the columns of a result, from left to right: folders of frames `<name><n>.jpg`

@@ -5,6 +5,7 @@ The sums follow the constructors in models/networks; a test compares them with w
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from util.errors import OptionError
@@ -60,9 +61,8 @@ def _generator(config: NetworkConfig) -> int:
     style, wide = config.style_dim, config.generator_input_channels
     smallest = 7 if config.image_size % 7 == 0 else 4
     sizes = [smallest << level for level in range((config.image_size // smallest).bit_length())]
-    table = [
-        2 ** max(0, min(9, 15 - (size - 1).bit_length())) for size in sizes
-    ]  # up to 64 px 512, then half at each doubling
+    # StyleGAN2's: 512 up to 64 px, half as many at each doubling
+    table = [2 ** max(0, min(9, 15 - (size - 1).bit_length())) for size in sizes]
     channels = config.generator_channels or table
 
     def styled(inputs: int, outputs: int) -> int:
@@ -71,7 +71,7 @@ def _generator(config: NetworkConfig) -> int:
     def to_rgb(inputs: int) -> int:
         return 3 * inputs + _linear(style, inputs) + 3
 
-    convs = [styled(below, here) + styled(here, here) for below, here in zip(channels, channels[1:], strict=False)]
+    convs = [styled(below, here) + styled(here, here) for below, here in itertools.pairwise(channels)]
     start = wide * smallest**2 + styled(wide, channels[0])
     return config.mapping_layers * _linear(style, style) + start + sum(convs) + sum(map(to_rgb, channels))
 

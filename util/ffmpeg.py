@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
 from util.files import atomic_path
+from util.log import warn_once
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,8 +180,8 @@ def _started(
 
 def last_lines(stderr: bytes) -> str:
     """The last three lines of a program's error output as one line of text."""
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " | ".join(lines[-3:])
+    text = re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ", "", stderr.decode("utf-8", "replace"))  # which part of ffmpeg says it
+    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-3:])
 
 
 def protocol_free(path: str | Path) -> str:
@@ -225,15 +230,19 @@ def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: in
         raise MediaError(f"{source}: no such audio file")
     if source.stat().st_size == 0:
         raise MediaError(f"{source}: the file is empty (0 bytes)")
+    check = ["-err_detect", "crccheck"]  # what a sum in the file tells, such as that of each FLAC frame
     output = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
     heard = False
     try:
         doing = f"{source}: reading the sound"
-        with _started(["-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as running:
+        with _started([*check, "-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as running:
             assert running.process.stdout is not None
             while piece := running.process.stdout.read(4 * piece_samples):
                 heard = True
                 yield piece
+        if running.complaints:
+            told = f"damaged, parts of its sound may be missing or wrong: {last_lines(running.complaints)}"
+            warn_once(_log, f"{source}: {told}")
     except MediaError:
         if probe(source).audio_codec is None:
             raise MediaError(f"{source}: holds no sound; choose a file with an audio stream") from None
