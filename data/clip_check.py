@@ -185,6 +185,11 @@ def _check_folder(folder: Path, full: bool) -> float:
     return len(paths) / FPS
 
 
+def holds_checks(path: Path) -> bool:
+    """Whether a file is empty or one of checked-*.jsonl, to which lines may be added."""
+    return path.stat().st_size == 0 or any(True for _ in read_json_lines(path, ClipCheck))
+
+
 def _append_line(path: Path, line: str) -> None:
     """Adds a line with its line break in front, which ends a line that a killed run tore."""
     try:

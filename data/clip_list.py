@@ -85,6 +85,14 @@ def read_list(path: str | Path) -> list[ClipRecord]:
     return records
 
 
+def holds_list(path: Path) -> bool:
+    """Whether a file is a list of clips."""
+    try:
+        return path.read_bytes().splitlines()[:1] == [",".join(COLUMNS).encode()]
+    except OSError:
+        return False
+
+
 def write_list(path: str | Path, records: Iterable[ClipRecord]) -> None:
     """Writes a list of clips atomically; paths below the csv's folder are made relative to it, others absolute."""
     folder = Path(path).resolve().parent

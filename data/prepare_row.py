@@ -20,10 +20,10 @@ from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
 from data.metadata import format_row, split_fields, write_rows
 from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
-from options.config import PrepareOptions
+from options.config import AudioConfig, PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import read_text, write_bytes
+from util.files import claim_output, read_text, write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
@@ -211,8 +211,17 @@ def _write_spectrogram(wav: Path) -> Path:
     buffer = io.BytesIO()
     np.save(buffer, log_mel(load_audio(wav)))
     path = wav.with_suffix(".npy")
+    claim_output(path, "--convert_spectrogram:", overwrite=False, is_ours=_is_spectrogram)
     write_bytes(path, buffer.getvalue())
     return path
+
+
+def _is_spectrogram(path: Path) -> bool:
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return getattr(stored, "ndim", 0) == 2 and stored.shape[1] == AudioConfig.num_mel_bands
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:

@@ -19,7 +19,7 @@ from models.av_model import SPEECH_GAIN, AvModel, IdentityCodes
 from models.loading import load_networks
 from options.config import AudioConfig, NetworkConfig
 from util.errors import CheckpointError
-from util.files import atomic_path, make_directory
+from util.files import MARK, atomic_path, make_directory
 from util.json_files import to_builtins
 
 OPSET = 17
@@ -58,7 +58,7 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
     make_directory(output)
     files = {letter: output / f"{letter}.onnx" for letter in graphs}
     for letter, graph in graphs.items():
-        notes = {"network": letter, "sizes": json.dumps(to_builtins(sizes))}
+        notes = {"made_by": MARK, "network": letter, "sizes": json.dumps(to_builtins(sizes))}
         notes["noise_sizes"] = json.dumps(networks["G"].noise_sizes)
         with torch.no_grad(), atomic_path(files[letter]) as temporary:
             _trace(graph.eval(), temporary)

@@ -28,8 +28,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Formatter, add_size_flag, positive_int, print_error, run_command
+from util.cli import DONE, FAILED, Formatter, add_overwrite_flag, add_size_flag, positive_int, print_error, run_command
 from util.errors import OptionError
+from util.files import MARK, claim_output, write_json
 
 # name -> what it measures
 STAGES = {
@@ -73,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--threads", type=positive_int, help="of torch; without it what torch takes")
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write all figures, every round's")
+    add_overwrite_flag(output.add_argument, "the place of --json")
     return parser
 
 
@@ -109,11 +111,13 @@ def run(args: argparse.Namespace) -> int:
 
     from scripts.benchmarks.measure import HEADER, Bench, describe_machine, seeded_weights, table_lines
     from scripts.benchmarks.stages import STAGES as FUNCTIONS
-    from util.files import write_json
     from util.json_files import to_builtins
 
     stages = chosen_stages(args)
     check_options(args, stages)
+    if args.json:
+        inputs = [args.network_file] if args.network_file else []
+        claim_output(args.json, "--json", inputs=inputs, overwrite=args.overwrite)
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix="benchmark_") as scratch:
@@ -142,7 +146,10 @@ def run(args: argparse.Namespace) -> int:
     print("", *(f"- {name}: {value:.3g}" for name, value in bench.figures.items()), sep="\n")
     if args.json:
         rows = [{**to_builtins(row), "median_s": row.median} for row in bench.rows]
-        write_json(args.json, {"command": args.command, "about": about, "rows": rows, "figures": bench.figures})
+        write_json(
+            args.json,
+            {"made_by": MARK, "command": args.command, "about": about, "rows": rows, "figures": bench.figures},
+        )
     for difference in bench.differing:
         print_error(difference)
     return FAILED if bench.differing else DONE

@@ -24,9 +24,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, add_size_flag, run_command
+from options.config import INFERENCE_LETTERS, NetworkConfig, TestConfig
+from util.cli import DONE, FAILED, add_overwrite_flag, add_size_flag, run_command
 from util.errors import OptionError
+from util.files import claim_output
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
     parser.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the ONNX files")
+    add_overwrite_flag(parser.add_argument)
     add_size_flag(parser.add_argument)
     parser.add_argument(
         "--tolerance", type=float, default=1e-3, help="largest relative difference from torch (default 1e-3)"
@@ -52,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise OptionError(f"the package {error.name} is missing: pip install onnx onnxruntime") from error
 
+    for letter in INFERENCE_LETTERS:
+        claim_output(args.output / f"{letter}.onnx", "--output:", overwrite=args.overwrite)
     directory = args.checkpoints_dir / args.name
     sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
     files = export(directory, args.which_epoch, sizes, args.output)

@@ -251,5 +251,5 @@ def test_packed_records_are_the_records_and_small() -> None:
 def test_header_that_claims_days_is_no_training_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = VideoHeader(10**9, Fraction(25), Fraction(40), 40.0, None)
     monkeypatch.setattr("data.clip_list.read_header", lambda _: header)
-    with pytest.raises(MediaError, match="a.mp4: has 1000000000 frames by its header, training clips are shorter"):
+    with pytest.raises(MediaError, match=r"a.mp4: has 1000000000 frames by its header, training clips are shorter"):
         count_frames(tmp_path / "a.mp4")

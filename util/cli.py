@@ -99,6 +99,11 @@ def add_size_flag(add: Callable[..., object]) -> None:
     add("--any_size", action="store_true", help="take networks of more than twice the published parameters, too")
 
 
+def add_overwrite_flag(add: Callable[..., object], what: str = "--output") -> None:
+    """Adds --overwrite, for `util.files.claim_output`."""
+    add("--overwrite", action="store_true", help=f"replace files in {what} that this command has not made")
+
+
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --workers and --dask, for `util.parallel.map_processes`."""
     parser.add_argument(
