@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data.clip_list import FoundClip, count_frames
 from data.clip_reader import find_sound
 from data.frames import list_frames, read_image
@@ -21,6 +19,7 @@ from options.config import FPS
 from util.errors import MediaError, PcavsError
 from util.files import require_utf8_name
 from util.json_files import read_json_lines
+from util.log import progress
 from util.parallel import map_processes
 
 CHECKS = ("fast", "full")  # in order of thoroughness
@@ -100,7 +99,7 @@ class ClipChecks:
         on_death = functools.partial(_check_of_killer, root=self._root, check=self._check)
         found = map_processes(check, todo, workers, dask, on_death)
         file = self._folder / f"checked-{part[0]:05d}-of-{part[1]:05d}.jsonl"
-        for checked in tqdm(found, total=len(todo), unit="clip", desc="checking clips", disable=not todo):
+        for checked in progress(found, total=len(todo), unit="clip", desc="checking clips", disable=not todo):
             _append_line(file, json.dumps(asdict(checked)))
             self._known[checked.path] = checked
         return len(todo)

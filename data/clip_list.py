@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
 from data.metadata import MOST_FRAMES, whole_number
@@ -23,6 +22,7 @@ from data.video_reader import read_header
 from options.config import FPS, LONGEST_S
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import read_text, write_text
+from util.log import progress
 from util.parallel import prefetch
 from util.seed import generator_for
 
@@ -182,7 +182,7 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
     """
     found = find_clips(root, "any")
     counts = prefetch(_count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
-    bar = tqdm(counts, total=len(found), unit="clip", desc="reading headers", disable=None)
+    bar = progress(counts, total=len(found), unit="clip", desc="reading headers")
     results = list(zip(found, bar, strict=True))
     broken = [str(error) for _, error in results if isinstance(error, MediaError)]
     if broken:

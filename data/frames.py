@@ -25,6 +25,7 @@ MOST_PIXELS = 120 * 10**6  # of a picture that is read
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SMALL_JPEG = MOST_PIXELS // 64 // 8  # bytes
 _JPEG_TAIL = 65536  # bytes that cameras may append
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,8 @@ def read_image(path: str | Path) -> np.ndarray:
         # a block of 64 pixels takes a bit of a JPEG at the least: a small one is no huge picture
         if len(payload) > _SMALL_JPEG or not payload.startswith(JPEG_START):
             require_size(path, io.BytesIO(payload))
+        if payload.startswith(_PNG_START) and not _has_room_for_chunks(payload):
+            raise MediaError(f"{path}: not a readable picture (damaged)")
         # OpenCV 4 decodes a JPEG that was cut off without a word
         cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
         pixels = np.frombuffer(payload, dtype=np.uint8)
@@ -158,6 +161,15 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
+
+
+def _has_room_for_chunks(payload: bytes) -> bool:
+    """Whether the parts of a PNG are as long as they say: OpenCV takes gigabytes for one that claims them."""
+    start, is_last = len(_PNG_START), False
+    while not is_last and start + 12 <= len(payload):
+        is_last = payload[start + 4 : start + 8] == _PNG_END[:4]
+        start += 12 + int.from_bytes(payload[start : start + 4], "big")
+    return is_last and start <= len(payload)
 
 
 def is_sound_jpeg(payload: bytes) -> bool:

@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 from PIL import Image, ImageSequence, UnidentifiedImageError
-from tqdm import tqdm
 
 from data.audio import audio_pieces
 from data.frames import (
@@ -38,8 +37,9 @@ from data.frames import (
 from data.video_reader import first_frames, open_container, open_source
 from options.config import FPS, LONGEST_S, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
-from util.ffmpeg import protocol_free, run_ffmpeg_long
+from util.ffmpeg import decodable, protocol_free, run_ffmpeg_long
 from util.files import open_file, require_utf8_name, write_bytes
+from util.log import progress
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
@@ -221,9 +221,9 @@ def _inspect_streams(path: Path) -> Media:
         if container.format.name.split(",")[0] in _NO_RECORDINGS:
             raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
         # an album cover is a video stream of one picture
-        pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        pictures = (s for s in decodable(container.streams.video) if not s.disposition & Disposition.attached_pic)
         video = next(pictures, None)
-        audio = next(iter(container.streams.audio), None)
+        audio = next(iter(decodable(container.streams.audio)), None)
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
             raise MediaError(f"{path}: holds neither pictures nor sound")
@@ -304,7 +304,7 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
 
 
 def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
-    return tqdm(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
+    return progress(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
@@ -368,11 +368,11 @@ def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
     require_size(path, file)
     try:
-        opened = Image.open(file)
-    except UnidentifiedImageError:
-        yield None
-        return
-    try:
+        try:
+            opened = Image.open(file)
+        except UnidentifiedImageError:
+            yield None
+            return
         with opened:
             yield opened
     except (OSError, SyntaxError, ValueError, EOFError) as error:

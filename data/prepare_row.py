@@ -21,6 +21,7 @@ from data.media import Cut, Media, count_ready_frames, extract_frames, extract_s
 from data.metadata import format_row, split_fields, write_rows
 from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
 from options.config import AudioConfig, PrepareOptions
+from util.arrays import read_arrays
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
 from util.files import claim_output, read_text, write_bytes
@@ -61,8 +62,9 @@ class BatchLine:
         found = {}
         for role, text in zip(ROLES, fields, strict=False):
             beside = self.path.parent / text
+            is_beside = os.path.exists(beside) and not os.path.exists(text)  # pathlib raises for too long names
             if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
-                found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
+                found[role] = beside if is_beside else Path(text)
         return found
 
 
@@ -218,10 +220,10 @@ def _write_spectrogram(wav: Path) -> Path:
 
 def _is_spectrogram(path: Path) -> bool:
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        stored = read_arrays(path, ".npy spectrogram").get("")
+    except MediaError:
         return False
-    return getattr(stored, "ndim", 0) == 2 and stored.shape[1] == AudioConfig.num_mel_bands
+    return stored is not None and stored.ndim == 2 and stored.shape[1] == AudioConfig.num_mel_bands
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:

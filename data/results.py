@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
+from options.config import COLUMNS, DRIVEN, FIXED, FPS, GENERATED, LONGEST_S, DataConfig
 from util.errors import MediaError
 from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
 from util.json_files import read_json, to_builtins
@@ -53,7 +53,7 @@ class ClipNote:
 
     audio: str | None = None
     reference: str | None = None
-    first_frame: Annotated[int, Meta(ge=0)] = 0
+    first_frame: Annotated[int, Meta(ge=0, le=LONGEST_S * FPS)] = 0
     crop_len: Annotated[int, Meta(ge=0)] = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""

@@ -24,7 +24,7 @@ from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, r
 from data.results import read_column
 from options.config import COLUMNS, FPS
 from util.errors import MediaError
-from util.ffmpeg import named_colours, open_media, probe
+from util.ffmpeg import decodable, named_colours, open_media, probe
 from util.files import require_utf8_name
 from util.log import warn_once
 
@@ -59,9 +59,10 @@ def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
 
 def video_stream(container: Any) -> Any:
     """The first video stream. Raises ValueError, which `open_container` turns into a MediaError."""
-    if not container.streams.video:
+    streams = decodable(container.streams.video)
+    if not streams:
         raise ValueError("it holds no pictures")
-    return container.streams.video[0]
+    return streams[0]
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def check_stream(path: Path, kind: str, decode_all: bool) -> float:
         MediaError: not a recording, no such stream, or damage.
     """
     with open_container(path, "video" if kind == "video" else "recording") as container:
-        stream = next((s for s in container.streams if s.type == kind), None)
+        stream = next((s for s in decodable(container.streams) if s.type == kind), None)
         if stream is None:
             raise MediaError(f"{path}: has no {kind} stream")
         stream.thread_type = "NONE"  # many clips are checked at a time

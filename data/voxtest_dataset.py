@@ -6,7 +6,6 @@ Sound and pictures are read while they are asked for, so that an hour takes no m
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from data.audio import file_windows, full_frames, mel_window, num_mel_bins, publ
 from data.frames import crop_template, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
+from util.arrays import read_arrays
 from util.errors import MediaError
-from util.files import open_file
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -131,13 +130,9 @@ def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
     Raises:
         MediaError: not such an array, or not the length the sound asks for.
     """
-    try:
-        with open_file(path) as file:
-            mel = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
+    mel = read_arrays(path, ".npy spectrogram (put None to compute it)").get("")
     bands = AudioConfig.num_mel_bands
-    if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
+    if mel is None or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
         shape = getattr(mel, "shape", type(mel).__name__)
         raise MediaError(
             f"{path}: a spectrogram must be a float array (bins, {bands}), got {shape}; put None to compute it"

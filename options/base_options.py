@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from options.network_sizes import require_moderate
 from util.cli import add_size_flag, natural_int, positive_int
-from util.errors import OptionError
+from util.errors import OptionError, printable
 from util.files import MARK, make_directory, write_json, write_text
 from util.json_files import read_json
 from util.log import warn_once
@@ -162,7 +162,7 @@ def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     for name, value in sorted(_plain(arguments).items()):
         default = _plain_value(parser.get_default(name))
         mark = f"\t[default: {default}]" if value != default else ""
-        lines.append(f"{name:>25}: {value!s:<30}{mark}".rstrip())
+        lines.append(f"{name:>25}: {printable(str(value)):<30}{mark}".rstrip())
     lines.append("----------------- End -------------------")
     return "\n".join(lines)
 

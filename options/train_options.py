@@ -18,7 +18,7 @@ from options.config import (
     OptimConfig,
     TrainConfig,
 )
-from util.cli import Formatter, natural_int, positive_int
+from util.cli import Formatter, natural_int, number, positive_int
 from util.errors import OptionError
 
 _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, E), then the generator with all of them.
@@ -248,14 +248,14 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
 
 
 def _natural_float(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
     return value
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
     return value

@@ -38,6 +38,7 @@ from util.cli import (
     Formatter,
     add_size_flag,
     natural_int,
+    number,
     positive_int,
     print_error,
     run_command,
@@ -112,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"must be more than 0 seconds, got {text}")
     return value

@@ -24,6 +24,7 @@ from options.config import FPS
 from util.cli import Formatter, add_overwrite_flag, add_worker_flags, natural_int, positive_int, run_command
 from util.errors import MediaError, OptionError
 from util.files import MARK, carries_mark, claim_output, make_directory, write_json
+from util.log import progress
 from util.parallel import map_processes
 
 NOTE = "synthetic_data.json"  # says whose folder it is
@@ -58,7 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Makes what is missing."""
-    from tqdm import tqdm
 
     if not (math.isfinite(args.seconds) and args.seconds >= MIN_SECONDS):
         raise OptionError(f"--seconds must be at least {MIN_SECONDS} (one mel window), got {args.seconds}")
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     make_directory(args.output)
     write_json(note, {"made_by": MARK})
     frames = sum(clip.num_frames for clip in todo)
-    with tqdm(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:
+    with progress(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:
         for num_frames in map_processes(make, todo, args.workers, args.dask):
             bar.update(num_frames)
     print(f"{args.output}: {len(todo)} clips made, {len(clips) - len(todo)} were there, {args.num_speakers} speakers")

@@ -13,7 +13,6 @@ an unchanged source is used again. Exit codes: 0 done, 1 a source or job failed,
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 import shlex
 import sys
@@ -23,8 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Formatter, print_error, run_command
-from util.errors import MediaError, OptionError, PcavsError
+from util.cli import DONE, FAILED, Formatter, number, print_error, run_command
+from util.errors import MediaError, OptionError, PcavsError, printable
 from util.files import claim_output
 
 # flag -> the published sample that it names without being given, in the order of data.prepare_row.ROLES
@@ -76,7 +75,7 @@ def _source(text: str) -> Path | None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, got {text}")
     return value
@@ -127,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     claim_output(
         args.csv_path, "--csv_path", inputs=inputs, overwrite=args.overwrite or args.append, is_ours=holds_rows
     )
-    preparer = RowPreparer(config, say=functools.partial(print, flush=True))
+    preparer = RowPreparer(config, say=lambda text: print(printable(text), flush=True))
     rows: list[tuple[str, Callable[[], dict[str, Path]]]] = [("", lambda: _flag_sources(args))]
     if args.batch is not None:
         rows = [(f"{line.place}: ", line.sources) for line in read_batch(args.batch)]
@@ -139,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
             # each row at once: what is finished stays finished if the next one is interrupted
             new = add_row(args.csv_path, fields, append=args.append or written > 0)
             written += 1
-            print(f"{shown(args.csv_path)}: {'row added' if new else 'has this row already'}", flush=True)
+            print(f"{printable(shown(args.csv_path))}: {'row added' if new else 'has this row already'}", flush=True)
         except PcavsError as error:
             print_error(f"{place}{error}")
     if len(rows) > 1:

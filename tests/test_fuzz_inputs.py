@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, and that it finds what it looks for; `python tests/fuzz_inputs.py` runs as long as wanted."""
+"""A short run of the fuzzer, and that it finds what it looks for; tests/fuzz_inputs.py itself runs for longer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from util.errors import OptionError, PcavsError
+from util.errors import OptionError, PcavsError, printable
 from util.log import setup_logging
 from util.parallel import available_cores
 
@@ -67,23 +67,34 @@ def run_command(
 
 def print_error(error: object, prefix: str = "") -> None:
     """One line on stderr, as every command says it."""
-    print(f"{prefix}error: {error}", file=sys.stderr)
+    print(f"{prefix}error: {printable(str(error))}", file=sys.stderr)
 
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    return _int_from(1, text)
 
 
 def natural_int(text: str) -> int:
     """argparse type: an integer of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
-    return value
+    return _int_from(0, text)
+
+
+def _int_from(least: int, text: str) -> int:
+    try:
+        if (value := int(text)) >= least:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {printable(text)}")
+
+
+def number(text: str) -> float:
+    """float(text). Raises ArgumentTypeError, by which argparse does not name a function."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number, got {printable(text)}") from error
 
 
 def part(text: str) -> tuple[int, int]:

@@ -198,6 +198,11 @@ def open_media(path: str | Path) -> InputContainer:
     return av.open(protocol_free(path), "r", **keywords)
 
 
+def decodable(streams: Iterable[Any]) -> list[Any]:
+    """The streams that there is a decoder for."""
+    return [stream for stream in streams if stream.codec_context is not None]
+
+
 def named_colours(picture: VideoFrame) -> dict[str, Any]:
     """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
 
@@ -264,8 +269,8 @@ def probe(path: str | Path) -> MediaInfo:
         raise MediaError(f"{source}: no such file")
     try:
         with open_media(source) as container:
-            video = container.streams.video[0] if container.streams.video else None
-            audio = container.streams.audio[0] if container.streams.audio else None
+            video: Any = next(iter(decodable(container.streams.video)), None)
+            audio: Any = next(iter(decodable(container.streams.audio)), None)
             spans: dict[int, list[Fraction]] = {}
             frames = 0
             for packet in container.demux([s for s in (video, audio) if s is not None]):

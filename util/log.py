@@ -5,7 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
+from util.errors import printable
+
+_LINE_EVERY_S = 10.0
+Item = TypeVar("Item")
 _said: set[str] = set()
 
 
@@ -46,3 +52,34 @@ class _LevelFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{self._prefix}{level}{super().format(record)}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)  # a name of a file may hold what moves a terminal's cursor
+        return super().formatMessage(record)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def progress(items: Iterable[Item] | None = None, **settings: Any) -> Any:
+    """A tqdm bar; in a log file it is a line every ten seconds instead.
+
+    Args:
+        settings: those of tqdm.
+    """
+    from tqdm import tqdm
+
+    if not sys.stderr.isatty():
+        settings = {"mininterval": _LINE_EVERY_S, "delay": _LINE_EVERY_S, "file": _Lines(), "ncols": 100} | settings
+    return tqdm(items, **settings)
+
+
+class _Lines(io.TextIOBase):
+    """Makes lines of what tqdm writes over and over again."""
+
+    def write(self, text: str) -> int:
+        if shown := text.strip():
+            sys.stderr.write(f"{shown}\n")
+        return len(text)

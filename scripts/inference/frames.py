@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.frames import encode_image, is_whole
 from data.metadata import TestClip
@@ -25,6 +24,7 @@ from util.checkpoint import network_path
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, write_bytes
 from util.images import to_unit_range
+from util.log import progress
 from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def generate_frames(
     cues = dataset.items(indices, min(config.num_threads, 2))
     ahead = _BATCHES_IN_WORK * config.batch_size
     images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead)
-    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
+    bar = progress(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
     try:
         with bar:
             for index, (item, image) in zip(indices, images, strict=True):

@@ -30,6 +30,7 @@ from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
 from util.json_files import to_builtins
+from util.log import counted
 from util.parallel import Progress
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     started = time.monotonic()
     dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
     result = config.results_dir / report.name
-    logger.info("%s: %d frames", report.name, len(dataset))
+    logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
     report.frames = report.frames_reused = len(work.kept)
     report.made_with = work.made_with
