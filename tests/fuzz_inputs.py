@@ -55,7 +55,8 @@ _ODD_NUMBERS = (
 )
 _ODD_TEXTS = (
     b"\0", b"\xff\xfe\x80", b"../../etc/passwd", b"/dev/zero", b"/dev/stdin", b"A" * 70_000, b"\x1b[31mred", b"\n",
-    b'"',    b"None", "\u202e\ud7ff\u0301".encode(), b"file:///etc/passwd", b"-version", b"%06d", b" ", b"#", b"concat:a|b",
+    b'"', b"None", "\u202e\ud7ff\u0301".encode(), b"file:///etc/passwd", b"-version", b"%06d", b" ", b"#",
+    b"concat:a|b",
 )  # fmt: skip
 
 
@@ -169,7 +170,8 @@ def damage_weights(rng: random.Random, payload: bytes) -> bytes:
     tensor = state[name]
     odd: tuple[Any, ...] = (
         tensor.to(torch.int64), tensor.bool(), tensor.to(torch.complex64), tensor[None], tensor.flatten()[:0],
-        torch.full_like(tensor, float("nan"), dtype=torch.float32), "text", None, 5, {"a": tensor}, tensor.to("meta"), tensor.to_sparse(),
+        torch.full_like(tensor, float("nan"), dtype=torch.float32), "text", None, 5, {"a": tensor},
+        tensor.to("meta"), tensor.to_sparse(),
         tensor.expand(1000, *tensor.shape), tensor.double(),
     )  # fmt: skip
     state[rng.choice((name, name, 7, "x" * 10_000, "\0", "\x1b[1m"))] = rng.choice(odd)
