@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions
-from util.cli import DONE, FAILED, Formatter, natural_int, positive_int, print_error, run_command
+from util.cli import DONE, FAILED, Formatter, command, natural_int, positive_int, print_error
 from util.errors import AlignmentError, MediaError, OptionError
 
 
@@ -86,11 +85,7 @@ def _outputs(args: argparse.Namespace) -> dict[Path, Path]:
     return outputs
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(
-        build_parser().parse_args, run, argv, interrupted="nothing half-written was left, run the same command again"
-    )
+main = command(build_parser, run, interrupted="nothing half-written was left, run the same command again")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, print_error, run_command
+from util.cli import FAILED, Formatter, command, print_error
 from util.errors import PcavsError
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="result folders of test.py")
     parser.add_argument("--audio", type=Path, help="sound; without it what the folder's clip.json names")
@@ -46,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if failures else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="videos that are finished stay")
+main = command(build_parser, run, interrupted="videos that are finished stay")
 
 
 if __name__ == "__main__":

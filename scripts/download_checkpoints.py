@@ -24,13 +24,13 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, TestConfig
-from util.cli import FAILED, print_error, run_command
+from util.cli import FAILED, command, print_error
 from util.errors import DownloadError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 
@@ -357,7 +357,6 @@ def _web_address(text: str) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The flags of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="root of all weights")
@@ -391,10 +390,7 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "what has come is kept, the same command goes on from there"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = command(build_parser, run, interrupted="what has come is kept, the same command goes on from there")
 
 
 if __name__ == "__main__":

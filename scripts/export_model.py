@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
-from util.cli import run_command
+from util.cli import command
 from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
 from util.json_files import to_builtins
@@ -25,7 +24,6 @@ _LARGEST_HALF = 65504.0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -72,9 +70,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv)
+main = command(build_parser, run)
 
 
 if __name__ == "__main__":

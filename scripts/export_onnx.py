@@ -19,18 +19,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, run_command
+from util.cli import DONE, FAILED, command
 from util.errors import OptionError
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -67,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if misses else DONE
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="files that are finished stay")
+main = command(build_parser, run, interrupted="files that are finished stay")
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Formatter, add_worker_flags, natural_int, positive_int, run_command
+from util.cli import Formatter, add_worker_flags, command, natural_int, positive_int
 from util.errors import MediaError, OptionError
 from util.parallel import map_processes
 
@@ -38,7 +37,6 @@ class PlannedClip:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder that gets dev/mp4/...")
@@ -114,10 +112,7 @@ def make(clip: PlannedClip) -> int:
     return clip.num_frames
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "whole clips stay, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = command(build_parser, run, interrupted="whole clips stay, run the same command again to go on")
 
 
 if __name__ == "__main__":

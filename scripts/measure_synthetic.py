@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Formatter, natural_int, run_command
+from util.cli import FAILED, Formatter, command, natural_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of the models")
@@ -81,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and num_reached < len(acceptance) else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = command(build_parser, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import PASTE_MASKS, PasteOptions
-from util.cli import FAILED, Formatter, print_error, run_command
+from util.cli import FAILED, Formatter, command, print_error
 from util.errors import OptionError, PcavsError
 from util.files import claim_output
 
@@ -29,7 +28,6 @@ _SUFFIXES = (".mp4", ".mov", ".m4v")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--result", type=Path, nargs="+", required=True, metavar="FOLDER", help="result folders of test.py")
@@ -83,10 +81,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "nothing half-written was left, run the same command again"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = command(build_parser, run, interrupted="nothing half-written was left, run the same command again")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ import functools
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Formatter, print_error, run_command
+from util.cli import DONE, FAILED, Formatter, command, print_error
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import claim_output
 
@@ -154,12 +154,7 @@ def run(args: argparse.Namespace) -> int:
     return DONE if written == len(rows) else FAILED
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(
-        build_parser().parse_args, run, argv,
-        interrupted="what is finished stays and is used again by the same command",
-    )  # fmt: skip
+main = command(build_parser, run, interrupted="what is finished stays and is used again by the same command")
 
 
 if __name__ == "__main__":

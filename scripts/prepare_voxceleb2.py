@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Formatter, add_worker_flags, natural_int, part, positive_int, run_command
+from util.cli import Formatter, add_worker_flags, command, natural_int, part, positive_int
 from util.errors import MediaError, OptionError
 from util.files import make_directory, write_text
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--root", type=Path, required=True, help="the data set")
@@ -146,10 +145,7 @@ def summarise(lists: dict[str, list[ClipRecord]], left_out: Sequence[str], layou
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "what was checked is kept, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = command(build_parser, run, interrupted="what was checked is kept, run the same command again to go on")
 
 
 if __name__ == "__main__":

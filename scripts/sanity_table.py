@@ -17,7 +17,7 @@ import math
 import sys
 import tempfile
 import wave
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import SAMPLE_RATE_HZ
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import Formatter, positive_int, run_command
+from util.cli import Formatter, command, positive_int
 from util.errors import MediaError
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
@@ -144,7 +144,6 @@ def write_video(folder: Path, frames: Iterable[np.ndarray], count: int, sound: n
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="real talking heads at 25 fps, with sound")
     parser.add_argument("--frames", type=positive_int, default=50, help="of each clip")
@@ -202,9 +201,7 @@ def run(args: argparse.Namespace) -> None:
     print(markdown_table(Table(table.columns, means)), end="")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = command(build_parser, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, natural_int, positive_int, run_command
+from util.cli import Formatter, command, natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json
 
@@ -24,7 +23,6 @@ _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--output", type=Path, default=Path("checkpoints/probe"), help="folder of the two files")
@@ -89,9 +87,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {_WEIGHTS} and {_REPORT} written")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = command(build_parser, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

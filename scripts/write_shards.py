@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, natural_int, part, run_command
+from util.cli import FAILED, Formatter, command, natural_int, part
 from util.errors import OptionError
 from util.files import make_directory
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--list", type=Path, required=True, help="csv of clips, written by scripts/prepare_voxceleb2.py")
@@ -64,10 +62,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if left_out else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "whole shards stay, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = command(build_parser, run, interrupted="whole shards stay, run the same command again to go on")
 
 
 if __name__ == "__main__":

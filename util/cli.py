@@ -65,6 +65,17 @@ def run_command(
             return FAILED
 
 
+def command(
+    build_parser: Callable[[], argparse.ArgumentParser], run: Callable[[argparse.Namespace], int | None], **said: str
+) -> Callable[..., int]:
+    """The `main` of a command: takes its arguments, by default the process's own, and returns the exit code.
+
+    Args:
+        said: `interrupted`, as for `run_command`.
+    """
+    return lambda argv=None: run_command(build_parser().parse_args, run, argv, **said)
+
+
 def print_error(error: object, prefix: str = "") -> None:
     """One line on stderr, as every command says it."""
     print(f"{prefix}error: {error}", file=sys.stderr)
@@ -94,18 +105,14 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def add_worker_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers and --dask, for `util.parallel.map_processes`."""
-    parser.add_argument(
-        "--workers", type=positive_int, default=available_cores(), metavar="N", help="processes, by default one a core"
-    )
-    parser.add_argument(
-        "--dask",
-        default="",
-        metavar="ADDRESS",
+def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = None) -> None:
+    """Adds --workers and --dask, for `util.parallel.map_processes`; by default there is a process a core."""
+    add, cores = parser.add_argument, available_cores()
+    add("--workers", type=natural_int, default=cores if default is None else default, metavar="N",
+        help="processes; 0: all is done in this one")  # fmt: skip
+    add("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
-        "the folder of this program, and the data under the same paths as here",
-    )
+        "the folder of this program, and the data under the same paths as here")  # fmt: skip
 
 
 @contextlib.contextmanager
