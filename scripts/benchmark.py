@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Formatter, command, positive_int, print_error
+from util.cli import DONE, FAILED, Command, positive_int, print_error
 from util.errors import OptionError
 
 # name -> what it measures
@@ -43,10 +43,7 @@ STAGES = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    stages = "\n".join(f"  {name:9} {text}" for name, text in STAGES.items())
-    description = f"{__doc__}\nstages:\n{stages}"
-    parser = argparse.ArgumentParser(description=description, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     weights = parser.add_argument_group("weights")
     weights.add_argument("--name", help="the model; without it seeded random weights are made")
     weights.add_argument(
@@ -67,7 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--threads", type=positive_int, help="of torch; without it what torch takes")
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write all figures, every round's")
-    return parser
 
 
 def chosen_stages(args: argparse.Namespace) -> list[str]:
@@ -133,7 +129,8 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if bench.differing else DONE
 
 
-main = command(build_parser, run, interrupted="nothing was written")
+_STAGES_HELP = "\nstages:\n" + "\n".join(f"  {name:9} {text}" for name, text in STAGES.items())
+main = Command(f"{__doc__}{_STAGES_HELP}", add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

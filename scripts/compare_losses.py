@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, command
+from util.cli import Command
 
 
 def first_and_last(values: Sequence[float]) -> tuple[float, float]:
@@ -22,10 +22,8 @@ def first_and_last(values: Sequence[float]) -> tuple[float, float]:
     return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders with a loss_log.jsonl")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
                 print(f"{folder.name:14}{name.removeprefix('loss/'):24}{first:10.4f}{last:10.4f}")
 
 
-main = command(build_parser, run)
+main = Command(__doc__, add_flags, run)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, command, print_error
+from util.cli import FAILED, Command, print_error
 from util.errors import PcavsError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="result folders of test.py")
     parser.add_argument("--audio", type=Path, help="sound; without it what the folder's clip.json names")
     parser.add_argument("--labels", action="store_true", help="write column titles above the pictures")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if failures else 0
 
 
-main = command(build_parser, run, interrupted="videos that are finished stay")
+main = Command(__doc__, add_flags, run, interrupted="videos that are finished stay")
 
 
 if __name__ == "__main__":

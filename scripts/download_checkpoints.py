@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, TestConfig
-from util.cli import FAILED, command, print_error
+from util.cli import FAILED, Command, print_error
 from util.errors import DownloadError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 
@@ -345,8 +345,7 @@ def _web_address(text: str) -> str:
     return text
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="root of all weights")
     add("--name", default=TestConfig.name, help="folder below --checkpoints_dir (default: %(default)s)")
@@ -356,7 +355,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="fetch again and replace what is there")
     add("--weights_url", type=_web_address, default=WEIGHTS_URL, help="another address of the zip with the weights")
     add("--samples_url", type=_web_address, default=SAMPLES_URL, help="another address of the folder with the samples")
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:
@@ -379,7 +377,7 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-main = command(build_parser, run, interrupted="what has come is kept, the same command goes on from there")
+main = Command(__doc__, add_flags, run, interrupted="what has come is kept, the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import base_options, test_options
 from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import FAILED, INTERRUPTED, Formatter, add_worker_flags, command, natural_int, positive_int, print_error
+from util.cli import FAILED, INTERRUPTED, Command, add_worker_flags, natural_int, positive_int, print_error
 from util.errors import OptionError
 from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
@@ -45,8 +45,7 @@ _SOURCES = ("results", "generated", "pairs", "self_reenact")
 _TEST_SET, _GENERATED = "testset", "generated"  # folders in --output
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is measured")
     what.add_argument("--results", type=Path, metavar="DIR", help="results of test.py, or one of them")
     what.add_argument("--generated", type=Path, metavar="PATH", help="generated videos, or results")
@@ -94,7 +93,6 @@ def build_parser() -> argparse.ArgumentParser:
     test.add_argument("--how_many", type=positive_int, metavar="N", help="clips, evenly spread over the list")
     test.add_argument("--max_seconds", type=_seconds, metavar="S", help="of each clip")
     test.add_argument("--test_flags", metavar="'...'", help="further flags for test.py")
-    return parser
 
 
 def _seconds(text: str) -> float:
@@ -206,7 +204,9 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and (problems or code) else 0
 
 
-main = command(build_parser, run, interrupted="finished clips are kept, and the same command with --resume goes on")
+main = Command(
+    __doc__, add_flags, run, interrupted="finished clips are kept, and the same command with --resume goes on"
+)
 
 
 if __name__ == "__main__":

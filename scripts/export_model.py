@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
-from util.cli import command
+from util.cli import Command
 from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
 from util.json_files import to_builtins
@@ -23,15 +23,11 @@ from util.json_files import to_builtins
 _LARGEST_HALF = 65504.0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the training")
     parser.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model that is made")
     parser.add_argument("--overwrite", action="store_true", help="replace weights in it that this command has not made")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -70,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 
-main = command(build_parser, run)
+main = Command(__doc__, add_flags, run)
 
 
 if __name__ == "__main__":

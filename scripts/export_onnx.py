@@ -24,22 +24,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, command
+from util.cli import DONE, FAILED, Command
 from util.errors import OptionError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--name", default=TestConfig.name, help="the model (default demo)")
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default=TestConfig.name, help="the model")
     parser.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
     parser.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the ONNX files")
-    parser.add_argument(
-        "--tolerance", type=float, default=1e-3, help="largest relative difference from torch (default 1e-3)"
-    )
-    return parser
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="largest relative difference from torch")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if misses else DONE
 
 
-main = command(build_parser, run, interrupted="files that are finished stay")
+main = Command(__doc__, add_flags, run, interrupted="files that are finished stay")
 
 
 if __name__ == "__main__":

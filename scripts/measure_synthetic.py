@@ -18,13 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Formatter, command, natural_int
+from util.cli import FAILED, Command, natural_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of the models")
     add("--name", default="synthetic", help="the model, a folder of --checkpoints_dir")
@@ -38,7 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, help="folder that keeps rendered speakers for the next time")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and num_reached < len(acceptance) else 0
 
 
-main = command(build_parser, run, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

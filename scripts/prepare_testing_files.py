@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Formatter, command, print_error
+from util.cli import DONE, FAILED, Command, print_error
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import claim_output
 
@@ -38,10 +38,9 @@ _NO_SOURCE = ("None", "none", "")
 _SAMPLES_HINT = "the published samples come with scripts/download_checkpoints.py --samples"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The command line; the first seven flags and their defaults are the published ones."""
     defaults = PrepareOptions()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--dir_path", type=Path, default=defaults.dir_path, help="folder for everything that is made")
     helps = {
@@ -68,7 +67,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="cut pose, audio and mouth sources: leave out the first S seconds (from where a file's sound or picture "
         "starts, whichever is first)")  # fmt: skip
     add("--duration", type=_seconds, metavar="S", help="and keep only the next S seconds")
-    return parser
 
 
 def _source(text: str) -> Path | None:
@@ -154,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
     return DONE if written == len(rows) else FAILED
 
 
-main = command(build_parser, run, interrupted="what is finished stays and is used again by the same command")
+main = Command(__doc__, add_flags, run, interrupted="what is finished stays and is used again by the same command")
 
 
 if __name__ == "__main__":

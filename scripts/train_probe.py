@@ -15,15 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, command, natural_int, positive_int
+from util.cli import Command, natural_int, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json
 
 _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, default=Path("checkpoints/probe"), help="folder of the two files")
     add("--num_identities", type=positive_int, default=400, help="people to train on")
@@ -31,7 +30,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, default=8.0, help="of training on a core of its own")
     add("--seed", type=natural_int, default=0, help="of states, weights and order")
     add("--threads", type=positive_int, default=1, help="rendering processes, then threads")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -87,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {_WEIGHTS} and {_REPORT} written")
 
 
-main = command(build_parser, run, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

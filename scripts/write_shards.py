@@ -19,20 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, command, natural_int, part
+from util.cli import FAILED, Command, natural_int, part
 from util.errors import OptionError
 from util.files import make_directory
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--list", type=Path, required=True, help="csv of clips, written by scripts/prepare_voxceleb2.py")
     add("--output", type=Path, required=True, help="folder that gets shard-NNNNNN.tar and shards.json")
     add("--shard_size_mb", type=float, default=512, help="about how large a shard is")
     add("--seed", type=natural_int, default=0, help="of the order of the clips")
     add("--shard", type=part, default="0/1", metavar="I/N", help="write every N-th shard from the I-th")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if left_out else 0
 
 
-main = command(build_parser, run, interrupted="whole shards stay, run the same command again to go on")
+main = Command(__doc__, add_flags, run, interrupted="whole shards stay, run the same command again to go on")
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def test_failure_of_the_textbook_is_told(bench: Bench):
 
 def test_stages_follow_from_the_flags():
     def chosen(*flags: str) -> list[str]:
-        return benchmark.chosen_stages(benchmark.build_parser().parse_args(flags))
+        return benchmark.chosen_stages(benchmark.main.parse(flags))
 
     assert "G" in chosen()
     assert not {"long", "train", "gpu"} & set(chosen())

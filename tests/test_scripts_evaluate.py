@@ -139,12 +139,12 @@ def test_flags_that_do_not_go_together(
 
 def test_weights_that_are_given_add_their_metric() -> None:
     flags = ["--results", "a", "--metrics", "ssim", "--arcface", "a.onnx", "--inception", "i.pth"]
-    config = evaluate.evaluation_config(evaluate.build_parser().parse_args(flags))
+    config = evaluate.evaluation_config(evaluate.main.parse(flags))
     assert config.metrics == ("ssim", "identity", "frechet")
 
 
 def test_test_flags_go_before_the_flags_of_the_evaluation(tmp_path: Path) -> None:
-    parse = evaluate.build_parser().parse_args
+    parse = evaluate.main.parse
     flags = ["--self_reenact", "a", "--name", "x", "--checkpoints_dir", str(tmp_path), "--output", "out", "--resume"]
     config = evaluate.generation_config(parse([*flags, "--test_flags", "--seed 3 --gpu_ids 1"]))
     assert (config.name, config.checkpoints_dir, config.seed, config.gpu_ids) == ("x", tmp_path, 3, (1,))

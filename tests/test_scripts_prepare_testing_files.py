@@ -81,7 +81,7 @@ def tree(folder: str | Path = "misc") -> dict[str, bytes]:
 
 
 def test_published_flags_and_defaults() -> None:
-    defaults = vars(prepare.build_parser().parse_args([]))
+    defaults = vars(prepare.main.parse([]))
     published = {
         "dir_path": "misc",
         "src_pose_path": "misc/Pose_Source/00473.mp4",

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
@@ -26,7 +27,7 @@ def run_command(
     run: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
     *,
-    interrupted: str = "the same command does what is left",
+    interrupted: str,
     prefix: str = "",
 ) -> int:
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
@@ -65,15 +66,23 @@ def run_command(
             return FAILED
 
 
-def command(
-    build_parser: Callable[[], argparse.ArgumentParser], run: Callable[[argparse.Namespace], int | None], **said: str
-) -> Callable[..., int]:
-    """The `main` of a command: takes its arguments, by default the process's own, and returns the exit code.
+@dataclass(frozen=True)
+class Command:
+    """The `main` of a command: called with its arguments, by default the process's own, it returns the exit code."""
 
-    Args:
-        said: `interrupted`, as for `run_command`.
-    """
-    return lambda argv=None: run_command(build_parser().parse_args, run, argv, **said)
+    description: str | None
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    interrupted: str = "the same command does what is left"
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run_command(self.parse, self.run, argv, interrupted=self.interrupted)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The flags; SystemExit as argparse."""
+        parser = argparse.ArgumentParser(description=self.description, formatter_class=Formatter, allow_abbrev=False)
+        self.add_flags(parser)
+        return parser.parse_args(argv)
 
 
 def print_error(error: object, prefix: str = "") -> None:
@@ -107,9 +116,10 @@ def part(text: str) -> tuple[int, int]:
 
 def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = None) -> None:
     """Adds --workers and --dask, for `util.parallel.map_processes`; by default there is a process a core."""
-    add, cores = parser.add_argument, available_cores()
-    add("--workers", type=natural_int, default=cores if default is None else default, metavar="N",
-        help="processes; 0: all is done in this one")  # fmt: skip
+    add, kind, count = parser.add_argument, positive_int, available_cores()
+    if default is not None:
+        kind, count = natural_int, default
+    add("--workers", type=kind, default=count, metavar="N", help="processes; 0 or 1: this one")
     add("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
         "the folder of this program, and the data under the same paths as here")  # fmt: skip
