@@ -109,11 +109,7 @@ def train(config: TrainConfig, clips: TrainingClips, ranks: Ranks, save_options:
 
 
 def check(config: TrainConfig, num_classes: int, processes: int) -> None:
-    """Refuses what would overwrite a run, and what cannot begin as asked.
-
-    Raises:
-        OptionError: of the run's folder, the batch or the labels. CheckpointError: no weights to start from.
-    """
+    """Refuses, with OptionError or CheckpointError, what would overwrite a run, and what cannot begin as asked."""
     if config.batch_size % processes:
         raise OptionError(f"--batchSize {config.batch_size} must be a multiple of the {processes} processes")
     is_new = not config.continue_train

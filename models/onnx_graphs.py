@@ -65,11 +65,7 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
 
 
 def compare(files: Mapping[str, Path], directory: Path, epoch: str, sizes: NetworkConfig) -> list[Comparison]:
-    """Runs the files in ONNX Runtime and AvModel in torch on the same input, at batch 1 and 3.
-
-    Raises:
-        CheckpointError: a file does not run.
-    """
+    """Runs the files in ONNX Runtime and AvModel in torch on the same input, at batch 1 and 3."""
     model = AvModel.from_checkpoints(directory, epoch, sizes)
     comparisons = []
     for letter, path in files.items():

@@ -102,11 +102,7 @@ def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Parses `argv`, putting the flags of `--load_from_opt_file` in front of it.
-
-    Raises:
-        OptionError: the options file is missing, unreadable, a pickle that is not trusted, or has unknown entries.
-    """
+    """Parses `argv`, putting the flags of `--load_from_opt_file` in front of it."""
     arguments = parser.parse_args(argv)
     if arguments.load_from_opt_file is not None:
         path = _options_file(arguments)
@@ -122,11 +118,7 @@ def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
-    """Sizes from the `network.json` beside the weights where there is one, else from the flags.
-
-    Raises:
-        OptionError: `--style_dim` contradicts the sizes. CheckpointError: a broken network.json.
-    """
+    """Sizes from the `network.json` beside the weights where there is one, else from the flags."""
     given = size_flags(arguments)
     described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
     if described.is_file():

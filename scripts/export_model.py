@@ -31,12 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the model.
-
-    Raises:
-        CheckpointError: weights are missing, damaged, or too large for half precision; nothing is written.
-        OptionError: the output is the source.
-    """
+    """Writes the model, or nothing where weights are missing, damaged or too large for half precision."""
     import torch
 
     from util.checkpoint import network_path, read_state_dict, require_networks, save_state_dict

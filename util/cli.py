@@ -32,15 +32,13 @@ def run_command(
 ) -> int:
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
+    An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a mistake of ours and
+    shown with its traceback.
+
     Args:
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
-        argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.
         prefix: in front of every message, e.g. `[rank 1] `.
-
-    Returns:
-        the exit code. An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a
-        mistake of ours and shown with its traceback.
     """
     setup_logging(prefix=prefix)
     verbose = False
@@ -119,7 +117,7 @@ def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = N
     add, kind, count = parser.add_argument, positive_int, available_cores()
     if default is not None:
         kind, count = natural_int, default
-    add("--workers", type=kind, default=count, metavar="N", help="processes; 0 or 1: this one")
+    add("--workers", type=kind, default=count, metavar="N", help="processes that work at once")
     add("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
         "the folder of this program, and the data under the same paths as here")  # fmt: skip

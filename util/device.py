@@ -15,10 +15,8 @@ logger = logging.getLogger(__name__)
 def select_device(gpu_ids: Sequence[int], local_rank: int = 0, several: bool = False) -> torch.device:
     """The device of a process: `--gpu_ids -1` is the CPU; without CUDA the CPU is taken with one warning.
 
-    Args:
-        gpu_ids: of the command line.
-        local_rank: of this process among `several` on this machine, which take the GPUs in turn: those of `gpu_ids`
-            if it names more than one, else all there are.
+    `local_rank` is that among `several` processes on this machine, which take the GPUs in turn: those of `gpu_ids` if
+    it names more than one, else all there are.
     """
     if not gpu_ids or gpu_ids[0] < 0:
         return torch.device("cpu")

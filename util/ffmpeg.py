@@ -63,14 +63,11 @@ def _has_h264(binary: str) -> bool:
 
 
 def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
-    """Runs ffmpeg.
+    """Runs ffmpeg; raises MediaError with the last lines it printed.
 
     Args:
         arguments: everything after the global flags; paths are passed as they are, never through a shell.
         doing: what is being done, for the error, e.g. `encoding results/x/G_Pose_Driven_.mp4`.
-
-    Raises:
-        MediaError: with the last lines ffmpeg printed.
     """
     with _started(arguments, doing):
         pass
@@ -79,11 +76,7 @@ def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
 def run_ffmpeg_to(
     output: Path, arguments: Sequence[str | Path], doing: str, check: Callable[[Path], None] | None = None
 ) -> None:
-    """Runs ffmpeg with `output` as its last argument; the file appears only when it is finished and `check` is content.
-
-    Raises:
-        MediaError: ffmpeg fails, the disk refuses, or `check` raises it.
-    """
+    """Runs ffmpeg with `output` as its last argument; the file appears when it is finished and `check` is content."""
     try:
         with atomic_path(output) as temporary:
             run_ffmpeg([*arguments, protocol_free(temporary)], doing)
@@ -120,8 +113,7 @@ def run_ffmpeg_long(
 def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
     """Runs ffmpeg with `chunks` as its input `pipe:0`, each passed on before the next one is asked for.
 
-    Raises:
-        MediaError: as `run_ffmpeg`. Whatever is raised, also by `chunks`, ffmpeg has ended before.
+    Whatever is raised, also by `chunks`, ffmpeg has ended before.
     """
     with _started(arguments, doing, stdin=subprocess.PIPE) as running:
         pipe = running.process.stdin
@@ -145,11 +137,7 @@ class _Running:
 def _started(
     arguments: Sequence[str | Path], doing: str, stdin: int | None = None, stdout: int = subprocess.DEVNULL
 ) -> Iterator[_Running]:
-    """Starts ffmpeg; when the block is left it has ended: by itself, or killed if the block raised.
-
-    Raises:
-        MediaError: it cannot be started, or failed though the block did not.
-    """
+    """Starts ffmpeg; when the block is left it has ended: by itself, or killed if the block raised."""
     command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
     # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
     with tempfile.TemporaryFile() as complaints:
@@ -214,11 +202,8 @@ def _pyav_version() -> int:
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
     """Decodes the first audio stream to mono 32-bit float PCM, little endian, while it is asked for.
 
-    Args:
-        piece_samples: length of every piece but the last, which may be shorter.
-
-    Raises:
-        MediaError: the file is missing, empty, or holds no sound ffmpeg can read. Damage may show only at the end.
+    Every piece but the last has `piece_samples`. Raises MediaError for a file that is missing, empty, or holds no sound
+    ffmpeg can read; damage may show only at the end.
     """
     source = Path(path)
     if not os.path.isfile(source):  # pathlib raises for names no disk can hold
@@ -243,11 +228,7 @@ def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: in
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Counts frames and measures durations of the first video and audio stream.
-
-    Raises:
-        MediaError: no such file, or not a media file.
-    """
+    """Counts frames and measures durations of the first video and audio stream. Raises MediaError: no media file."""
     import av
 
     source = Path(path)

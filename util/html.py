@@ -78,10 +78,7 @@ def write_training_page(
 ) -> None:
     """Writes `index.html` of a training: its curves, then what it showed, in the given order.
 
-    Args:
-        directory: links are relative to it, so that it can be moved or copied.
-        steps: heading and rows of each step; a row maps labels to pictures.
-        curves: name -> picture.
+    steps: heading and rows of each; a row maps labels to pictures.  curves: name -> picture.
     """
     with open_page(directory, title):
         if curves:

@@ -52,9 +52,7 @@ def prefetch(
 class BackgroundTasks:
     """Runs calls in threads, at most `limit` waiting; the first failure is raised by the next `submit` or `wait`.
 
-    Args:
-        workers: threads; 0 runs every call at once in the calling thread.
-        limit: calls that may wait, which bounds memory.
+    0 `workers` run every call at once in the calling thread.
     """
 
     def __init__(self, workers: int, limit: int) -> None:

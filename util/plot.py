@@ -33,10 +33,7 @@ class Curve:
 def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", show_mean: bool = False) -> Figure:
     """Draws for each curve a pale raw and a strong smoothed line; the legend names the curves with a value of each.
 
-    Args:
-        curves: by name, at least one, none of them empty.
-        x_label: what the steps are.
-        show_mean: the legend has the mean of a curve instead of its last smoothed value.
+    There is at least one, and none is empty. The value is the mean, or else the last smoothed one.
     """
     from matplotlib.ticker import EngFormatter
     from scipy.ndimage import gaussian_filter1d
@@ -68,11 +65,7 @@ def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", s
 
 
 def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws a row of dots for each group, a dot a clip, and a stroke at their mean.
-
-    Args:
-        groups: label -> finite values, at least one in all; a group without values is left out.
-    """
+    """Draws a row of dots for each group with values, a dot a clip, and a stroke at their mean."""
     groups = {label: values for label, values in groups.items() if len(values)}
     figure, axes = _new_figure(0.75 + 0.4 * len(groups))
     for number, values in enumerate(groups.values()):

@@ -77,14 +77,8 @@ class Trainer:
     def fit(self, batches: Iterable[Batch], validation: Iterable[Batch] | None = None) -> str:
         """Trains to the end of the schedule, `--max_minutes`, or a request to stop; saves in every case.
 
-        Args:
-            batches: without end, from batch `batches_seen` of the schedule on.
-
-        Returns:
-            why it ended: `done`, `time` or `stopped`.
-
-        Raises:
-            PcavsError: a loss is not a number (the batch is saved, nothing overwritten); the GPU's memory is full.
+        `batches` go on without end from batch `batches_seen` of the schedule. Returns why it ended: `done`, `time` or
+        `stopped`. Raises PcavsError: a loss is not a number (the batch is saved, nothing overwritten), a full GPU.
         """
         started = time.monotonic()
         meter = Meter()
@@ -116,8 +110,7 @@ class Trainer:
     def training_step(self, chunk: Sequence[Batch]) -> dict[str, float]:
         """One optimiser step of the stage and one of its adversary, on the gradients of all batches of `chunk`.
 
-        Returns:
-            unweighted losses, averaged over the chunk and over ranks.
+        Returns unweighted losses, averaged over the chunk and over ranks.
         """
         # dropout and noise depend on the step, not on what ran before: a resumed run makes the same steps
         torch.manual_seed(int(generator_for(self.config.seed, 7, self.step, self.ranks.rank).integers(2**63)))

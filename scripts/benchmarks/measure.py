@@ -90,11 +90,9 @@ class Bench:
         return AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, precision)
 
     def make_batch(self, count: int) -> Batch:
-        """What the networks get for the first frames of the clip.
+        """What the networks get for the first frames of the clip, as arrays, which travel between processes quickly.
 
-        Returns:
-            references and poses (B, 3, S, S) in [-1, 1], mel windows (B, 1, 80, 20), noise (B, 1, s, s) a layer. They
-            are arrays, which travel to another process as plain bytes.
+        References and poses (B, 3, S, S) in [-1, 1], mel windows (B, 1, 80, 20), noise (B, 1, s, s) a layer.
         """
         config, mel = DataConfig(crop_size=self.sizes.crop_size), log_mel(self.clip.wave)
         noise = self.model.noise_for("random", 0, range(count)) or []
@@ -112,8 +110,7 @@ class Bench:
     ) -> list[Row]:
         """Lets contestants take turns, so that what disturbs the machine disturbs all of them, and keeps their rows.
 
-        Args:
-            contestants: name -> (function, how many units a call makes).
+        contestants: name -> (function, how many units a call makes).
         """
         times: dict[str, list[float]] = {name: [] for name in contestants}
         warm_up = 3 if self.device.type == "cuda" else 1  # a graph is captured after some calls

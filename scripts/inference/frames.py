@@ -51,13 +51,7 @@ class Work:
 def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
     """Makes the folders of a result and notes in `clip.json` what makes it.
 
-    Args:
-        result: its folder.
-        frames: numbers of the frames at 25 fps.
-        device: its kind, `cpu` or `cuda`.
-
-    Raises:
-        MediaError: a folder cannot be made.
+    frames: their numbers at 25 fps.  device: its kind, `cpu` or `cuda`.
     """
     names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
     names += [MOUTH] if clip.mouth_dir else []
@@ -99,13 +93,7 @@ def generate_frames(
     Pictures are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
     pictures handed over are on disk.
 
-    Args:
-        columns: get the pictures.
-        title: of the progress bar.
-        written: indices in it are left out; the others are added when they are on disk.
-
-    Raises:
-        MediaError: a frame cannot be read or written.
+    columns: get the pictures.  written: indices in it are left out; the others are added when they are on disk.
     """
     written = written or Progress()
     indices = [index for index in range(len(dataset)) if index not in written]
