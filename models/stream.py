@@ -19,9 +19,6 @@ from models.cuda_graphs import CudaGraphs
 from util.errors import MediaError
 
 POSES_KEPT = 4096  # codes; when frames of a longer pose video come back, they are encoded again
-_MOST_CPU_WORKERS = 16  # with more cores than this, several share a frame
-_GPU_WORKERS = 3  # one prepares, one starts kernels, one waits for results
-_GPU_PIECE = 8  # rows
 
 
 class Cue(Protocol):
@@ -74,9 +71,10 @@ class Workers:
         if not on_cpu and device.index is None:  # every thread must be told which
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.dtype = device, dtype
-        self.piece = 1 if on_cpu else _GPU_PIECE  # rows that the networks get at a time
+        self.piece = 1 if on_cpu else 8  # rows that the networks get at a time
         cores = torch.get_num_threads()
-        count = min(cores, _MOST_CPU_WORKERS) if on_cpu else _GPU_WORKERS
+        # with more than 16 cores several share a frame; of three for a GPU one prepares, one starts kernels, one waits
+        count = min(cores, 16) if on_cpu else 3
         self._pool = ThreadPoolExecutor(count, "frames", _start_worker, (device, max(1, cores // count)))
         self._one_at_a_time: Any = contextlib.nullcontext() if on_cpu else threading.Lock()
         self._graphs = None if on_cpu else CudaGraphs()

@@ -39,10 +39,8 @@ from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 if TYPE_CHECKING:
     from data.video_pairs import FoundPairs
 
-LANDMARKS = ("dlib", "face_alignment")
 POSES = ("self", "cross")
 _SOURCES = ("results", "generated", "pairs", "self_reenact")
-_TEST_SET, _GENERATED = "testset", "generated"  # folders in --output
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--protocol", default="paper", choices=tuple(PROTOCOLS), help="see util/metrics/protocol.py")
     how.add_argument("--metrics", nargs="+", choices=METRICS, metavar="METRIC",
         help=f"instead of the protocol's: {' '.join(METRICS)}")  # fmt: skip
-    how.add_argument("--landmarks", default="dlib", choices=LANDMARKS, help="who finds faces and landmarks")
+    how.add_argument("--landmarks", default="dlib", choices=("dlib", "face_alignment"), help="who finds faces")
     how.add_argument("--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model")
     how.add_argument("--sync_model", type=Path, metavar="DIR",
         help="folder of a trained model, whose A_sync and E then measure sync too (model_sync)")  # fmt: skip
@@ -138,7 +136,7 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
     parser.set_defaults(
         name=args.name or TestConfig.name,
         checkpoints_dir=args.checkpoints_dir or TestConfig.checkpoints_dir,
-        results_dir=args.output / _GENERATED,
+        results_dir=args.output / "generated",
         gpu_ids=args.gpu_ids,
         driving_pose=True,
         input_id_feature=True,
@@ -158,9 +156,8 @@ def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
     from scripts.inference.rows import run_rows, select_rows
 
     config, poses = generation_config(args), args.poses or POSES
-    metadata, problems = make_test_set(
-        args.self_reenact, args.output / _TEST_SET, poses, args.how_many, args.max_seconds
-    )
+    folder = args.output / "testset"
+    metadata, problems = make_test_set(args.self_reenact, folder, poses, args.how_many, args.max_seconds)
     config = dataclasses.replace(config, meta_path_vox=metadata)
     code = run_rows(config)
     if code == INTERRUPTED:

@@ -20,8 +20,6 @@ from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
 from util.json_files import to_builtins
 
-_LARGEST_HALF = 65504.0
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the training")
@@ -48,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         states[letter] = read_state_dict(path)
         for key, tensor in states[letter].items():
             if tensor.is_floating_point():
-                if not float(tensor.abs().max()) <= _LARGEST_HALF:
+                if not float(tensor.abs().max()) <= torch.finfo(torch.float16).max:  # NaN is no better
                     raise CheckpointError(f"{path}: {key} holds values that half precision cannot")
                 states[letter][key] = tensor.to(torch.float16)
     make_directory(args.output)

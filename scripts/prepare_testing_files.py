@@ -34,8 +34,6 @@ SAMPLES: dict[str, Path | None] = {
     "--src_audio_path": Path("./misc/Audio_Source/00015.mp4"),
     "--src_mouth_frame_path": None,
 }
-_NO_SOURCE = ("None", "none", "")
-_SAMPLES_HINT = "the published samples come with scripts/download_checkpoints.py --samples"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +68,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _source(text: str) -> Path | None:
-    return None if text in _NO_SOURCE else Path(text)
+    return None if text in ("None", "none", "") else Path(text)
 
 
 def _seconds(text: str) -> float:
@@ -108,7 +106,8 @@ def _flag_sources(args: argparse.Namespace) -> dict[str, Path]:
     for role, (flag, sample) in zip(ROLES, SAMPLES.items(), strict=True):
         path = _value(args, flag)
         if path is not None and path == sample and not path.exists():
-            raise MediaError(f"{flag} {path}: no such file or folder; {_SAMPLES_HINT}")
+            hint = "the published samples come with scripts/download_checkpoints.py --samples"
+            raise MediaError(f"{flag} {path}: no such file or folder; {hint}")
         if path is not None:
             sources[role] = path
     return sources

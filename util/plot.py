@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# a panel has 640 x 400 pixels, but letters 20 high: pages show it at half its size, so that it is sharp on a phone too
-_WIDTH_INCHES, _HEIGHT_INCHES, _DPI = 4.0, 2.5, 160
 _GREY = "dimgrey"
 
 
@@ -38,7 +36,7 @@ def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", s
     from matplotlib.ticker import EngFormatter
     from scipy.ndimage import gaussian_filter1d
 
-    figure, axes = _new_figure(_HEIGHT_INCHES)
+    figure, axes = _new_figure(2.5)
     extremes: list[float] = []
     lines = {}
     for number, (name, curve) in enumerate(curves.items()):
@@ -89,7 +87,8 @@ def write_png(path: Path, figure: Figure) -> None:
 def _new_figure(height_inches: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure((_WIDTH_INCHES, height_inches), dpi=_DPI, layout="constrained")
+    # 640 pixels wide, but letters 20 high: pages show it at half its size, so that it is sharp on a phone too
+    figure = Figure((4.0, height_inches), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(color=_GREY, labelcolor=_GREY, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -29,7 +29,6 @@ from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
 
-_BATCHES_IN_WORK = 2
 _WAITING_WRITES = 64  # frames
 
 
@@ -114,8 +113,7 @@ def generate_frames(
         written.add(index)
 
     cues = dataset.items(indices, min(config.num_threads, 2))
-    ahead = _BATCHES_IN_WORK * config.batch_size
-    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead)
+    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead=2 * config.batch_size)
     bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
     try:
         with bar:
