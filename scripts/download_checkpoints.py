@@ -60,9 +60,8 @@ def fetch(url: str, target: Path, by_hand: str) -> None:
 
     Bytes that have come stay in `<target>.part` and are not fetched twice.
 
-    Raises:
-        DownloadError: offline, refused, a web page in place of the file, cut off or not writable, after the last
-            attempt; names the address and ends with `by_hand`.
+    Raises DownloadError: offline, refused, a web page in place of the file, cut off or not writable, after the last
+    attempt; names the address and ends with `by_hand`.
     """
     import requests
 
@@ -163,8 +162,7 @@ def _work_folder(target: Path) -> Iterator[Path]:
 def _opened(brought: Path | None, name: str, url: str, work: Path, by_hand: str) -> Iterator[zipfile.ZipFile]:
     """The user's zip, or one fetched from `url` into `work`, which is deleted once used or found wrong.
 
-    Raises:
-        DownloadError: see fetch; a web page, no zip, damaged, encrypted, a name that leads out, or a full disk.
+    Raises DownloadError: see fetch; a web page, no zip, damaged, encrypted, a name that leads out, or a full disk.
     """
     path = brought or work / name
     if brought is None:
@@ -226,8 +224,7 @@ def get_weights(target: Path, *, url: str = WEIGHTS_URL, from_zip: Path | None =
     Files that are there and whole stay. A whole file with other bytes than the archive's is an error unless `force`,
     because networks of two trainings do not work together.
 
-    Raises:
-        DownloadError: no usable zip, no epoch is whole in it, or such a file is in the way; nothing is changed.
+    Raises DownloadError: no usable zip, no epoch is whole in it, or such a file is in the way; nothing is changed.
     """
     whole = [path.name for path in target.glob("*_net_*.pth") if _looks_whole(path)]
     if not force and not from_zip and (epochs := _whole_epochs(whole)):

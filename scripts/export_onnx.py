@@ -9,10 +9,8 @@
     A_sync.onnx  mel (batch, 1, 80, 20)                                            mouth (batch, 500)
     G.onnx       identity_vector, identity_map, mouth, pose, noise (batch, 133721) image (batch, 3, 224, 224)
 
-Sizes are those of the published weights. Pictures are RGB in [-1, 1] (uint8 / 127.5 - 1), spectrograms as `data.audio`
-makes them; the batch is free. V gives one row an image: average the rows of one person, then repeat them for a batch.
-`noise` holds the noise images of all layers one after the other, standard normal numbers, or zeros for none. Every file
-says all this in its metadata. Frames agree with those of test.py up to rounding.
+Sizes are those of the published weights; the batch is free. Every file says in its metadata what goes in and comes out.
+Frames agree with those of test.py up to rounding.
 """
 
 from __future__ import annotations

@@ -71,8 +71,7 @@ def measure_pair(
 ) -> tuple[ClipResult, Curves, Features]:
     """Measures a generated video, and with `with_truth` the real one by the same ruler.
 
-    Raises:
-        MediaError: a video cannot be read, or sizes or rates differ.
+    Raises MediaError: a video cannot be read, or sizes or rates differ.
     """
     opened = open_pair(pair, config.resample)
     result = ClipResult(
@@ -168,11 +167,7 @@ class _Measurement:
         return FaceTracker(self.instruments.detector, "largest", detect_every)
 
     def _embed_reference(self) -> np.ndarray:
-        """Of the reference picture, or of the first real frame with a face.
-
-        Raises:
-            MediaError: neither is known, or there is no face.
-        """
+        """Of the reference picture, or of the first real frame with a face."""
         assert self.instruments.embedder is not None
         picture, tracker = self.opened.pair.reference, self._tracker(detect_every=1)
         if picture is None and (self.opened.real is None or not self.opened.pair.same_person):

@@ -86,7 +86,6 @@ def measure_all(
 
     Raises:
         MediaError: the disk refuses, or a process died.
-        OptionError: no Dask there.
     """
     known = [_earlier_result(task) for task in tasks] if resume else []
     results = {result.name: result for result in known if result is not None}

@@ -39,12 +39,7 @@ def write_page(
     results: Sequence[ClipResult],
     show: int,
 ) -> None:
-    """Writes `index.html` and its pictures; links are relative, so that the folder can be moved or copied.
-
-    Args:
-        facts: how it was measured.
-        show: how many of the worst clips.
-    """
+    """Writes `index.html` and its pictures; links are relative, so that the folder can be moved or copied."""
     make_directory(folder / _PICTURES)
     ruler, worst = _worst_clips(tasks, results, config)
     with open_page(folder, title):

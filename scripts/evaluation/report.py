@@ -129,15 +129,11 @@ def write_reports(
     """Writes summary.md, summary.tex, clips.csv, evaluation.json and index.html; prints the table.
 
     Args:
-        tasks, results: as they went into `measure_all` and came out of it.
         before: problems that were known before.
         show: how many of the worst clips the page has.
 
     Returns:
         what was not measured or looks wrong, one line each.
-
-    Raises:
-        MediaError: the disk refuses.
     """
     measures_frechet = "frechet" in config.metrics and "frechet" not in instruments.missing
     distances, remarks = frechet_cells(results, folder) if measures_frechet else ({}, [])

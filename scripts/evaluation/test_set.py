@@ -52,9 +52,6 @@ def make_test_set(
 
     Returns:
         the metadata file, and what is missing in it.
-
-    Raises:
-        PcavsError: no clip can be used.
     """
     clips, problems = prepare_clips(spread_over(read_records(source), how_many), folder, max_seconds)
     rows, missing = metadata_rows(clips, poses)

@@ -34,17 +34,12 @@ _WAITING_WRITES = 64  # frames
 
 @dataclass(frozen=True)
 class Work:
-    """A result in the making.
+    """A result in the making."""
 
-    folder: where it is made: in its place, or beside an earlier result that it replaces when it is whole.
-    columns: those it is going to have, from left to right.  kept: indices of frames that are there already.
-    made_with: the settings in words.
-    """
-
-    folder: Path
-    columns: list[Column]
-    kept: frozenset[int]
-    made_with: str
+    folder: Path  # its place, or one beside an earlier result that it replaces when it is whole
+    columns: list[Column]  # those it is going to have, from left to right
+    kept: frozenset[int]  # indices of frames that are there already
+    made_with: str  # the settings in words
 
 
 def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
