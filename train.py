@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 from options import base_options
 from options.config import NETWORK_FILE, STATE_FILE, TrainConfig
 from options.train_options import build_parser, to_config
-from util.cli import DONE, run_command
+from util.cli import DONE, exit_process, run_command
 from util.errors import CheckpointError, OptionError
 from util.locks import folder_lock
-from util.processes import exit_process
 
 if TYPE_CHECKING:
     from data.loaders import TrainingClips

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
@@ -81,6 +84,22 @@ class Command:
         parser = argparse.ArgumentParser(description=self.description, formatter_class=Formatter, allow_abbrev=False)
         self.add_flags(parser)
         return parser.parse_args(argv)
+
+
+def exit_process(code: int) -> NoReturn:
+    """Ends the process with an exit code; of a rank that others wait for, at once.
+
+    What torch leaves running for the exchange of tensors may abort the interpreter on its way out ("terminate called
+    without an active exception", seen on a busy machine) when everything is saved already. The launcher would take that
+    for a failure and stop the other ranks. So a rank runs Python's own exit functions, writes out what it has printed,
+    and leaves without those of the libraries.
+    """
+    if "RANK" in os.environ:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def print_error(error: object, prefix: str = "") -> None:
