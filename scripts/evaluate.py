@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -31,7 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import base_options, test_options
 from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import FAILED, INTERRUPTED, Command, add_worker_flags, natural_int, positive_int, print_error
+from util.cli import (
+    FAILED,
+    INTERRUPTED,
+    Command,
+    add_worker_flags,
+    natural_int,
+    positive_float,
+    positive_int,
+    print_error,
+)
 from util.errors import OptionError
 from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
@@ -89,15 +97,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--poses", nargs="+", choices=POSES,
         help=f"whose head pose drives a clip (default: {' '.join(POSES)})")  # fmt: skip
     test.add_argument("--how_many", type=positive_int, metavar="N", help="clips, evenly spread over the list")
-    test.add_argument("--max_seconds", type=_seconds, metavar="S", help="of each clip")
+    test.add_argument("--max_seconds", type=positive_float, metavar="S", help="of each clip")
     test.add_argument("--test_flags", metavar="'...'", help="further flags for test.py")
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"must be more than 0 seconds, got {text}")
-    return value
 
 
 def check_flags(args: argparse.Namespace) -> None:

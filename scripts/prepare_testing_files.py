@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Command, print_error
+from util.cli import DONE, FAILED, Command, natural_float, positive_float, print_error
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import claim_output
 
@@ -61,27 +60,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "quotes; replaces the --src_ flags")  # fmt: skip
     add("--append", action="store_true", help="add to the csv instead of replacing it")
     add("--overwrite", action="store_true", help="replace --csv_path also where it holds something else than rows")
-    add("--start", type=_seconds, default=defaults.start_s, metavar="S",
+    add("--start", type=natural_float, default=defaults.start_s, metavar="S",
         help="cut pose, audio and mouth sources: leave out the first S seconds (from where a file's sound or picture "
         "starts, whichever is first)")  # fmt: skip
-    add("--duration", type=_seconds, metavar="S", help="and keep only the next S seconds")
+    add("--duration", type=positive_float, metavar="S", help="and keep only the next S seconds")
 
 
 def _source(text: str) -> Path | None:
     return None if text in ("None", "none", "") else Path(text)
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, got {text}")
-    return value
-
-
 def _to_config(args: argparse.Namespace) -> PrepareOptions:
     """Raises OptionError: flags that cannot be honoured, or not together."""
-    if args.duration == 0:
-        raise OptionError("--duration must be more than 0 seconds")
     for flag in ("--src_input_path", "--src_audio_path"):
         if _value(args, flag) is None:
             raise OptionError(f"{flag} cannot be None: every row needs one")

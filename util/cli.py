@@ -80,7 +80,6 @@ class Command:
         return run_command(self.parse, self.run, argv, interrupted=self.interrupted)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The flags; SystemExit as argparse."""
         parser = argparse.ArgumentParser(description=self.description, formatter_class=Formatter, allow_abbrev=False)
         self.add_flags(parser)
         return parser.parse_args(argv)
@@ -120,6 +119,22 @@ def natural_int(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def natural_float(text: str) -> float:
+    """argparse type: a number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
     return value
 
 
