@@ -91,5 +91,8 @@ def draw_voice(draw: ImageDraw.ImageDraw, wave: np.ndarray, now_s: float, length
     draw.rectangle((mark, middle - VOICE // 2 + 2, mark + 1, middle + VOICE // 2 - 2), MARK)
 
 
+main = Command(__doc__, add_flags, run)
+
+
 if __name__ == "__main__":
-    sys.exit(Command(__doc__, add_flags, run)())
+    sys.exit(main())
