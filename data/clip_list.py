@@ -312,6 +312,8 @@ def _record(fields: list[str], source: Path, place: str) -> ClipRecord:
     if len(fields) != len(COLUMNS):
         raise MetadataError(f"{place}: expected {len(COLUMNS)} fields, got {len(fields)}; {_HOW_TO_WRITE}")
     path, audio, num_frames, speaker, label = fields
+    if any("\0" in field for field in fields):
+        raise MetadataError(f"{place}: holds a zero byte; {_HOW_TO_WRITE}")
     if not path:
         raise MetadataError(f"{place}: the path is empty; every row needs one")
     return ClipRecord(

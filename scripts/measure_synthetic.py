@@ -12,23 +12,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Formatter, add_overwrite_flag, add_size_flag, natural_int, run_command
+from util.cli import FAILED, Command, add_overwrite_flag, add_size_flag, natural_int
 from util.errors import OptionError
 from util.files import MARK, carries_mark, claim_output, make_directory, write_json, write_text
 
 _FIGURES, _TABLE, _SHEET = "figures.json", "figures.md", "sheet.png"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of the models")
     add("--name", default="synthetic", help="the model, a folder of --checkpoints_dir")
@@ -40,22 +37,24 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=natural_int, default=0, help="of the clips and the sync distractors")
     add("--output", type=Path, help="folder of the figures; without it results/<name>_measured")
     add("--cache", type=Path, help="folder that keeps rendered speakers for the next time")
+    add("--real_clips", type=Path, help="folder of videos of real people: do generated mouths follow their speech?")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
     add_size_flag(add)
     add_overwrite_flag(add)
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, writes, prints."""
     import numpy as np
 
+    from data.faces.landmarks import DlibDetector
     from data.frames import write_image
     from data.synthetic.clips import FIRST_HELD_OUT
     from models.av_model import AvModel
     from scripts.synthetic.acceptance import judge, table
     from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, load_probe, measure
+    from scripts.synthetic.real_clips import measure_real_clips, real_clips
     from scripts.synthetic.sheet import contact_sheet
     from scripts.synthetic.speakers import load_speakers
     from util.device import select_device
@@ -68,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     are_ours = carries_mark(output / _FIGURES)  # the picture cannot carry it
     for name in (_FIGURES, _TABLE, _SHEET):
         claim_output(output / name, "--output:", overwrite=args.overwrite, is_ours=lambda _: are_ours)
+    clips = real_clips(args.real_clips) if args.real_clips else []
     folder = args.checkpoints_dir / args.name
     network = NetworkConfig.of_checkpoint(folder, args.any_size)
     probe = load_probe(args.probe or args.checkpoints_dir / "probe" / "probe.pth")
@@ -75,7 +75,10 @@ def run(args: argparse.Namespace) -> int:
     speakers = load_speakers(
         args.start_speaker, args.num_speakers, args.frames, args.seed, network.crop_size, args.cache
     )
-    figures = measure(model, probe, speakers, args.frames, args.seed)
+    detector = DlibDetector()
+    figures = measure(model, probe, speakers, args.frames, args.seed, detector)
+    if clips:
+        figures |= measure_real_clips(model, probe, detector, speakers, clips)
     acceptance = judge(figures)
     make_directory(output)
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
@@ -89,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and num_reached < len(acceptance) else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

@@ -253,3 +253,9 @@ def test_header_that_claims_days_is_no_training_clip(tmp_path: Path, monkeypatch
     monkeypatch.setattr("data.clip_list.read_header", lambda _: header)
     with pytest.raises(MediaError, match=r"a.mp4: has 1000000000 frames by its header, training clips are shorter"):
         count_frames(tmp_path / "a.mp4")
+
+
+def test_zero_byte_in_a_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(HEADER + "a\0b.mp4,,30,a,0\n")
+    with pytest.raises(MetadataError, match=r"list.csv:2: (holds a zero byte|line contains NUL)"):
+        read_list(tmp_path / "list.csv")

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Path], int]]] = {
     "export_onnx": ("onnx/E.onnx", lambda root: export_onnx.main(["--output", str(root / "onnx")])),
     "measure_synthetic": ("out/sheet.png", lambda root: measure_synthetic.main(["--output", str(root / "out")])),
     "train_probe": ("probe/probe.json", lambda root: train_probe.main(["--output", str(root / "probe")])),
-    "benchmark": ("photo.jpg", lambda root: benchmark.main(["--json", str(root / "photo.jpg"), "--stages", "audio"])),
+    "benchmark": ("photo.jpg", lambda root: benchmark.main(["--json", str(root / "photo.jpg"), "--stages", "G"])),
     "make_synthetic_data": (
         "data/dev/mp4/id00000/clip0000/00001.mp4",
         lambda root: make_synthetic_data.main(["--output", str(root / "data"), "--seconds", "0.4", "--workers", "1"]),

@@ -19,6 +19,7 @@ from util.log import counted, progress, setup_logging
     [
         ("a\x1b[31m\r\nb\0.mp4: no", r"a\x1b[31m\r\nb\x00.mp4: no"),
         ("got " + "7" * 300, "got " + "7" * 20 + "..."),
+        ("A" * 5000 + ": no", "A" * 300 + "... no"),
         ("misc/ü 人.jpg: 12345678901234567890", "misc/ü 人.jpg: 12345678901234567890"),
         ("[Errno 1094995529] Invalid data", "Invalid data"),
         ("<_io.BytesIO object at 0x7f2a3c> is no picture", "<_io.BytesIO object> is no picture"),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 from util.errors import OptionError, PcavsError, printable
 from util.log import setup_logging
@@ -26,20 +30,18 @@ def run_command(
     run: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
     *,
-    interrupted: str = "the same command does what is left",
+    interrupted: str,
     prefix: str = "",
 ) -> int:
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
+    An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a mistake of ours and
+    shown with its traceback.
+
     Args:
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
-        argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.
         prefix: in front of every message, e.g. `[rank 1] `.
-
-    Returns:
-        the exit code. An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a
-        mistake of ours and shown with its traceback.
     """
     setup_logging(prefix=prefix)
     verbose = False
@@ -65,6 +67,40 @@ def run_command(
             return FAILED
 
 
+@dataclass(frozen=True)
+class Command:
+    """The `main` of a command: called with its arguments, by default the process's own, it returns the exit code."""
+
+    description: str | None
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    interrupted: str = "the same command does what is left"
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run_command(self.parse, self.run, argv, interrupted=self.interrupted)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(description=self.description, formatter_class=Formatter, allow_abbrev=False)
+        self.add_flags(parser)
+        return parser.parse_args(argv)
+
+
+def exit_process(code: int) -> NoReturn:
+    """Ends the process with an exit code; of a rank that others wait for, at once.
+
+    What torch leaves running for the exchange of tensors may abort the interpreter on its way out ("terminate called
+    without an active exception", seen on a busy machine) when everything is saved already. The launcher would take that
+    for a failure and stop the other ranks. So a rank runs Python's own exit functions, writes out what it has printed,
+    and leaves without those of the libraries.
+    """
+    if "RANK" in os.environ:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def print_error(error: object, prefix: str = "") -> None:
     """One line on stderr, as every command says it."""
     print(f"{prefix}error: {printable(str(error))}", file=sys.stderr)
@@ -72,29 +108,51 @@ def print_error(error: object, prefix: str = "") -> None:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    return _int_from(1, text)
+    value = _whole_number(text, 1)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
 
 
 def natural_int(text: str) -> int:
     """argparse type: an integer of at least 0."""
-    return _int_from(0, text)
+    value = _whole_number(text, 0)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
+    return value
 
 
-def _int_from(least: int, text: str) -> int:
+def _whole_number(text: str, least: int) -> int:
+    """int(text). Raises ArgumentTypeError, in which no function is named, as argparse would."""
     try:
-        if (value := int(text)) >= least:
-            return value
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"must be a whole number of {least} or more, got {printable(text)}")
+        return int(text)
+    except ValueError as error:
+        reason = f"must be a whole number of {least} or more, got {printable(text)!r}"
+        raise argparse.ArgumentTypeError(reason) from error
 
 
-def number(text: str) -> float:
-    """float(text). Raises ArgumentTypeError, by which argparse does not name a function."""
+def _number(text: str) -> float:
+    """float(text), with the same error."""
     try:
         return float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number, got {printable(text)}") from error
+        raise argparse.ArgumentTypeError(f"must be a number, got {printable(text)!r}") from error
+
+
+def positive_float(text: str) -> float:
+    """argparse type: a number above 0."""
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def natural_float(text: str) -> float:
+    """argparse type: a number of at least 0."""
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
+    return value
 
 
 def part(text: str) -> tuple[int, int]:
@@ -115,18 +173,15 @@ def add_overwrite_flag(add: Callable[..., object], what: str = "--output") -> No
     add("--overwrite", action="store_true", help=f"replace files in {what} that this command has not made")
 
 
-def add_worker_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers and --dask, for `util.parallel.map_processes`."""
-    parser.add_argument(
-        "--workers", type=positive_int, default=available_cores(), metavar="N", help="processes, by default one a core"
-    )
-    parser.add_argument(
-        "--dask",
-        default="",
-        metavar="ADDRESS",
+def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = None) -> None:
+    """Adds --workers and --dask, for `util.parallel.map_processes`; by default there is a process a core."""
+    add, kind, count = parser.add_argument, positive_int, available_cores()
+    if default is not None:
+        kind, count = natural_int, default
+    add("--workers", type=kind, default=count, metavar="N", help="processes that work at once")
+    add("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
-        "the folder of this program, and the data under the same paths as here",
-    )
+        "the folder of this program, and the data under the same paths as here")  # fmt: skip
 
 
 @contextlib.contextmanager

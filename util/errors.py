@@ -8,16 +8,16 @@ import re
 _NOISE = re.compile(
     r" (?:at|@) 0x[0-9a-f]+|\[Errno -?\d+\] |\.[0-9a-f]{8}\.(?:part|old)\b|\.(?=[^/\s]+\.[0-9a-f]{8}\.part)"
 )
-_LONG_NUMBER = re.compile(r"(\d{20})\d{21,}")
+_LONG = re.compile(r"(\d{20})\d{21,}|(\S{300})\S{700,}")
 
 
 def printable(text: str) -> str:
-    """One line for a terminal: control characters escaped, very long numbers cut, nothing of temporary names.
+    """One line for a terminal: control characters escaped, very long numbers and words cut, nothing of temporary names.
 
     >>> printable("a\\x1b[31m: 2 > " + "1" * 300)
     'a\\\\x1b[31m: 2 > 11111111111111111111...'
     """
-    text = _LONG_NUMBER.sub(r"\1...", _NOISE.sub("", text))
+    text = _LONG.sub(r"\1\2...", _NOISE.sub("", text))
     return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else repr(c)[1:-1] for c in text)
 
 

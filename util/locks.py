@@ -19,11 +19,7 @@ class FolderInUseError(PcavsError):
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, flag: str) -> Iterator[None]:
-    """Makes a folder and keeps it for this process until the block ends.
-
-    Raises:
-        FolderInUseError: another process has it; begins with the flag. MediaError: the folder cannot be written.
-    """
+    """Makes a folder and keeps it for this process until the block ends. FolderInUseError: another process has it."""
     path = make_directory(folder) / ".in_use"
     try:
         lock = _taken(path)

@@ -61,7 +61,6 @@ class Visualizer:
         self._use_html = use_html
         self._shown = _read_shown(self._steps_path, resume_step) if use_html else []
         self._writer = _open_tensorboard(self._directory / "tensorboard", resume_step) if use_tensorboard else None
-        self._is_page_old = False
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
         """Adds a line to the log, and the values to TensorBoard. Raises MediaError when the disk refuses.
@@ -69,7 +68,6 @@ class Visualizer:
         Args:
             step: of the optimiser, counted from 1.
             values: such as {"loss/G/gan": 0.7}; what is not finite is written as null.
-            epoch: epochs done, with the fraction of the running one.
             images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
         """
         speed = {"images_per_s": images_per_s} if images_per_s else {}
@@ -83,13 +81,11 @@ class Visualizer:
                     self._writer.add_scalar(name, value, step)
         except OSError as error:
             raise _unwritable(self._log_path, error) from error
-        self._is_page_old = True
 
     def images(self, step: int, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Writes pictures under web/images and to TensorBoard, and the page anew. Raises MediaError as `scalars`.
 
-        Args:
-            rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
+        rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
         """
         if self._writer is not None:
             try:
@@ -109,7 +105,7 @@ class Visualizer:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._use_html and self._is_page_old:
+        if self._use_html:
             self._write_page()
 
     def _write_row(self, step: int, number: int, row: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -135,15 +131,10 @@ class Visualizer:
             for shown in self._shown
         ]
         write_training_page(self._web, f"Training of {self._directory.name}", steps, pictures)
-        self._is_page_old = False
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves.
-
-    Raises:
-        MediaError: the file is missing or cannot be read.
-    """
+    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves."""
     return [entry for entry in read_json_lines(path, dict[str, Any]) if isinstance(entry.get("step"), int)]
 
 
