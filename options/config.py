@@ -22,6 +22,7 @@ INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "
 COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
+TRAINED_ON = "trained_on.txt"  # beside weights that know some people only: whom
 STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
