@@ -198,10 +198,10 @@ def open_source(path: str | Path) -> FrameSource:
     """
     source = Path(path)
     require_utf8_name(source)
-    if source.is_dir():
+    if os.path.isdir(source):  # pathlib raises for names no disk can hold
         files = tuple(list_pictures(source))
         return FrameSource(source, "folder", files, len(files))
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise MediaError(f"{source}: no such folder, video or picture")
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return FrameSource(source, "image", (source,), 1)
@@ -289,7 +289,7 @@ def open_video(path: Path, resample: bool = False) -> Video:
     Raises:
         MediaError: missing or broken; or a video of another rate without `resample`.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         column = read_column(path) if path.name in COLUMNS else None
         files = [column.path(n) for n in range(column.count)] if column else list_numbered_pictures(path)
         pictures = FrameSource(path, "folder", tuple(files), len(files))

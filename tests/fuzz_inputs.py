@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -117,7 +118,7 @@ def damage_json(rng: random.Random, payload: bytes) -> bytes:
         if rng.random() < 0.15:
             del holder[key]
         else:
-            holder[key] = rng.choice(odd)
+            holder[key] = copy.deepcopy(rng.choice(odd))
     text = json.dumps(value)
     if rng.random() < 0.05:
         depth = rng.choice((100, 5000, 200_000))
@@ -461,7 +462,8 @@ def run_case(place: Place, seed: int, number: int) -> tuple[str, str]:
         if "\n" in str(error):
             fault = f"an error of several lines: {error}"
     except BaseException:
-        fault = traceback.format_exc()[-3000:]
+        fault = traceback.format_exc()
+        fault = fault if len(fault) < 4000 else f"{fault[:2000]} ... {fault[-1000:]}"
     if damaged.read_bytes() != payload or place.digest() != place.state:
         fault += "\na file of the user has changed"
     if (peak := 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) > MOST_BYTES:

@@ -61,6 +61,12 @@ def run_command(
         except KeyboardInterrupt:
             print(f"{prefix}interrupted: {interrupted}", file=sys.stderr)
             return INTERRUPTED
+        except OSError as error:
+            if verbose or not error.filename:
+                traceback.print_exc()
+            else:  # such as a name that is too long, or a folder that may not be read
+                print_error(f"{error.filename}: {error.strerror}", prefix)
+            return FAILED
         except Exception:
             # Python itself would keep the frames, and with them any loading processes, and wait for those for ever
             traceback.print_exc()

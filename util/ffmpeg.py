@@ -238,7 +238,7 @@ def probe(path: str | Path) -> MediaInfo:
     import av
 
     source = Path(path)
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise MediaError(f"{source}: no such file")
     try:
         with open_media(source) as container:
