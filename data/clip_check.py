@@ -19,7 +19,7 @@ from data.frames import list_frames, read_image
 from data.video_reader import check_stream
 from options.config import FPS
 from util.errors import MediaError, PcavsError
-from util.files import require_utf8_name
+from util.files import require_utf8_name, writing
 from util.json_files import read_json_lines
 from util.parallel import map_processes
 
@@ -187,8 +187,5 @@ def _check_folder(folder: Path, full: bool) -> float:
 
 def _append_line(path: Path, line: str) -> None:
     """Adds a line with its line break in front, which ends a line that a killed run tore."""
-    try:
-        with path.open("ab", buffering=0) as file:
-            file.write(f"\n{line}".encode())
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with writing(path), path.open("ab", buffering=0) as file:
+        file.write(f"\n{line}".encode())

@@ -18,11 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
-from data.metadata import MOST_FRAMES, whole_number
+from data.metadata import MOST_FRAMES, read_table, whole_number
 from data.video_reader import read_header
 from options.config import FPS
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import read_text, write_text
+from util.files import write_text
 from util.parallel import prefetch
 from util.seed import generator_for
 
@@ -63,13 +63,7 @@ def read_list(path: str | Path) -> list[ClipRecord]:
         MetadataError: no such file, not text, other columns, a number that is none, or no rows.
     """
     source = Path(path)
-    try:
-        text = read_text(source)
-    except FileNotFoundError as error:
-        raise MetadataError(f"{source}: no such list of clips; {_HOW_TO_WRITE}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"{source}: cannot be read as UTF-8 text: {error}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_table(source, "list of clips", _HOW_TO_WRITE), newline=""), strict=True)
     records = []
     try:
         header = next(reader, [])
@@ -121,9 +115,8 @@ def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     if not Path(root).is_dir():
         raise MediaError(f"{root}: no such folder of clips")
     base = next((Path(root, name) for name in folders if Path(root, name).is_dir()), Path(root))
-    look = _two_folders_down if layout in ("voxceleb2", "lrw") else _anywhere
     try:
-        clips = list(look(base, layout))
+        clips = list(_walk(base, layout))
     except OSError as error:
         raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
     if not clips:
@@ -131,33 +124,19 @@ def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     return clips
 
 
-def _two_folders_down(base: Path, layout: str) -> Iterator[FoundClip]:
-    for speaker in _entries(base, folders=True):
-        for video in _entries(speaker, folders=True):
-            if layout == "lrw" and video.name not in SPLITS:
-                continue
-            split = video.name if layout == "lrw" else None
-            for path in _entries(video, folders=False):
-                if path.suffix.lower() == VIDEO_SUFFIX:
-                    yield FoundClip(path, speaker.name, split)
-
-
-def _anywhere(base: Path, layout: str) -> Iterator[FoundClip]:
-    for speaker in _entries(base, folders=True):
-        for folder, subfolders, files in os.walk(speaker, onerror=_refuse):
-            subfolders.sort()
-            if not _FIRST_FRAMES.isdisjoint(files):
-                subfolders.clear()
-                yield FoundClip(Path(folder), speaker.name)
-            elif layout == "any":
-                for name in sorted(files):
-                    if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
-                        yield FoundClip(Path(folder, name), speaker.name)
-
-
-def _entries(folder: Path, folders: bool) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() == folders and not e.name.startswith("."))
+def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
+    for folder, subfolders, files in os.walk(base, onerror=_refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        below = Path(folder).relative_to(base).parts  # speaker, video ...; word, split
+        if not below or (layout == "lrw" and below[1:] and below[1] not in SPLITS):
+            continue
+        if layout in ("frames", "any") and not _FIRST_FRAMES.isdisjoint(files):
+            subfolders.clear()
+            yield FoundClip(Path(folder), below[0])
+        elif layout == "any" or (layout != "frames" and len(below) == 2):
+            for name in sorted(files):
+                if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
+                    yield FoundClip(Path(folder, name), below[0], below[1] if layout == "lrw" else None)
 
 
 def _refuse(error: OSError) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from options.config import DataConfig
 from util.errors import MediaError
-from util.files import open_file, write_bytes
+from util.files import open_file, reading, write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
@@ -31,10 +31,8 @@ _log = logging.getLogger(__name__)
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files of a folder, by name; hidden ones are none. Raises MediaError when it cannot be read."""
-    try:
+    with reading(folder):
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
 def list_frames(directory: str | Path) -> list[Path]:
@@ -141,7 +139,7 @@ def read_image(path: str | Path) -> np.ndarray:
         MediaError: missing, empty, or not a picture OpenCV can decode completely.
     """
     try:
-        with open_file(path) as file:
+        with reading(path), open_file(path) as file:
             payload = file.read()
         # a block of 64 pixels takes a bit of a JPEG at the least: a small one is no huge picture
         if len(payload) > _SMALL_JPEG or not payload.startswith(JPEG_START):
@@ -150,8 +148,6 @@ def read_image(path: str | Path) -> np.ndarray:
         cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
         pixels = np.frombuffer(payload, dtype=np.uint8)
         image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if payload and not cut_off else None
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except cv2.error as error:
         raise MediaError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:

@@ -29,7 +29,7 @@ from data.video_reader import first_times, open_container, open_source
 from options.config import FPS, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
-from util.files import open_file, require_utf8_name, write_bytes
+from util.files import open_file, reading, require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
@@ -86,7 +86,7 @@ def inspect(path: str | Path) -> Media:
     """
     source = Path(path)
     require_utf8_name(source)
-    try:
+    with reading(source):
         if source.is_dir():
             open_source(source)
             return Media(source, "folder")
@@ -97,8 +97,6 @@ def inspect(path: str | Path) -> Media:
         with open_file(source) as file:
             if not file.read(1):
                 raise MediaError(f"{source}: the file is empty (0 bytes)")
-    except OSError as error:
-        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
     if cv2.haveImageReader(str(source)):
         return Media(source, "animation" if _is_animated(source) else "picture")
     return _inspect_streams(source)

@@ -129,6 +129,21 @@ def split_fields(text: str) -> list[str]:
     return next(csv.reader([text], delimiter=" ", skipinitialspace=True, strict=True))
 
 
+def read_table(path: str | Path, kind: str, hint: str, flag: str = "") -> str:
+    """The text of a csv or list. Raises MetadataError, which says what kind of file it should be: not there, not text.
+
+    Args:
+        hint: the next step, behind the message.
+        flag: that names the file, before the message.
+    """
+    try:
+        return read_text(path)
+    except FileNotFoundError as error:
+        raise MetadataError(f"{flag}{path}: no such {kind}; {hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise MetadataError(f"{flag}{path}: cannot be read as UTF-8 text: {error}; {hint}") from error
+
+
 def read_rows(path: str | Path) -> list[Row]:
     """Lists the rows of a metadata file without looking into them, so that a bad one does not stop the others.
 
@@ -136,14 +151,9 @@ def read_rows(path: str | Path) -> list[Row]:
         MetadataError: no such file, not text, or no rows.
     """
     source = Path(path)
-    try:
-        text = read_text(source)
-    except FileNotFoundError as error:
-        raise MetadataError(f"{source}: no such metadata file; {_HOW_TO_WRITE}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"{source}: cannot be read as UTF-8 text: {error}") from error
-    lines = enumerate((line.strip() for line in text.split("\n")), start=1)
-    rows = [Row(source, number, line) for number, line in lines if line and not line.startswith("#")]
+    texts = read_table(source, "metadata file", _HOW_TO_WRITE).split("\n")
+    rows = [Row(source, number, text.strip()) for number, text in enumerate(texts, start=1)]
+    rows = [row for row in rows if row.text and not row.text.startswith("#")]
     if not rows:
         raise MetadataError(f"{source}: holds no rows; {_HOW_TO_WRITE}")
     return rows

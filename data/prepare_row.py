@@ -18,12 +18,12 @@ from data.audio import load_audio, log_mel
 from data.faces.align_clip import align_source, default_output, source_score
 from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
-from data.metadata import format_row, split_fields, write_rows
+from data.metadata import format_row, read_table, split_fields, write_rows
 from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import read_text, write_bytes
+from util.files import write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
@@ -72,10 +72,7 @@ def read_batch(path: Path) -> list[BatchLine]:
     Raises:
         MetadataError: no such file, not text, or nothing in it.
     """
-    try:
-        texts = read_text(path).split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"--batch {path}: cannot be read as UTF-8 text: {error}; {_BATCH_FORMAT}") from error
+    texts = read_table(path, "batch file", _BATCH_FORMAT, "--batch ").split("\n")
     lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
     lines = [line for line in lines if line.text and not line.text.startswith("#")]
     if lines and lines[0].text.lower().split()[:3] == ["id", "pose", "audio"]:
@@ -224,14 +221,13 @@ def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
     Raises:
         MetadataError: the csv cannot be read or the row not be written.
     """
-    try:
-        known = read_text(csv_path).splitlines() if append and csv_path.exists() else []
-        row = list(fields)
-        if format_row(row) in known:
-            return False
-        write_rows(csv_path, [row], append=append)
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"--csv_path {csv_path}: cannot be read as UTF-8 text: {error}") from error
+    known = ""
+    if append and csv_path.exists():
+        known = read_table(csv_path, "metadata file", "choose another one", "--csv_path ")
+    row = list(fields)
+    if format_row(row) in known.splitlines():
+        return False
+    write_rows(csv_path, [row], append=append)
     return True
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from data.frames import count_whole_frames
 from data.video_reader import open_source
 from util.errors import MediaError
-from util.files import make_directory, replace_folder, safe_name, temporary_path, write_json
+from util.files import make_directory, reading, replace_folder, safe_name, temporary_path, write_json, writing
 from util.json_files import read_json
 
 NOTE_NAME = ".source.json"
@@ -43,12 +43,9 @@ def fingerprint(files: Sequence[Path]) -> Fingerprint:
     content = hashlib.sha256()
     for path in files:
         content.update(os.fsencode(path.name))
-        try:
-            with path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    content.update(chunk)
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with reading(path), path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
     return Fingerprint(_stat_hash(files), content.hexdigest())
 
 
@@ -141,17 +138,14 @@ class Shelf(ABC):
         finished, replaceable = self._look_up(name, origin)
         if finished is not None:
             return finished
-        try:
-            with temporary_path(self.path_of(name), folder=not self.suffix) as part:
-                make(part)
-                extent = self.extent(part)
-                # another run may have made the same in the meantime
-                finished, replaceable = self._look_up(name, origin)
-                if finished is not None:
-                    return finished
-                path = self._put(part, name, dataclasses.replace(origin, extent=extent), replaceable)
-        except OSError as error:
-            raise MediaError(f"{self.parent / name}: cannot be written: {error.strerror or error}") from error
+        with writing(self.parent / name), temporary_path(self.path_of(name), folder=not self.suffix) as part:
+            make(part)
+            extent = self.extent(part)
+            # another run may have made the same in the meantime
+            finished, replaceable = self._look_up(name, origin)
+            if finished is not None:
+                return finished
+            path = self._put(part, name, dataclasses.replace(origin, extent=extent), replaceable)
         return Prepared(path, extent, reused=False)
 
     def path_of(self, name: str) -> Path:

@@ -19,7 +19,7 @@ from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, gen
 from options.config import DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
-from util.files import atomic_path
+from util.files import atomic_path, writing
 
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
@@ -153,18 +153,18 @@ def _encode(
     height, width = above + sizes[0][0], sum(size[1] for size in sizes)
     arguments: list[str | Path] = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
     arguments += ["-framerate", str(FPS), "-i", "pipe:0", "-filter_complex", _cuts(sizes, above)]
-    try:
-        with contextlib.ExitStack() as stack:
-            parts = [stack.enter_context(atomic_path(path)) for path in outputs]
-            for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
-                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
-                is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
-                arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
-            run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
-            for part, (path, count) in zip(parts, outputs.items(), strict=True):
-                _check(part, path, count)
-    except OSError as error:
-        raise MediaError(f"{error.filename2 or folder}: cannot be written: {error.strerror or error}") from error
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for path in outputs:
+            stack.enter_context(writing(path))
+            parts.append(stack.enter_context(atomic_path(path)))
+        for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
+            arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
+            is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
+            arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
+        run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
+        for part, (path, count) in zip(parts, outputs.items(), strict=True):
+            _check(part, path, count)
 
 
 def _cuts(sizes: Sequence[tuple[int, int]], above: int) -> str:

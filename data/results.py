@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
+from util.files import MARK, carries_mark, claim_output, replace_folder, write_json, writing
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
@@ -162,12 +162,10 @@ def holds_results(result: Path) -> bool:
 def begin_anew(result: Path) -> Path:
     """An empty folder beside a result, in which its successor is made; `put_in_place` gives it the result's name."""
     folder = new_folder_of(result)
-    try:
+    with writing(folder, "cannot be made anew"):
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be made anew: {error.strerror or error}") from error
     return folder
 
 
@@ -182,17 +180,13 @@ def put_in_place(folder: Path, result: Path) -> None:
     Raises:
         MediaError: the system refuses; the old result is still there.
     """
-    try:
+    with writing(result, f"cannot be replaced by {folder}"):
         for path in sorted(result.rglob("*")):
             kept = folder / path.relative_to(result)
             if path.is_file() and not _is_ours(path.relative_to(result)) and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, kept)
         replace_folder(folder, result)
-    except OSError as error:
-        raise MediaError(
-            f"{result}: cannot be replaced: {error.strerror or error}; its successor is {folder}"
-        ) from error
 
 
 def claim_results(folder: Path, overwrite: bool = False) -> None:

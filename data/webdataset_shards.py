@@ -26,7 +26,7 @@ from data.clip_reader import ClipReader, find_sound
 from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
 from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import atomic_path, write_json
+from util.files import atomic_path, reading, write_json, writing
 from util.json_files import parse_json, read_json
 from util.log import warn_once
 from util.seed import generator_for
@@ -126,22 +126,19 @@ def write_shard(path: Path, records: Sequence[ClipRecord], numbers: Sequence[int
         MediaError: the disk refuses.
     """
     left_out = 0
-    try:
-        with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as shard:
-            for number in numbers:
-                try:
-                    members = _read_members(records[number], number)
-                except MediaError as error:
-                    _log.warning("%s; left out", error)
-                    left_out += 1
-                    continue
-                for name, payload in members.items():
-                    # no times and owners: the same clips give the same bytes
-                    member = tarfile.TarInfo(name)
-                    member.size = len(payload)
-                    shard.addfile(member, io.BytesIO(payload))
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with writing(path), atomic_path(path) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as shard:
+        for number in numbers:
+            try:
+                members = _read_members(records[number], number)
+            except MediaError as error:
+                _log.warning("%s; left out", error)
+                left_out += 1
+                continue
+            for name, payload in members.items():
+                # no times and owners: the same clips give the same bytes
+                member = tarfile.TarInfo(name)
+                member.size = len(payload)
+                shard.addfile(member, io.BytesIO(payload))
     return left_out
 
 
@@ -161,10 +158,8 @@ def _read_members(record: ClipRecord, number: int) -> dict[str, bytes]:
     known = ShardClip(number, record.num_frames, record.speaker, record.label)
     members = {f"{key}.json": json.dumps(dataclasses.asdict(known)).encode()}
     for name, path in files.items():
-        try:
+        with reading(path):
             members[name] = path.read_bytes()
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     return members
 
 

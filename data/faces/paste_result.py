@@ -36,7 +36,7 @@ from data.video_reader import FrameSource, open_source
 from options.config import FPS, DataConfig, PasteOptions
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
-from util.files import make_directory
+from util.files import make_directory, writing
 
 _KEPT_QUALITY = 98  # of a video's frames that are shown again; PNG takes ten times as long
 # without a note of the matrix, players take BT.709 for large pictures and BT.601 for small ones
@@ -139,14 +139,11 @@ def paste_result(
     _check_sound(audio, column.count)
     _check_places(output, frames_dir, column.count, (target.clip.path, audio))
     make_directory(output.parent)
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".paste_") as scratch:
-            silent = Path(scratch) / "silent.mp4"
-            frames = _pasted(column, target, options, note, Path(scratch))
-            _encode(frames, target.canvas, silent, output, column.count, frames_dir)
-            mux(silent, audio, output, column.count, video_comment(result))
-    except OSError as error:
-        raise MediaError(f"{output}: cannot be written: {error.strerror or error}") from error
+    with writing(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=".paste_") as scratch:
+        silent = Path(scratch) / "silent.mp4"
+        frames = _pasted(column, target, options, note, Path(scratch))
+        _encode(frames, target.canvas, silent, output, column.count, frames_dir)
+        mux(silent, audio, output, column.count, video_comment(result))
     size = f"{target.canvas.width}x{target.canvas.height}"
     return f"{output}: {column.count} frames of {size} on {target.clip.path}"
 
