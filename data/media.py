@@ -21,7 +21,7 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image, require_size
@@ -38,7 +38,6 @@ _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding a
 _SEEK_MARGIN_S = 2.0
 _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 _EXIF_ORIENTATION = 0x0112
-_UNTIMED_PICTURE_S = 0.1  # how long browsers show an animation's picture of 10 ms or less
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Media:
     """What a file or folder is."""
 
     path: Path
-    kind: str  # folder, picture, animation, clip, or sound
+    kind: str  # folder, picture, clip, or sound
     has_sound: bool = False
     is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
     origin_s: float = 0.0  # the file's own time at our instant 0
@@ -97,8 +96,8 @@ def inspect(path: str | Path) -> Media:
         with open_file(source) as file:
             if not file.read(1):
                 raise MediaError(f"{source}: the file is empty (0 bytes)")
-    if cv2.haveImageReader(str(source)):
-        return Media(source, "animation" if _is_animated(source) else "picture")
+    if cv2.haveImageReader(str(source)) and not _is_animated(source):
+        return Media(source, "picture")
     return _inspect_streams(source)
 
 
@@ -122,8 +121,6 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
         _copy_folder(media, folder, cut)
     elif media.kind == "picture":
         write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
-    elif media.kind == "animation":
-        _unroll_animation(media, folder, cut)
     elif media.kind == "clip":
         _extract_clip(media, folder, cut)
     else:
@@ -296,26 +293,6 @@ def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
     return encode_image(image)
 
 
-def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
-    clock_s, written = -cut.start_s, 0
-    with _pillow(media.path, media.path) as opened, _bar(media.path, "frames", None, "frame") as bar:
-        for picture in ImageSequence.Iterator(opened):
-            picture.load()  # only then WebP tells the time
-            stays_s = float(picture.info.get("duration") or 0) / 1000
-            clock_s += stays_s if stays_s > 0.01 else _UNTIMED_PICTURE_S
-            # up to the frame whose start is nearest to the next picture's, as for clips
-            end = int(clock_s * FPS + 0.5) if clock_s > 0 else 0
-            end = end if cut.num_frames is None else min(end, cut.num_frames)
-            if end > written:
-                image = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
-                _check_side(media.path, image.shape[1], image.shape[0])
-                payload = encode_image(image)
-            for number in range(written, end):
-                write_bytes(folder / f"{number:06d}.jpg", payload)
-                bar.update()
-            written = max(written, end)
-
-
 @contextmanager
 def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
@@ -334,8 +311,11 @@ def _pillow(path: Path, file: Any) -> Iterator[Any]:
 
 def _is_animated(path: Path) -> bool:
     with _pillow(path, path) as opened:
-        # other formats with several pictures hold a photo and its extras, not a film
-        return opened is not None and opened.format in ("GIF", "WEBP", "PNG") and getattr(opened, "is_animated", False)
+        if opened is None or not getattr(opened, "is_animated", False):
+            return False
+        if opened.format == "WEBP":
+            raise MediaError(f"{path}: is an animated WebP, which ffmpeg cannot read; convert it to GIF or mp4")
+        return opened.format in ("GIF", "PNG")  # others with several pictures hold a photo and its extras, not a film
 
 
 def _check_side(path: Path, width: int, height: int) -> None:

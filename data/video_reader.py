@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -206,39 +207,23 @@ def open_source(path: str | Path) -> FrameSource:
     return FrameSource(source, "video", (source,), expected)
 
 
-def _timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    start_s = None
-    for picture in _decoded(path):
-        if picture.time is None:
-            raise MediaError(f"{path}: not a readable video: it has pictures without a time")
-        start_s = picture.time if start_s is None else start_s
-        yield picture.time - start_s, picture
-
-
 def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    end_s = 0.0
-    for number, picture in enumerate(_decoded(path, threads="AUTO")):
-        end_s = picture.time or end_s
-        yield f"{path} frame {number}", _upright(picture)
+    number, end_s = -1, 0.0
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.thread_type = "AUTO"
+        try:
+            for number, picture in enumerate(container.decode(stream)):
+                end_s = picture.time or end_s
+                yield f"{path} frame {number}", _upright(picture)
+        except av.error.FFmpegError as error:
+            if number < 0:
+                raise
+            raise MediaError(f"{path}: damaged after frame {number}: {_reason(error)}") from error
     lasts_s = read_header(path).end_s
     if end_s + _EARLY_END_S < lasts_s:
         told = "the file is damaged or cut off, or its sound is longer"
         _log.warning("%s: the picture ends at %.1f s of %.1f s: %s", path, end_s, lasts_s, told)
-
-
-def _decoded(path: Path, threads: str = "SLICE") -> Iterator[av.VideoFrame]:
-    count = 0
-    with open_container(path) as container:
-        stream = video_stream(container)
-        stream.thread_type = threads
-        try:
-            for picture in container.decode(stream):
-                yield picture
-                count += 1
-        except av.error.FFmpegError as error:
-            if not count:
-                raise
-            raise MediaError(f"{path}: damaged after frame {count - 1}: {_reason(error)}") from error
 
 
 def _upright(picture: av.VideoFrame) -> np.ndarray:
@@ -303,18 +288,9 @@ def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
     Raises:
         MediaError: damage, or nothing to decode.
     """
-    number, before = 0, None
-    for picture in _timed_pictures(path):
-        while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
-            yield _upright(before[1])
-            number += 1
-        if number == count:
-            return
-        before = picture
-    if before is None:
-        raise MediaError(f"{path}: holds no pictures that can be decoded")
-    for _ in range(number, count):
-        yield _upright(before[1])
+    with open_container(path) as container:
+        for picture in _nearest(container, path, [number / FPS for number in range(count)], math.inf):
+            yield _upright(picture)
 
 
 def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
@@ -327,11 +303,11 @@ def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]
     """
     convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
     with open_container(path) as container:
-        for picture in _nearest(container, path, [number / FPS for number in numbers]):
+        for picture in _nearest(container, path, [number / FPS for number in numbers], _LONGEST_HOLD_S):
             yield convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
 
 
-def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:
+def _nearest(container: Any, path: Path, times_s: Sequence[float], longest_hold_s: float) -> Iterator[Any]:
     """For ascending times, each the decoded picture that is nearest to it."""
     stream = video_stream(container)
     stream.thread_type = "NONE"  # the loading processes are the parallelism
@@ -345,7 +321,7 @@ def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[A
             near = list(itertools.islice(pictures, 1))
         while near and near[-1][0] < time_s and (following := next(pictures, None)) is not None:
             near = [near[-1], following]
-        if not near or time_s - near[-1][0] > _LONGEST_HOLD_S:
+        if not near or time_s - near[-1][0] > longest_hold_s:
             ends = f"at {near[-1][0]:.2f} s" if near else "before its first picture"
             raise MediaError(f"{path}: ends {ends}, {time_s:.2f} s was asked for; is it cut off?")
         yield min(near, key=lambda picture: abs(picture[0] - time_s))[1]
