@@ -19,7 +19,7 @@ from data.faces.align_clip import align_source, default_output, source_score
 from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
 from data.metadata import format_row, read_table, split_fields, write_rows
-from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
+from data.prepared import Shelf, SourceNote, origin_of, prepared_name
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
@@ -144,7 +144,7 @@ class RowPreparer:
             return self._extracted(MOUTH_SOURCE, audio)
 
     def _make_wav(self, media: Media) -> Path:
-        shelf, name = SoundShelf(self._config.dir_path / AUDIO_SOURCE), prepared_name(media.path)
+        shelf, name = Shelf(self._config.dir_path / AUDIO_SOURCE, ".wav"), prepared_name(media.path)
         cut = self._cut(AUDIO_SOURCE)
         if media.is_plain_wav and cut.is_everything and media.path.resolve() == shelf.path_of(name).resolve():
             path, how = media.path, "used where it is"
@@ -155,7 +155,7 @@ class RowPreparer:
         return path
 
     def _extracted(self, role: str, media: Media) -> tuple[Path, int]:
-        shelf, name = FrameShelf(self._config.dir_path / role), prepared_name(media.path)
+        shelf, name = Shelf(self._config.dir_path / role), prepared_name(media.path)
         cut = self._cut(role)
         path, how, count = media.path, "used where it is", 0
         if media.kind == "folder" and cut.is_everything and path.resolve() == shelf.path_of(name).resolve():
