@@ -150,13 +150,16 @@ def read_rows(path: str | Path) -> list[Row]:
     Raises:
         MetadataError: no such file, not text, or no rows.
     """
-    source = Path(path)
-    texts = read_table(source, "metadata file", _HOW_TO_WRITE).split("\n")
-    rows = [Row(source, number, text.strip()) for number, text in enumerate(texts, start=1)]
-    rows = [row for row in rows if row.text and not row.text.startswith("#")]
+    rows = text_rows(Path(path), read_table(path, "metadata file", _HOW_TO_WRITE))
     if not rows:
-        raise MetadataError(f"{source}: holds no rows; {_HOW_TO_WRITE}")
+        raise MetadataError(f"{path}: holds no rows; {_HOW_TO_WRITE}")
     return rows
+
+
+def text_rows(source: Path, text: str) -> list[Row]:
+    """The lines of a file's text that are neither blank nor comments."""
+    rows = [Row(source, number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
+    return [row for row in rows if row.text and not row.text.startswith("#")]
 
 
 def format_row(fields: Iterable[object]) -> str:

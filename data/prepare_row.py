@@ -9,7 +9,6 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from data.audio import load_audio, log_mel
 from data.faces.align_clip import align_source, default_output, source_score
 from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
-from data.metadata import format_row, read_table, split_fields, write_rows
+from data.metadata import Row, format_row, read_table, split_fields, text_rows, write_rows
 from data.prepared import Shelf, SourceNote, origin_of, prepared_name
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
@@ -33,53 +32,38 @@ BATCH_COLUMNS = ("id", "pose", "audio", "mouth")  # in the order of ROLES
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BatchLine:
-    """A line of a --batch file, still unread."""
-
-    path: Path  # of the file
-    number: int  # from 1
-    text: str
-
-    @property
-    def place(self) -> str:
-        """`file:line`, for messages."""
-        return f"{self.path}:{self.number}"
-
-    def sources(self) -> dict[str, Path]:
-        """Role -> source; relative paths count from the working directory, else from the file.
-
-        Raises:
-            MetadataError: quotes that do not close, or another number of columns.
-        """
-        try:
-            fields = split_fields(self.text)
-        except csv.Error as error:
-            raise MetadataError(f"{error}; {_BATCH_FORMAT}") from error
-        if len(fields) not in (3, 4):
-            raise MetadataError(f"expected 3 or 4 columns, got {len(fields)}; {_BATCH_FORMAT}")
-        found = {}
-        for role, text in zip(ROLES, fields, strict=False):
-            beside = self.path.parent / text
-            if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
-                found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
-        return found
-
-
-def read_batch(path: Path) -> list[BatchLine]:
+def read_batch(path: Path) -> list[Row]:
     """The lines of a --batch file; blank lines, `#` lines and a heading `id pose audio` are left out.
 
     Raises:
         MetadataError: no such file, not text, or nothing in it.
     """
-    texts = read_table(path, "batch file", _BATCH_FORMAT, "--batch ").split("\n")
-    lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
-    lines = [line for line in lines if line.text and not line.text.startswith("#")]
+    lines = text_rows(path, read_table(path, "batch file", _BATCH_FORMAT, "--batch "))
     if lines and lines[0].text.lower().split()[:3] == ["id", "pose", "audio"]:
         lines = lines[1:]
     if not lines:
         raise MetadataError(f"--batch {path}: holds no jobs; {_BATCH_FORMAT}")
     return lines
+
+
+def batch_sources(line: Row) -> dict[str, Path]:
+    """Role -> source of a line of a --batch file; relative paths count from the working directory, else from the file.
+
+    Raises:
+        MetadataError: quotes that do not close, or another number of columns.
+    """
+    try:
+        fields = split_fields(line.text)
+    except csv.Error as error:
+        raise MetadataError(f"{error}; {_BATCH_FORMAT}") from error
+    if len(fields) not in (3, 4):
+        raise MetadataError(f"expected 3 or 4 columns, got {len(fields)}; {_BATCH_FORMAT}")
+    found = {}
+    for role, text in zip(ROLES, fields, strict=False):
+        beside = line.source.parent / text
+        if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
+            found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
+    return found
 
 
 class RowPreparer:
