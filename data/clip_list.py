@@ -9,8 +9,9 @@ import csv
 import io
 import logging
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,7 @@ class ClipRecord:
 
 
 def read_list(path: str | Path) -> list[ClipRecord]:
-    """Reads a list of clips.
-
-    Raises:
-        MetadataError: no such file, not text, other columns, a number that is none, or no rows.
-    """
+    """Reads a list of clips. Raises MetadataError, which names file and line."""
     source = Path(path)
     reader = csv.reader(io.StringIO(read_table(source, "list of clips", _HOW_TO_WRITE), newline=""), strict=True)
     records = []
@@ -115,13 +112,14 @@ def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     if not Path(root).is_dir():
         raise MediaError(f"{root}: no such folder of clips")
     base = next((Path(root, name) for name in folders if Path(root, name).is_dir()), Path(root))
-    try:
-        clips = list(_walk(base, layout))
-    except OSError as error:
-        raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    clips = list(_walk(base, layout))
     if not clips:
         raise MediaError(f"{base}: holds no clips; expected {expected} in it")
     return clips
+
+
+def _refuse(error: OSError) -> None:
+    raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
@@ -139,14 +137,8 @@ def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
                     yield FoundClip(Path(folder, name), below[0], below[1] if layout == "lrw" else None)
 
 
-def _refuse(error: OSError) -> None:
-    raise error
-
-
 def scan_tree(root: str | Path) -> list[ClipRecord]:
-    """Lists the clips of any tree of speakers, see `find_clips`; those whose header cannot be read are left out.
-
-    Speakers are numbered in sorted order. Lengths come from the headers.
+    """Lists the clips of any tree of speakers, see `find_clips`, by their headers; broken ones are left out.
 
     Raises:
         MediaError: no such folder, or no readable clip in it.
@@ -218,15 +210,12 @@ def build_lists(
 
 
 def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Draws who is held out.
+    """Draws who is held out: speaker -> split.
 
     The draw of a speaker depends on the seed and its name alone, so that a speaker more or less moves few others.
 
     Args:
         val, test: number of speakers, or a fraction below 1 of all, then at least one.
-
-    Returns:
-        speaker -> split.
 
     Raises:
         OptionError: nobody is left to train on.
@@ -247,31 +236,21 @@ def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) 
 
 
 class PackedRecords(Sequence[ClipRecord]):
-    """Clips in a few arrays: every loading process has its copy, and a million clips as objects take 0.7 GB in each."""
+    """Clips in one piece of memory: every loading process has a copy, and a million objects take 0.7 GB in each."""
 
     def __init__(self, records: Iterable[ClipRecord]) -> None:
-        lines, numbers = [], []
-        for record in records:
-            fields = (str(record.path), str(record.audio or ""), record.speaker)
-            lines.append("\0".join(fields).encode("utf-8", "surrogateescape"))
-            numbers.append((record.num_frames, record.label))
-        self._text = b"".join(lines)
-        self._ends = np.cumsum([0, *map(len, lines)])
-        self._numbers = np.array(numbers, dtype=np.int32).reshape(-1, 2)
+        packed = [pickle.dumps((str(r.path), r.audio and str(r.audio), *astuple(r)[2:]), -1) for r in records]
+        self._bytes, self._ends = b"".join(packed), np.cumsum([0, *map(len, packed)])
 
     def __len__(self) -> int:
         """Number of clips."""
-        return len(self._numbers)
+        return len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """The clip of a number from 0; a slice gives a list."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        num_frames, label = map(int, self._numbers[index])
-        index = index % len(self)
-        fields = self._text[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
-        path, audio, speaker = fields.split("\0")
-        return ClipRecord(Path(path), Path(audio) if audio else None, num_frames, speaker, label)
+        """The clip of a number."""
+        place = range(len(self))[index]
+        path, audio, *rest = pickle.loads(self._bytes[self._ends[place] : self._ends[place + 1]])
+        return ClipRecord(Path(path), audio and Path(audio), *rest)
 
 
 def num_speakers(records: Sequence[ClipRecord]) -> int:

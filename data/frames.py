@@ -36,10 +36,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def list_frames(directory: str | Path) -> list[Path]:
-    """The frames of a folder that is ready for use, in order.
-
-    Returns:
-        paths named 000000.*, 000001.* ... without a gap, one picture format only.
+    """The frames of a folder that is ready for use: 000000.*, 000001.* ... without a gap, one picture format only.
 
     Raises:
         MediaError: no such folder, no frames, a gap, a start other than 0, or two formats mixed.
@@ -130,10 +127,7 @@ def count_whole_frames(folder: Path) -> int:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture file.
-
-    Returns:
-        (H, W, 3) uint8 BGR; alpha is dropped, grey becomes three channels.
+    """Reads a picture file as (H, W, 3) uint8 BGR; alpha is dropped, grey becomes three channels.
 
     Raises:
         MediaError: missing, empty, or not a picture OpenCV can decode completely.
@@ -181,13 +175,9 @@ def write_image(path: str | Path, image_bgr: np.ndarray, quality: int = JPEG_QUA
 
 
 def crop_template(image_bgr: np.ndarray, config: DataConfig | None = None) -> np.ndarray:
-    """The part of a VoxCeleb2-like frame the networks see, as RGB.
+    """The part of a VoxCeleb2-like frame the networks see, as RGB: (H, W, 3) uint8 -> (crop_size, crop_size, 3) uint8.
 
-    Args:
-        image_bgr: (H, W, 3) uint8; any other size than 224 x 224 is resized to it first.
-
-    Returns:
-        (crop_size, crop_size, 3) uint8 RGB: rows 0-191 and columns 16-207 of the 224 px frame, bilinear.
+    Rows 0-191 and columns 16-207 of the frame, which is resized to 224 x 224 before; bilinear.
     """
     config = config or DataConfig()
     size, cut = config.template_size, config.crop_len

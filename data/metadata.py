@@ -85,11 +85,7 @@ class Row:
         return fields
 
     def clip(self) -> TestClip:
-        """Makes sense of the row.
-
-        Raises:
-            MetadataError: see `fields`; or a count that is none, or no reference or audio.
-        """
+        """Makes sense of the row. Raises MetadataError, as `fields`; or a count is none, or something is missing."""
         reference, num_references, pose, num_pose, audio, mouth, num_mouth, spectrogram = self.fields()
         for name, value in (("reference folder", reference), ("audio file", audio)):
             if value in _NO_PATH:
@@ -145,11 +141,7 @@ def read_table(path: str | Path, kind: str, hint: str, flag: str = "") -> str:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Lists the rows of a metadata file without looking into them, so that a bad one does not stop the others.
-
-    Raises:
-        MetadataError: no such file, not text, or no rows.
-    """
+    """Lists the rows of a metadata file without looking into them. Raises MetadataError, also where there are none."""
     rows = text_rows(Path(path), read_table(path, "metadata file", _HOW_TO_WRITE))
     if not rows:
         raise MetadataError(f"{path}: holds no rows; {_HOW_TO_WRITE}")

@@ -197,10 +197,7 @@ def _write_spectrogram(wav: Path) -> Path:
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
-    """Writes a row; with `append` after those that are there, unless it is one of them.
-
-    Returns:
-        False if the row was there.
+    """Writes a row; with `append` after those that are there, or returns False where it is one of them.
 
     Raises:
         MetadataError: the csv cannot be read or the row not be written.

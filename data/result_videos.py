@@ -32,15 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
-    """Makes every video of a result folder.
+    """Makes every video of a result folder: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
     Args:
-        folder: holds the column folders.
         audio: anything ffmpeg reads; starts together with frame 0.
         labels: titles above the columns of `concat.mp4`.
-
-    Returns:
-        the videos: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
     Raises:
         MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
@@ -67,16 +63,10 @@ def make_videos(
     labels: bool = False,
     wait: Callable[[int], bool] | None = None,
 ) -> list[Path]:
-    """Encodes the videos of columns whose frames may still be in the making.
+    """As `concat`, of columns from left to right whose frames may still be in the making.
 
     Args:
-        folder: gets the videos.
-        columns: from left to right.
-        audio, labels: see `concat`.
         wait: called with n before frame n is read; returns True when it is there, False when it never will be.
-
-    Returns:
-        what `concat` returns. Raises the same.
     """
     generated = generated_column(folder, columns)
     if probe(audio).audio_codec is None:
@@ -137,11 +127,7 @@ def _encode(
     wait: Callable[[int], bool] | None,
     comment: str,
 ) -> None:
-    """Encodes each column, and all side by side as the last output; the files appear when all are finished.
-
-    Args:
-        outputs: file -> number of frames.
-    """
+    """Encodes each column, and all side by side as the last output; outputs are file -> frames."""
     _wait(folder, wait, 0)
     sizes = [_size(column) for column in columns]
     if len({height for height, _ in sizes}) > 1:

@@ -38,10 +38,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
-    """`av.open` of a file.
-
-    Args:
-        kind: what the file is expected to be, for the message.
+    """`av.open` of a file that should be of a kind.
 
     Raises:
         MediaError: no such file; or what PyAV raises, and any ValueError, also inside the block.
@@ -109,13 +106,10 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
 
 
 def check_stream(path: Path, kind: str, decode_all: bool) -> float:
-    """Reads the first stream of a kind and returns its length in seconds.
+    """Reads the first stream of a kind, `video` or `audio`, and returns its length in seconds.
 
     Decodes all of it, or the first picture or sound and the last one that can be decoded alone. The packets behind that
     one are read all the same, so that a file that was cut off or has a hole at its end is found.
-
-    Args:
-        kind: `video` or `audio`.
 
     Raises:
         MediaError: not a recording, no such stream, or damage.
@@ -153,9 +147,6 @@ def _read_packets(path: Path, kind: str, packets: Iterable[Any], decode_all: boo
     if not has_decoded:
         raise MediaError(f"{path}: nothing at the {'end' if to_end else 'start'} of its {kind} stream can be decoded")
     return end_s
-
-
-# -------------------------------------------------------------------------------------------------- one after the other
 
 
 @dataclass(frozen=True)

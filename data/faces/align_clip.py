@@ -82,12 +82,11 @@ def default_output(source: Path) -> Path:
 
 
 def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
-    """Aligns one clip; `output` appears when it is complete and is left alone when that fails.
+    """Aligns one clip. A finished result of the same source and settings is used again, an older one replaced.
 
     Args:
         path: a folder of pictures, a video, or one picture.
-        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`; a finished one of the same source and
-            settings is used as it is, an older one is replaced.
+        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`.
 
     Raises:
         MediaError: the source cannot be read, or the output cannot be written or is not ours to replace.
@@ -110,10 +109,7 @@ def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
 
 
 def source_score(path: Path, config: AlignOptions) -> tuple[float, bool]:
-    """How VoxCeleb2-like a source already is, judged by a few of its first frames.
-
-    Returns:
-        `template_score` in pixels, and whether it needs no alignment (`is_template_like`).
+    """`template_score` of a few of the first frames, and whether the source needs no alignment.
 
     Raises:
         MediaError: the source cannot be read.
@@ -157,13 +153,8 @@ def _finished(output: Path, source: FrameSource, config: AlignOptions) -> Alignm
 
 def _ranges(numbers: Sequence[int]) -> str:
     """[0, 1, 2, 7] -> "0-2, 7"."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+    runs = [[n for _, n in run] for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _check_replaceable(output: Path) -> None:

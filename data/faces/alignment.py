@@ -177,7 +177,7 @@ def template_score(landmarks: np.ndarray, width: float = TEMPLATE_SIZE, height: 
 
 
 def is_template_like(landmarks: np.ndarray, width: float, height: float) -> bool:
-    """Whether the networks can take a picture or clip as it is: square, a low `template_score`, a face of fitting size."""
+    """Whether the networks can take a picture or clip as it is: square, with a low score and a face of fitting size."""
     matrix = similarity_transform(_points_at_template_size(landmarks, width, height).mean(axis=0), TEMPLATE_POINTS)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     square = abs(width / height - 1) <= SQUARE_TOLERANCE

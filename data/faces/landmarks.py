@@ -96,7 +96,7 @@ class LandmarkDetector(ABC):
         return sorted(boxes, key=lambda box: float(box_centre(box)[0]))
 
     def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
-        """The (4,) box for the next frame: it lies to the `points` of this one as that of the last found face to its own."""
+        """The box for the next frame: it lies to this one's points as the last found box to the points `seen` then."""
         scale = spread(points) / spread(seen.points)
         corners = seen.box.reshape(2, 2) - seen.points.mean(axis=0)
         return (points.mean(axis=0) + scale * corners).reshape(4)
