@@ -170,23 +170,19 @@ class MelStream:
         return _gain(self._mean_square)
 
     def _complete_bins(self) -> np.ndarray:
-        hop, length = AudioConfig.hop_length, AudioConfig.frame_length
+        hop, length, lowest_db = AudioConfig.hop_length, AudioConfig.frame_length, AudioConfig.min_level_db
+        floor = 10 ** (lowest_db / 20)
         count = max(0, (len(self._samples) - length) // hop + 1)
         mel = np.empty((count, AudioConfig.num_mel_bands), dtype=np.float32)
         for first in range(0, count, _PIECE_BINS):
             piece = self._samples[first * hop : (min(first + _PIECE_BINS, count) - 1) * hop + length]
             frames = np.lib.stride_tricks.sliding_window_view(piece, length)[::hop]  # (bins, length), a view
             magnitude = np.abs(scipy.fft.rfft(frames * self._window, axis=-1))
-            mel[first : first + len(frames)] = _to_unit_range(magnitude @ self._basis)
+            level_db = 20 * np.log10(np.maximum(floor, magnitude @ self._basis)) - AudioConfig.reference_level_db
+            mel[first : first + len(frames)] = np.clip((level_db - lowest_db) / -lowest_db, 0, 1)
         self._samples = self._samples[count * hop :].copy()
         self._num_bins += count
         return mel
-
-
-def _to_unit_range(mel: np.ndarray) -> np.ndarray:
-    floor = 10 ** (AudioConfig.min_level_db / 20)
-    level_db = 20 * np.log10(np.maximum(floor, mel)) - AudioConfig.reference_level_db
-    return np.clip((level_db - AudioConfig.min_level_db) / -AudioConfig.min_level_db, 0, 1)
 
 
 def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:

@@ -143,8 +143,15 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
     Raises:
         MediaError: no such folder, or no readable clip in it.
     """
+
+    def count_or_error(path: Path) -> int | MediaError:
+        try:
+            return count_frames(path)
+        except MediaError as error:
+            return error
+
     found = find_clips(root, "any")
-    counts = prefetch(_count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
+    counts = prefetch(count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
     bar = tqdm(counts, total=len(found), unit="clip", desc="reading headers", disable=None)
     results = list(zip(found, bar, strict=True))
     broken = [str(error) for _, error in results if isinstance(error, MediaError)]
@@ -155,13 +162,6 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
     if not readable:
         raise MediaError(f"{root}: holds no readable clips")
     return build_lists(readable)["train"]
-
-
-def _count_or_error(path: Path) -> int | MediaError:
-    try:
-        return count_frames(path)
-    except MediaError as error:
-        return error
 
 
 def count_frames(path: Path) -> int:

@@ -89,10 +89,8 @@ def inspect(path: str | Path) -> Media:
         if source.is_dir():
             open_source(source)
             return Media(source, "folder")
-        if not source.is_file():
-            raise MediaError(
-                f"{source}: {'is neither a file nor a folder' if source.exists() else 'no such file or folder'}"
-            )
+        if not source.exists():
+            raise MediaError(f"{source}: no such file or folder")
         with open_file(source) as file:
             if not file.read(1):
                 raise MediaError(f"{source}: the file is empty (0 bytes)")
@@ -102,17 +100,11 @@ def inspect(path: str | Path) -> Media:
 
 
 def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
-    """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels.
+    """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels; returns how many.
 
     A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
     by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
     one frame whatever the cut.
-
-    Args:
-        folder: an empty one.
-
-    Returns:
-        how many frames.
 
     Raises:
         MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
@@ -144,22 +136,19 @@ def count_ready_frames(folder: Path) -> int:
         frames = list_frames(folder)
     except MediaError:
         return 0
-    first = None
+    first = ""
     for path in frames:
         with _pillow(path, path) as opened:  # reads the head of the file only
             width, height = opened.size if opened is not None else read_image(path).shape[1::-1]
-        first = first or f"{width}x{height}"
-        if first != f"{width}x{height}":
-            sizes = f"{width}x{height}, {frames[0].name} is {first}"
-            raise MediaError(f"{path}: is {sizes}; the frames of a clip must have one size")
+        size = f"{width}x{height}"
+        first = first or size
+        if size != first:
+            raise MediaError(f"{path}: is {size}, {frames[0].name} is {first}; the frames of a clip must have one size")
     return len(frames)
 
 
 def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
-    """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps in it become silence.
-
-    Returns:
-        how many samples.
+    """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps become silence. Returns how many samples.
 
     Raises:
         MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.

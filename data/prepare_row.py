@@ -188,7 +188,7 @@ def _inspect_sources(sources: dict[str, Path], labels: Sequence[str]) -> dict[st
 
 
 def _write_spectrogram(wav: Path) -> Path:
-    """Writes the log-mel spectrogram of a sound beside it: (M, 80) float32 .npy."""
+    """Beside the sound: (M, 80) float32 .npy."""
     buffer = io.BytesIO()
     np.save(buffer, log_mel(load_audio(wav)))
     path = wav.with_suffix(".npy")

@@ -135,11 +135,7 @@ def generated_folder(result: Path) -> Path | None:
 
 
 def find_columns(result: Path) -> list[Column]:
-    """The columns that are there, from left to right, each checked for gaps.
-
-    Raises:
-        MediaError: no such folder; a column is empty, mixes formats, or lacks a frame.
-    """
+    """The columns that are there, from left to right. Raises MediaError: no such folder, or as `read_column`."""
     if not result.is_dir():
         raise MediaError(f"{result}: no such result folder")
     present = [name for name in COLUMNS if (result / name).is_dir() and any((result / name).iterdir())]
@@ -190,11 +186,7 @@ def put_in_place(folder: Path, result: Path) -> None:
 
 
 def claim_results(folder: Path, overwrite: bool = False) -> None:
-    """Makes sure that the files of a run in a results folder replace nothing but those of an earlier run.
-
-    Raises:
-        OptionError: names the file that is somebody else's.
-    """
+    """Raises OptionError for a file of a run in a results folder that would replace anything but an earlier run's."""
     for name in (REPORT, GALLERY, OPTIONS, OPTIONS_TEXT):
         claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=_is_of_a_run)
 

@@ -359,7 +359,7 @@ def test_file_that_is_no_media_raises_media_error(tmp_path: Path, name: str, con
 def test_missing_source_or_empty_folder_raises_media_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"gone.mp4: no such file or folder"):
         inspect(tmp_path / "gone.mp4")
-    with pytest.raises(MediaError, match=r"/dev/null: is neither a file nor a folder"):
+    with pytest.raises(MediaError, match=r"/dev/null: cannot be read: it is no regular file"):
         inspect("/dev/null")
     with pytest.raises(MediaError, match=r"cannot be read: File name too long|no such file"):
         inspect(tmp_path / ("x" * 300))
