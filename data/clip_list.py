@@ -123,15 +123,18 @@ def _refuse(error: OSError) -> None:
 
 
 def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
-    for folder, subfolders, files in os.walk(base, onerror=_refuse):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    strict = layout in ("voxceleb2", "lrw")
+    # a part of a data set is often a folder of links
+    for folder, subfolders, files in os.walk(base, onerror=_refuse, followlinks=True):
         below = Path(folder).relative_to(base).parts  # speaker, video ...; word, split
+        deeper = () if strict and len(below) == 2 else subfolders
+        subfolders[:] = sorted(name for name in deeper if not name.startswith("."))
         if not below or (layout == "lrw" and below[1:] and below[1] not in SPLITS):
             continue
-        if layout in ("frames", "any") and not _FIRST_FRAMES.isdisjoint(files):
+        if not strict and not _FIRST_FRAMES.isdisjoint(files):
             subfolders.clear()
             yield FoundClip(Path(folder), below[0])
-        elif layout == "any" or (layout != "frames" and len(below) == 2):
+        elif layout == "any" or (strict and len(below) == 2):
             for name in sorted(files):
                 if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
                     yield FoundClip(Path(folder, name), below[0], below[1] if layout == "lrw" else None)

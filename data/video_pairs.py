@@ -124,11 +124,7 @@ class OpenPair:
             return load_sound(self.pair.real)
 
     def real_sound(self) -> np.ndarray:
-        """(samples,) float32 at 16 kHz from the first frame of `real_frames` on.
-
-        Raises:
-            MediaError: there is none.
-        """
+        """(samples,) float32 at 16 kHz from the first frame of `real_frames` on. Raises MediaError as well."""
         assert self.pair.real is not None
         try:
             wave = load_sound(self.pair.real)
@@ -249,11 +245,7 @@ def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int
 
 
 def clips_below(root: Path) -> dict[str, Path]:
-    """Every video, folder of frames and result in a tree: path below the root without suffix -> where it lies.
-
-    Raises:
-        MediaError: no such file or folder, or no clip in it.
-    """
+    """Every video, folder of frames and result in a tree: path below the root without suffix -> where it lies."""
     if root.is_file() or _is_clip(root):
         return {root.stem if root.is_file() else root.name: root}
     if not root.is_dir():
@@ -293,11 +285,7 @@ def _result(name: str, folder: Path) -> VideoPair:
 
 
 def _result_pair(folder: Path, inputs: Mapping[str, str]) -> VideoPair:
-    """A result and its mouth source.
-
-    Args:
-        inputs: the sources of its row, as report.json names them; empty where it is not known.
-    """
+    """A result and its mouth source; `inputs` are those of its row in report.json, empty where it is not known."""
     real = folder / MOUTH if (folder / MOUTH).is_dir() else None
     apart, same_person = _why_apart(folder.name, inputs) if real else ("the row names no mouth source", False)
     return dataclasses.replace(

@@ -64,11 +64,7 @@ class ShardClip:
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Writes `shards.json`.
-
-    Raises:
-        OptionError: the folder was begun with another list or other settings.
-    """
+    """Writes `shards.json`. Raises OptionError for a folder that was begun with another list or other settings."""
     if (folder / INDEX_FILE).is_file():
         before = read_index(folder)
         changed = [name for name, value in index.made_of.items() if before.made_of.get(name) != value]
@@ -145,11 +141,7 @@ def _read_members(record: ClipRecord, number: int) -> dict[str, bytes]:
 
 
 def read_index(folder: str | Path) -> ShardIndex:
-    """Reads `shards.json`.
-
-    Raises:
-        MetadataError: there is none, or it is something else.
-    """
+    """Reads `shards.json`. Raises MetadataError."""
     path = Path(folder, INDEX_FILE)
     index = read_json(path, ShardIndex, MetadataError, _HOW_TO_WRITE)
     if index.num_clips < 1:
@@ -170,9 +162,7 @@ class ShardDataset(IterableDataset):
         rank, world_size: this process among all that train.
 
     Raises:
-        OptionError: no package webdataset, or fewer shards than ranks.
-        MetadataError: no or a damaged `shards.json`.
-        MediaError: shards are missing.
+        PcavsError: no package webdataset, fewer shards than ranks, a damaged `shards.json`, or shards are missing.
     """
 
     def __init__(
