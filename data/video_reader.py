@@ -29,7 +29,7 @@ from util.ffmpeg import named_colours, open_media, probe
 from util.files import require_utf8_name
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
-_LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
+_LONGEST_HOLD_S = 0.1
 _REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
 
@@ -199,14 +199,14 @@ def open_source(path: str | Path) -> FrameSource:
 
 
 def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    number, end_s = -1, 0.0
+    number, end_s, convert = -1, 0.0, VideoReformatter()
     with open_container(path) as container:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         try:
             for number, picture in enumerate(container.decode(stream)):
                 end_s = picture.time or end_s
-                yield f"{path} frame {number}", _upright(picture)
+                yield f"{path} frame {number}", _upright(picture, convert)
         except av.error.FFmpegError as error:
             if number < 0:
                 raise
@@ -217,8 +217,9 @@ def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         _log.warning("%s: the picture ends at %.1f s of %.1f s: %s", path, end_s, lasts_s, told)
 
 
-def _upright(picture: av.VideoFrame) -> np.ndarray:
-    image = picture.to_ndarray(format="bgr24", **named_colours(picture))
+def _upright(picture: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
+    # one converter for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
+    image = convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
 
@@ -241,7 +242,7 @@ class Video:
             MediaError: damage, or a frame of another size than the first.
         """
         if self.pictures is None:
-            yield from itertools.islice(steady_frames(self.path, self.num_frames), start, None)
+            yield from frames_by_number(self.path, range(start, self.num_frames), math.inf)
         else:
             yield from (image for _, image in self.pictures.frames(start))
 
@@ -268,34 +269,26 @@ def open_video(path: Path, resample: bool = False) -> Video:
     if not steady and not resample:
         raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
     count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
-    image = next(steady_frames(path, 1))
+    image = next(frames_by_number(path, [0]))
     note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
     return Video(path, None, count, image.shape[0], image.shape[1], note)
 
 
-def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
-    """`count` frames, upright; number i is the picture nearest to i / 25 s, and the last one is held.
+def frames_by_number(
+    path: Path, numbers: Sequence[int], longest_hold_s: float = _LONGEST_HOLD_S
+) -> Iterator[np.ndarray]:
+    """For ascending numbers, each the picture nearest to number / 25 s, upright; jumps over what is not needed.
 
-    Raises:
-        MediaError: damage, or nothing to decode.
-    """
-    with open_container(path) as container:
-        for picture in _nearest(container, path, [number / FPS for number in range(count)], math.inf):
-            yield _upright(picture)
-
-
-def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-    """For ascending numbers, each the picture nearest to number / 25 s; jumps over what is not needed.
-
-    How a phone was held is not looked at: this is for training clips, which are crops of faces.
+    Args:
+        longest_hold_s: how long after its time the last picture may stand for missing ones.
 
     Raises:
         MediaError: no such clip, damage, or it ends before a number.
     """
-    convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
+    convert = VideoReformatter()
     with open_container(path) as container:
-        for picture in _nearest(container, path, [number / FPS for number in numbers], _LONGEST_HOLD_S):
-            yield convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
+        for picture in _nearest(container, path, [number / FPS for number in numbers], longest_hold_s):
+            yield _upright(picture, convert)
 
 
 def _nearest(container: Any, path: Path, times_s: Sequence[float], longest_hold_s: float) -> Iterator[Any]:
