@@ -51,9 +51,6 @@ class ClipChecks:
         folder: holds checked-*.jsonl.
         root: the data set; clips have the same path below it in every run.
         check: `fast`: header, start and end of a clip; `full`: everything is decoded.
-
-    Raises:
-        MediaError: a file of an earlier run cannot be read.
     """
 
     def __init__(self, folder: Path, root: Path, check: str) -> None:
@@ -84,9 +81,6 @@ class ClipChecks:
 
         Returns:
             how many were checked.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         # a broken clip may have been repaired in a way its own file does not show, by a sound file beside it
         todo = [clip.path for clip in clips if not self.is_current(clip) or self.error(clip)]

@@ -104,11 +104,7 @@ def find_sound(clip: Path, audio: Path | None = None) -> Path:
 
 
 def load_sound(clip: Path, audio: Path | None = None) -> np.ndarray:
-    """The sound of a clip from the start of frame 0 on: (samples,) float32.
-
-    Raises:
-        MediaError: see `find_sound` and `data.audio.load_audio`.
-    """
+    """The sound of a clip from the start of frame 0 on: (samples,) float32."""
     path = find_sound(clip, audio)
     wave = load_audio(path)
     if path != clip:

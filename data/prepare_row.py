@@ -197,11 +197,7 @@ def _write_spectrogram(wav: Path) -> Path:
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
-    """Writes a row; with `append` after those that are there, or returns False where it is one of them.
-
-    Raises:
-        MetadataError: the csv cannot be read or the row not be written.
-    """
+    """Writes a row; with `append` after those that are there, or returns False where it is one of them."""
     known = ""
     if append and csv_path.exists():
         known = read_table(csv_path, "metadata file", "choose another one", "--csv_path ")

@@ -87,11 +87,7 @@ class Report:
 
 
 def read_note(result: Path) -> ClipNote | None:
-    """The note of a result; None where there is none, as in a result of the published code.
-
-    Raises:
-        MediaError: a note that cannot be read; names file and entry.
-    """
+    """The note of a result; None where there is none, as in a result of the published code."""
     path = result / CLIP_NOTE
     hint = "run test.py again, or delete the file to take the result for one of the published code"
     return read_json(path, ClipNote, hint=hint) if path.is_file() else None

@@ -105,9 +105,6 @@ def write_shard(path: Path, records: Sequence[ClipRecord], numbers: Sequence[int
 
     Returns:
         how many clips could not be read and are left out; each is named in a warning.
-
-    Raises:
-        MediaError: the disk refuses.
     """
     left_out = 0
     with writing(path), atomic_path(path) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as shard:

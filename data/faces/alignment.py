@@ -168,9 +168,6 @@ def template_score(landmarks: np.ndarray, width: float = TEMPLATE_SIZE, height: 
 
     Returns:
         root mean square distance of eyes and mouth from their places in the template, in its pixels.
-
-    Raises:
-        AlignmentError: no frame has landmarks.
     """
     points = _points_at_template_size(landmarks, width, height)
     return float(np.sqrt(np.mean(np.sum((points - TEMPLATE_POINTS) ** 2, axis=-1))))
