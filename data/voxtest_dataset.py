@@ -125,15 +125,11 @@ class VoxTestDataset:
 
 
 def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
-    """Reads a prepared spectrogram, (M, 80) float32 in [0, 1].
-
-    Raises:
-        MediaError: not such an array, or not the length the sound asks for.
-    """
-    mel = read_arrays(path, ".npy spectrogram (put None to compute it)").get("")
-    bands = AudioConfig.num_mel_bands
-    if mel is None or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
-        shape = getattr(mel, "shape", type(mel).__name__)
+    """Reads a spectrogram, (M, 80) float32 in [0, 1]. Raises MediaError: not that, or not of this length."""
+    mel = read_arrays(path, ".npy spectrogram (put None to compute it)").get("", np.empty(0))  # of an .npz: none
+    bands: int = AudioConfig.num_mel_bands
+    shape = mel.shape
+    if shape[1:] != (bands,) or mel.dtype.kind != "f":
         raise MediaError(
             f"{path}: a spectrogram must be a float array (bins, {bands}), got {shape}; put None to compute it"
         )

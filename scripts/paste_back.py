@@ -60,16 +60,16 @@ def _check(args: argparse.Namespace) -> PasteOptions:
 def run(args: argparse.Namespace) -> int:
     """Pastes every result; one that fails does not stop the others. Returns the exit code."""
     options = _check(args)
-    from data.faces.paste_result import Sources, paste_result
+    from data.faces.paste_result import paste_result
 
-    sources = Sources(args.alignment, args.background, args.audio)
+    sources = {"alignment": args.alignment, "background": args.background, "audio": args.audio}
     failed = 0
     for result in args.result:
         try:
             output = args.output or result / _OUTPUT_NAME
             inputs = [result, *(path for path in (args.alignment, args.background, args.audio) if path is not None)]
             claim_output(output, "--output", inputs=inputs if args.output else (), overwrite=args.overwrite)
-            print(paste_result(result, output, options, sources, args.frames_dir), flush=True)
+            print(paste_result(result, output, options, **sources, frames_dir=args.frames_dir), flush=True)
         except PcavsError as error:
             print_error(error)
             failed += 1

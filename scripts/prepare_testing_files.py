@@ -13,6 +13,7 @@ an unchanged source is used again. Exit codes: 0 done, 1 a source or job failed,
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """Prepares the sources of each row and writes it; one that fails is reported and the others go on."""
     config = _to_config(args)
     from data.metadata import holds_rows
-    from data.prepare_row import BATCH_COLUMNS, RowPreparer, add_row, read_batch, shown
+    from data.prepare_row import BATCH_COLUMNS, RowPreparer, add_row, batch_sources, read_batch, shown
 
     sources = [path for flag in SAMPLES if (path := _value(args, flag)) is not None]
     inputs = sources if args.batch is None else [args.batch]
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     preparer = RowPreparer(config, say=lambda text: print(printable(text), flush=True))
     rows: list[tuple[str, Callable[[], dict[str, Path]]]] = [("", lambda: _flag_sources(args))]
     if args.batch is not None:
-        rows = [(f"{line.place}: ", line.sources) for line in read_batch(args.batch)]
+        rows = [(f"{line.place}: ", functools.partial(batch_sources, line)) for line in read_batch(args.batch)]
     labels = tuple(SAMPLES) if args.batch is None else BATCH_COLUMNS
     written = 0
     for place, read_sources in rows:

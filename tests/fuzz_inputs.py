@@ -16,6 +16,7 @@ import contextlib
 import copy
 import hashlib
 import io
+import itertools
 import json
 import multiprocessing
 import random
@@ -267,10 +268,10 @@ def _media(place: Place, path: Path) -> None:
 
 def _clip(place: Place, path: Path) -> None:
     from data.clip_check import check_clip
-    from data.video_reader import open_source, open_video, steady_frames
+    from data.video_reader import open_source, open_video
 
     check_clip(path, path.parent, "full")
-    list(steady_frames(path, min(open_video(path, resample=True).num_frames, 30)))
+    list(itertools.islice(open_video(path, resample=True).frames(), 30))
     list(open_source(path).frames(stop=30))
 
 

@@ -329,7 +329,8 @@ def test_batch_prepares_each_source_once_and_goes_on_after_a_failure(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), (b"# nothing\n", "holds no jobs"), (b"\xff\xfe\xff", "UTF-8")]
+    ("content", "message"),
+    [(None, "no such batch file"), (b"# nothing\n", "holds no jobs"), (b"\xff\xfe\xff", "UTF-8")],
 )
 def test_unusable_batch_file_raises_metadata_error(place: Path, content: bytes | None, message: str) -> None:
     if content is not None:

@@ -47,9 +47,10 @@ def _pictures(count: int = 64, people: int = 2) -> Pictures:
 def test_random_states_fill_their_ranges_and_keep_lips_possible() -> None:
     states = random_states(np.random.default_rng(0), 2000)
     assert states.shape == (2000, len(STATE_NAMES))
-    assert _column(states, "yaw").min() < -37
-    assert _column(states, "yaw").max() > 37
-    assert abs(_column(states, "pitch")).max() <= 22
+    assert _column(states, "yaw").min() < -41
+    assert _column(states, "yaw").max() > 41
+    assert 23 < abs(_column(states, "pitch")).max() <= 24
+    assert 17 < abs(_column(states, "roll")).max() <= 18
     assert 0.7 < (_column(states, "opening") > 0).mean() < 0.9
     assert _column(states, "press")[_column(states, "opening") > 0].max() == 0
     assert _column(states, "lip_teeth")[_column(states, "opening") >= 0.15].max() == 0

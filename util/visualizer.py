@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from util.errors import MediaError
-from util.files import make_directory, safe_name, write_bytes, write_json, write_text
+from util.files import make_directory, safe_name, write_bytes, write_json, write_text, writing
 from util.html import write_training_page
 from util.json_files import read_json, read_json_lines
 from util.log import warn_once
@@ -73,14 +73,12 @@ class Visualizer:
         speed = {"images_per_s": images_per_s} if images_per_s else {}
         numbers = {"epoch": epoch, **speed, **values}
         finite = {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
-        try:
+        with writing(self._log_path):
             with self._log_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **finite}) + "\n")
             if self._writer is not None:
                 for name, value in numbers.items():
                     self._writer.add_scalar(name, value, step)
-        except OSError as error:
-            raise _unwritable(self._log_path, error) from error
 
     def images(self, step: int, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Writes pictures under web/images and to TensorBoard, and the page anew. Raises MediaError as `scalars`.
@@ -88,12 +86,10 @@ class Visualizer:
         rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
         """
         if self._writer is not None:
-            try:
+            with writing(self._directory / "tensorboard"):
                 for number, row in enumerate(rows):
                     for label, image in row.items():
                         self._writer.add_image(f"row{number}/{label}", image, step, dataformats="HWC")
-            except OSError as error:
-                raise _unwritable(self._directory / "tensorboard", error) from error
         if self._use_html:
             shown = _Shown(step, [self._write_row(step, number, row) for number, row in enumerate(rows)])
             self._shown = [shown, *(s for s in self._shown if s.step != step)][:STEPS_ON_PAGE]
@@ -151,10 +147,6 @@ def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     }
 
 
-def _unwritable(path: Path, error: OSError) -> MediaError:
-    return MediaError(f"{path}: cannot be written: {error.strerror or error}")
-
-
 def _forget_after(log: Path, step: int) -> None:
     """Drops the lines of later steps and damaged ones, so that a resumed training has every step once."""
     if not log.exists():
@@ -186,7 +178,5 @@ def _open_tensorboard(directory: Path, resume_step: int) -> Any:
         warn_once(_log, "no TensorBoard logs are written; install them with `pip install tensorboard`")
         return None
     make_directory(directory)
-    try:
+    with writing(directory):
         return SummaryWriter(str(directory), purge_step=resume_step + 1)
-    except OSError as error:
-        raise _unwritable(directory, error) from error

@@ -65,7 +65,7 @@ def plan(
     tasks, weights = [], config.weights_state()
     for number, (pair, name) in enumerate(zip(pairs, names, strict=True)):
         named = dataclasses.replace(pair, name=name)
-        files = file_states([pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference])
+        files = file_states([pair.generated, pair.real, pair.audio, pair.reference])
         parts = (_FORMAT, named, files, config, number in chosen, weights, sorted(missing))
         key = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
         tasks.append(MeasureTask(named, clips / f"{name}.json", number in chosen, key))

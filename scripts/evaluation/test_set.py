@@ -17,7 +17,7 @@ from data.frames import list_frames
 from data.lrw_dataset import scan_lrw
 from data.media import Cut, extract_frames, extract_sound, inspect
 from data.metadata import unique_names, write_rows
-from data.prepared import FrameShelf, SoundShelf, origin_of
+from data.prepared import Shelf, origin_of
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes
 from util.log import progress
@@ -98,10 +98,10 @@ def _prepare_clip(record: ClipRecord, name: str, folder: Path, max_seconds: floa
     cut, options = Cut(0.0, max_seconds), {"duration_s": max_seconds}
     sound_path = find_sound(record.path, record.audio)
     pictures, sound = inspect(record.path), inspect(sound_path)
-    frames = FrameShelf(folder / "frames").get(
+    frames = Shelf(folder / "frames").get(
         name, origin_of(record.path, options), lambda part: extract_frames(pictures, part, cut)
     )
-    wav = SoundShelf(folder / "sound").get(
+    wav = Shelf(folder / "sound", ".wav").get(
         name, origin_of(sound_path, options), lambda part: extract_sound(sound, part, cut)
     )
     first = list_frames(frames.path)[0]
