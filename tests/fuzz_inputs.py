@@ -496,7 +496,7 @@ class Worker:
     def run(self, number: int) -> tuple[str, str]:
         """Kind and fault of a case."""
         if self._process is None:
-            self._start()
+            self.start()
         self._pipe.send(number)
         try:
             if self._pipe.poll(MOST_SECONDS):
@@ -517,7 +517,8 @@ class Worker:
             self._process.join()
             self._process = None
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the process, which makes its inputs."""
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         folder = Path(tempfile.mkdtemp(dir=self._root))
@@ -535,8 +536,9 @@ def fuzz(seed: int, seconds: float, first: int = 0, count: int = 10**9) -> tuple
     faults: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
         worker = Worker(seed, Path(folder))
-        end = time.monotonic() + seconds
         try:
+            worker.start()
+            end = time.monotonic() + seconds
             for number in range(first, first + count):
                 if time.monotonic() > end and done:
                     break
