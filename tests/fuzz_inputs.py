@@ -350,12 +350,11 @@ def _report(place: Place, path: Path) -> None:
 
 
 def _alignment(place: Place, path: Path) -> None:
-    from data.faces.paste_result import Sources, paste_result
+    from data.faces.paste_result import paste_result
 
     result = next(p for p in place.work.results.iterdir() if p.is_dir())
     shutil.copytree(result, place.out / "result")
-    sources = Sources(alignment=path, background=place.whole / "align")
-    paste_result(place.out / "result", place.out / "pasted.mp4", sources=sources)
+    paste_result(place.out / "result", place.out / "pasted.mp4", alignment=path, background=place.whole / "align")
 
 
 def _landmarks(place: Place, path: Path) -> None:

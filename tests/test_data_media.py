@@ -493,5 +493,5 @@ def test_animation_of_days_is_refused(tmp_path: Path) -> None:
     pictures = [Image.fromarray(np.full((64, 64, 3), shade, np.uint8)) for shade in range(0, 250, 10)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=655_350)
     (tmp_path / "frames").mkdir()
-    with pytest.raises(MediaError, match=r"a.gif: lasts 4.6 hours by its header, more than 3 hours; take a part by --duration"):
+    with pytest.raises(MediaError, match=r"a.gif: lasts 4.6 hours by its header, more .* by --duration"):
         extract_frames(inspect(tmp_path / "a.gif"), tmp_path / "frames", Cut())
