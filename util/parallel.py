@@ -226,7 +226,7 @@ def _processes(count: int) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
 
 
 def _submit(executor: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    with _ctrl_c(held_back=True):  # also from a process that this starts, which would die of it while it imports
+    with ctrl_c(held_back=True):  # also from a process that this starts, which would die of it while it imports
         return executor.submit(_work_at, function, item)
 
 
@@ -243,7 +243,7 @@ def _start_worker() -> None:
 def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
     """Runs in a worker. Ctrl-C reaches every process: a worker cleans up, the main one says what it means."""
     try:
-        with _busy, _ctrl_c(held_back=False):
+        with _busy, ctrl_c(held_back=False):
             if _interrupted.is_set():
                 raise KeyboardInterrupt
             return function(item)
@@ -253,7 +253,7 @@ def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 @contextlib.contextmanager
-def _ctrl_c(held_back: bool) -> Iterator[None]:
+def ctrl_c(held_back: bool) -> Iterator[None]:
     """Holds Ctrl-C back or lets it come, for this thread and the processes it starts; Windows cannot do that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
