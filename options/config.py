@@ -23,6 +23,7 @@ NETWORK_FILE = "network.json"  # beside weights of other than the published size
 STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
+ANGLES = ("yaw", "pitch", "roll")  # of a head; signs as in data.synthetic.person.FaceState
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ class PrepareOptions:
     align: str = "off"  # off, auto (only what is not aligned yet) or all
     faces: AlignOptions = field(default_factory=AlignOptions)
     convert_spectrogram: bool = False
+    seed: int = 0  # of the motion of a head that is drawn
 
 
 @dataclass(frozen=True)
