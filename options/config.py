@@ -157,6 +157,30 @@ class NetworkConfig:
             raise CheckpointError(f"{path}: {error}") from error
 
 
+POSE_LOOPS = ("ping_pong", "cross_fade")
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """What is done to the pose codes of a clip; by default nothing. Raises OptionError for what cannot be honoured."""
+
+    pose_scale: float = 1.0  # of the motion about the clip's mean
+    pose_smooth: float = 0.0  # seconds, deviation of the Gaussian
+    pose_offset: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees, in the order of ANGLES
+    pose_hold: float | None = None  # seconds; the pose of this moment all the time
+    pose_loop: str = "ping_pong"  # how a pose video goes on that is shorter than the sound
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pose_scale <= 3:
+            raise OptionError(f"--pose_scale must be from 0 (still) to 3, got {self.pose_scale}")
+        if not 0 <= self.pose_smooth <= 10:
+            raise OptionError(f"--pose_smooth must be from 0 to 10 seconds, got {self.pose_smooth}")
+        if self.pose_hold is not None and not 0 <= self.pose_hold < 1e6:
+            raise OptionError(f"--pose_hold must be a moment in seconds, from 0 on, got {self.pose_hold}")
+        if not all(abs(angle) <= 45 for angle in self.pose_offset):
+            raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
+
+
 @dataclass(frozen=True)
 class TestConfig:
     """One run of test.py."""
@@ -176,6 +200,7 @@ class TestConfig:
     input_id_feature: bool = False
     noise: str = "random"
     seed: int = 0
+    load_codes: Path | None = None
     # which rows
     list_start: int = 0
     list_end: int | None = None
@@ -184,6 +209,7 @@ class TestConfig:
     frame_format: str = "jpg"
     gen_video: bool = False
     labels: bool = False
+    save_codes: bool = False
     resume: bool = False
     overwrite: bool = False
     verbose: bool = False
@@ -191,6 +217,7 @@ class TestConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    pose: PoseOptions = field(default_factory=PoseOptions)
 
     __test__ = False  # pytest collects classes called Test*
 
