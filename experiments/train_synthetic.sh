@@ -30,31 +30,23 @@ stage() {
   touch "$WORK/$name/done"
 }
 
-# the encoders' stages look at half of the people: they need fewer than G does
-data train 153 3 0
+people="${PEOPLE:-2400}"
+data train "$people" 1 0
 data val 16 2 40000
-stage recognition --train_list "$WORK/train_lists_153/train.csv" --train_recognition --no_sync_batch_norm \
-  --precision bf16 --network_file experiments/networks/small_112.json --batchSize 32 --niter 12 --niter_decay 8 --cache_gb 3
-stage sync --train_list "$WORK/train_lists_153/train.csv" --train_sync --precision bf16 \
-  --network_file experiments/networks/small_112.json --clip_len 4 --num_clips 6 --frame_interval 2 \
-  --contrastive_form cosine --batchSize 8 --niter 12 --niter_decay 4 --cache_gb 3
+train=(--train_list "$WORK/train_lists_$people/train.csv" --precision bf16 --no_sync_batch_norm)
+stage recognition "${train[@]}" --train_recognition --network_file experiments/networks/small_112.json \
+  --batchSize 32 --niter 12 --niter_decay 8 --cache_gb 4
+stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_112.json --clip_len 4 --num_clips 6 \
+  --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 5 --niter_decay 2 --cache_gb 4
 
-# G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost; D keeps its random
-# weights and serves as the features that feature matching compares
-data train 300 3 0
-half="$WORK/train_lists_300/half.csv" # every second clip: as many as fit into memory at 224 px
-awk 'NR == 1 || NR % 2 == 0' "$WORK/train_lists_300/train.csv" >"$half"
+# G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost; at 56 px D keeps its
+# random weights and serves as the features that feature matching compares.
 # Pose is learned with hardly any distortion of E's frames, since a tapered frame looks like a nod, and with the numbers of
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
-joint=(--precision bf16 --batchSize 24 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
-  --no_vgg_loss --generate_from_audio_only --no_noise --no_sync_batch_norm --fix_netD --no_gan_loss --no_TTUR
-  --no_amsgrad --lr 2e-3 --ema 0.995 --augment_shape 0.2 --lambda_independence 3)
-stage joint56 --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_56.json \
-  "${joint[@]}" --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 60 --niter_decay 20 --cache_gb 4
-stage joint112 --train_list "$WORK/train_lists_300/train.csv" --network_file experiments/networks/small_112.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint56" --grow_G --niter 105 --niter_decay 10 --cache_gb 4
-stage joint224 --train_list "$half" --network_file experiments/networks/small.json \
-  "${joint[@]}" --load_pretrain "$WORK/joint112" --grow_G --niter 60 --niter_decay 40 --cache_gb 5.2 --val_batches 2
-
+joint=("${train[@]}" --batchSize 24 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
+  --no_vgg_loss --lambda_own 10 --generate_from_audio_only --no_noise --no_amsgrad --augment_shape 0.2
+  --lambda_independence 3)
+stage joint56 "${joint[@]}" --network_file experiments/networks/small_56.json --fix_netD --no_gan_loss --no_TTUR --lr 2e-3 \
+  --ema 0.995 --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 30 --niter_decay 4 --cache_gb 4
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
 "$PYTHON" scripts/measure_synthetic.py --name synthetic

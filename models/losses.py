@@ -102,3 +102,49 @@ def perceptual_loss(
     """Weighted sum of the L1 distances of features, one (B, C, h, w) tensor per slice of `VGG19Features`."""
     terms = [w * F.l1_loss(f, r.detach()) for w, f, r in zip(layer_weights, fake, real, strict=True)]
     return torch.stack(terms).sum()
+
+
+def feature_distance(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean over levels of the squared distance between features of unit length, averaged over positions.
+
+    Args:
+        fake, real: features (B, C, h, w), a tensor a level; `real` is not trained through.
+
+    Source: Zhang et al. 2018 (LPIPS), without learned weights.
+    """
+    terms = [
+        (F.normalize(f.float(), dim=1) - F.normalize(r.detach().float(), dim=1)).square().sum(dim=1).mean()
+        for f, r in zip(fake, real, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
+    """Sum over the bands of a Laplacian pyramid of their L1 distance: fine detail counts as much as large areas.
+
+    Args:
+        fake, real: (B, 3, H, W); H and W divisible by 2 ** (levels - 1).
+
+    Source: Bojanowski et al. 2018, with a 2 x 2 mean for the pyramid and equal weights.
+    """
+    difference = fake.float() - real.float()  # the pyramid is linear: that of the difference will do
+    terms = []
+    for _ in range(levels - 1):
+        coarse = F.avg_pool2d(difference, 2)
+        terms.append((difference - F.interpolate(coarse, scale_factor=2)).abs().mean())
+        difference = coarse
+    return torch.stack([*terms, difference.abs().mean()]).sum()
+
+
+def gradient_penalty(scores: Sequence[Tensor], images: Tensor) -> Tensor:
+    """R1: half the squared gradient of each true image's score, averaged over the images.
+
+    Args:
+        scores: patch scores (B, 1, h, w) per scale of `images`; their mean over patches and scales is the score.
+        images: (B, 3, H, W), which must require gradients.
+
+    Source: Mescheder et al. 2018.
+    """
+    score = torch.stack([s.float().mean(dim=(1, 2, 3)) for s in scores]).mean(dim=0).sum()
+    (gradient,) = torch.autograd.grad(score, images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean() / 2

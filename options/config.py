@@ -288,6 +288,9 @@ class LossConfig:
     lambda_feat: float = 10.0  # feature matching, which holds a pixel L1
     lambda_vgg: float = 10.0
     lambda_vggface: float = 0.0  # the published option is 5
+    lambda_own: float = 0.0  # distance in the features of V and E as they are at the start; ours
+    lambda_laplacian: float = 0.0  # L1 of the bands of a Laplacian pyramid; ours
+    lambda_r1: float = 0.0  # gradient penalty of D; ours
     lambda_identity: float = 1.0
     lambda_contrastive: float = 100.0
     lambda_cross_modal: float = 0.0  # L1 between the modalities; the published option is 1

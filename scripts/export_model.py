@@ -8,6 +8,7 @@ Weights on disk take half the space; they are computed with in single precision,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     """
     import torch
 
+    from models.registry import OPTIONAL_HEADS
     from util.checkpoint import network_path, read_state_dict, require_networks, save_state_dict
 
     if args.output.resolve() == args.source.resolve():
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
     states = {}
     for letter in INFERENCE_LETTERS:
         path = network_path(args.source, args.which_epoch, letter)
-        states[letter] = read_state_dict(path)
+        heads = OPTIONAL_HEADS[letter]  # they know the people of the training, and nobody asks them any more
+        states[letter] = {k: v for k, v in read_state_dict(path).items() if not k.startswith(heads)}
         for key, tensor in states[letter].items():
             if tensor.is_floating_point():
                 if not float(tensor.abs().max()) <= _LARGEST_HALF:
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         target = network_path(args.output, "latest", letter)
         save_state_dict(state, target)
         written[target.name] = target.stat().st_size
-    write_json(args.output / NETWORK_FILE, to_builtins(sizes))
+    write_json(args.output / NETWORK_FILE, to_builtins(dataclasses.replace(sizes, num_classes=1)))
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 

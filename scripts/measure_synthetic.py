@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=natural_int, default=0, help="of the clips and the sync distractors")
     add("--output", type=Path, help="folder of the figures; without it results/<name>_measured")
     add("--cache", type=Path, help="folder that keeps rendered speakers for the next time")
+    add("--real_clips", type=Path, help="folder of videos of real people: do generated mouths follow their speech?")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
     return parser
@@ -47,11 +48,13 @@ def run(args: argparse.Namespace) -> int:
     """Measures, writes, prints."""
     import numpy as np
 
+    from data.faces.landmarks import DlibDetector
     from data.frames import write_image
     from data.synthetic.clips import FIRST_HELD_OUT
     from models.av_model import AvModel
     from scripts.synthetic.acceptance import judge, table
     from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, load_probe, measure
+    from scripts.synthetic.real_clips import measure_real_clips, real_clips
     from scripts.synthetic.sheet import contact_sheet
     from scripts.synthetic.speakers import load_speakers
     from util.device import select_device
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     for flag, value in least.items():
         if getattr(args, flag) < value:
             raise OptionError(f"--{flag} must be at least {value}, got {getattr(args, flag)}")
+    clips = real_clips(args.real_clips) if args.real_clips else []
     folder = args.checkpoints_dir / args.name
     network = NetworkConfig.of_checkpoint(folder)
     probe = load_probe(args.probe or args.checkpoints_dir / "probe" / "probe.pth")
@@ -67,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
     speakers = load_speakers(
         args.start_speaker, args.num_speakers, args.frames, args.seed, network.crop_size, args.cache
     )
-    figures = measure(model, probe, speakers, args.frames, args.seed)
+    detector = DlibDetector()
+    figures = measure(model, probe, speakers, args.frames, args.seed, detector)
+    if clips:
+        figures |= measure_real_clips(model, probe, detector, speakers, clips)
     acceptance = judge(figures)
     output = make_directory(args.output or Path("results") / f"{args.name}_measured")
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.losses import independence_loss
+from models.losses import feature_distance, gradient_penalty, independence_loss, laplacian_loss
 
 
 def test_independence_is_small_for_independent_numbers_and_one_for_copies() -> None:
@@ -26,3 +26,31 @@ def test_independence_trains_the_pose_alone() -> None:
     assert pose.grad is not None
     assert pose.grad.abs().max() > 0
     assert speech.grad is None
+
+
+def test_feature_distance_is_that_of_directions_averaged_over_places_and_levels() -> None:
+    east, north = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.5])
+    fake = torch.stack([east, north], dim=1)[None, :, None]  # (1, 2, 1, 2): one place east, one north
+    real = torch.stack([east, east], dim=1)[None, :, None]
+    assert feature_distance([fake], [real]) == pytest.approx(1.0)  # of places: 0 and |n - e|^2 = 2
+    assert feature_distance([fake, fake], [real, 5 * fake]) == pytest.approx(0.5)
+
+
+def test_laplacian_counts_a_fine_difference_in_one_band_and_a_flat_one_in_the_coarsest() -> None:
+    real = torch.zeros(1, 3, 16, 16)
+    assert laplacian_loss(real + 0.25, real) == pytest.approx(0.25)
+    fine = 0.5 * (torch.arange(16) % 2 * 2.0 - 1).expand(1, 3, 16, 16)  # its 2 x 2 means are nothing
+    assert laplacian_loss(fine, real) == pytest.approx(0.5)
+    blocks = fine.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :16, :16]
+    assert laplacian_loss(blocks, real) == pytest.approx(0.5)
+
+
+def test_gradient_penalty_of_a_linear_score_is_half_its_squared_weights() -> None:
+    images = torch.randn(3, 3, 4, 4, requires_grad=True)
+    weight = torch.randn(1, 3, 1, 1, requires_grad=True)
+    scores = torch.nn.functional.conv2d(images, weight)
+    penalty = gradient_penalty([scores, scores], images)
+    expected = weight.detach().square().sum() / 16 / 2  # each of 16 places counts a 16th
+    torch.testing.assert_close(penalty.detach(), expected)
+    (slope,) = torch.autograd.grad(penalty, weight)
+    torch.testing.assert_close(slope, weight.detach() / 16)

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from models.losses import independence_loss
+from models.networks.probe import QUANTITIES
 from models.registry import build_network
 from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
-from models.trainers.build import TRAINERS
+from models.trainers.build import TRAINERS, load_measures
 from models.trainers.loop import Trainer
 from models.trainers.optimiser import Player, make_optimiser
 from options.config import DataConfig, LossConfig, OptimConfig, TrainConfig
 from tests.conftest import TINY
+from util.checkpoint import save_state_dict
 from util.distributed import Ranks
-from util.errors import PcavsError
+from util.errors import CheckpointError, PcavsError
 
 CLIPS, PIECES, FRAMES, TARGETS = 3, 2, 4, 2
 SIZES = dataclasses.replace(TINY, clip_len=FRAMES, n_mel_t=2, audio_filters=(32, 32, 32, 32))  # no gate of one unit
@@ -372,7 +374,8 @@ def test_probe_figures_are_correlations_of_generated_and_true_frames():
     class Mirror(torch.nn.Module):
         def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
             brightness = frames.mean(dim=(1, 2, 3))
-            return dict.fromkeys(("opening", "yaw", "pitch"), brightness)
+            code = torch.nn.functional.normalize(frames.mean(dim=(2, 3)), dim=1)
+            return {**dict.fromkeys(QUANTITIES, brightness), "identity": code}
 
     class Copy(torch.nn.Module):
         def forward(self, *_: object) -> torch.Tensor:
@@ -382,4 +385,36 @@ def test_probe_figures_are_correlations_of_generated_and_true_frames():
     batch = to_device(make_batch(), torch.device("cpu"))
     stage.networks["G"] = Copy()
     figures = stage.eval().validate(batch)
-    assert [figures[f"val/probe_{name}"] for name in ("opening", "yaw", "pitch")] == pytest.approx([1, 1, 1])
+    assert [figures[f"val/probe_{name}"] for name in QUANTITIES] == pytest.approx([1] * len(QUANTITIES))
+    assert figures["val/detail"] == pytest.approx(0.5)
+    assert figures["val/probe_identity"] < 1
+
+
+def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
+    torch.manual_seed(1)
+    for letter in ("V", "E"):
+        save_state_dict(build_network(letter, SIZES).state_dict(), tmp_path / f"latest_net_{letter}.pth")
+    config = make_config(loss=dataclasses.replace(LOSS, lambda_own=2.0), pretrain_dirs=(tmp_path,))
+    own = load_measures(config)["own"]
+    trainer = make_trainer(config, own=own)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    losses = trainer.training_step([to_device(make_batch(), trainer.device)])
+    assert losses["G/own"] > 0
+    for name, tensor in own.state_dict().items():  # batch norm's statistics, too
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    picture = torch.rand(2, 3, 28, 28)
+    torch.testing.assert_close(own(picture)[4], own.identity.model(picture), rtol=0, atol=0)
+    assert len(own(picture)) == 8
+    with pytest.raises(CheckpointError, match="--lambda_own compares features of trained encoders: give --load_pretr"):
+        load_measures(dataclasses.replace(config, pretrain_dirs=()))
+
+
+def test_gradient_penalty_is_a_loss_of_d_alone():
+    config = make_config(loss=dataclasses.replace(LOSS, lambda_r1=3.0))
+    trainer = make_trainer(config)
+    adversary = trainer.stage.adversary
+    assert adversary is not None
+    losses = trainer.training_step([to_device(make_batch(), trainer.device)])
+    assert losses["D/r1"] > 0
+    assert adversary.weights["D/r1"] == 3.0
+    assert "D/r1" not in make_trainer(make_config()).training_step([to_device(make_batch(), trainer.device)])

@@ -74,12 +74,18 @@ class ResNeXt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 32 * width, H / 32, W / 32), or twice the size without the max-pool."""
+        return self.levels(x)[-1]
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> the stem's features and those of every stage, the largest first."""
         x = F.relu(self.bn1(self.conv1(x)))
+        outputs = [x]
         if self.stem_pool:
             x = F.max_pool2d(x, 3, stride=2, padding=1)
         for stage in range(self.num_stages):
             x = getattr(self, f"layer{stage + 1}")(x)
-        return x
+            outputs.append(x)
+        return outputs
 
 
 class IdentityEncoder(nn.Module):

@@ -86,14 +86,18 @@ class FaceAlignmentNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, out_dim)."""
-        x = F.relu(self.bn1(self.conv1(x)))  # (B, 64, S/2, S/2)
-        x = F.max_pool2d(self.conv2(x), 2)  # (B, 128, S/4, S/4)
-        x = self.conv4(self.conv3(x))  # (B, 256, S/4, S/4)
-        x = self.top_m_0(self.m0(x))
+        x = self.levels(x)[-1]
         x = F.relu(self.bn_end0(self.conv_last0(x)))
         x = F.relu(self.bn5(self.l0(x)))  # (B, 68, S/4, S/4)
         x = self.conv6(x)  # (B, 1, S/8, S/8)
         return self.fc(F.relu(x.flatten(1)))
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> features before the hourglass, (B, 128, S/2, S/2) and (B, 256, S/4, S/4), and behind it."""
+        x = F.relu(self.bn1(self.conv1(x)))  # (B, 64, S/2, S/2)
+        fine = self.conv2(x)
+        coarse = self.conv4(self.conv3(F.max_pool2d(fine, 2)))
+        return [fine, coarse, self.top_m_0(self.m0(coarse))]
 
 
 class PoseEncoder(nn.Module):

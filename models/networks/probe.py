@@ -51,10 +51,18 @@ class Probe(nn.Module):
             each of QUANTITIES as (B,), in the units of `data.synthetic.clips.FaceState`, and `identity` (B, 64) of unit
             length: the cosine of two says how alike the people are.
         """
-        features = self.trunk(resize_to(frames, IMAGE_SIZE))  # (B, 128, 7, 7)
-        hidden = F.relu(self.hidden(F.relu(self.squeeze(features)).flatten(1)))  # (B, 24*7*7) -> (B, 160)
+        features, hidden = self._describe(frames)
         values = self.quantities(hidden) * self.scales  # (B, 6)
-        code = self.identity(torch.cat([features.mean(dim=(2, 3)), hidden], dim=1))  # (B, 64)
+        code = self.identity(torch.cat([features, hidden], dim=1))  # (B, 64)
         readings = dict(zip(QUANTITIES, values.unbind(dim=1), strict=True))
         readings["identity"] = F.normalize(code, dim=1)
         return readings
+
+    def features(self, frames: Tensor) -> Tensor:
+        """What everything is read from, (B, 128 + 160): for a Fréchet distance between sets of frames (B, 3, H, W)."""
+        return torch.cat(self._describe(frames), dim=1)
+
+    def _describe(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(resize_to(frames, IMAGE_SIZE))  # (B, 128, 7, 7)
+        hidden = F.relu(self.hidden(F.relu(self.squeeze(features)).flatten(1)))  # (B, 24*7*7) -> (B, 160)
+        return features.mean(dim=(2, 3)), hidden

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.losses import gan_loss
+from models.losses import gan_loss, gradient_penalty
 from options.config import TrainConfig
 from util.images import tensor_to_unit_range
 
@@ -34,6 +34,7 @@ E_PARTS = {
     "E_mouth": ("to_mouth.", "mouth_embed."),
     "E_headpose": ("to_headpose.", "headpose_embed."),
 }
+_R1_SHARE = 4  # every so many-th true image of a batch bears the gradient penalty, which is dear
 
 
 @dataclass
@@ -50,14 +51,17 @@ class Adversary(nn.Module):
     D, and with `--train_dis_pose` the classifier that tries to tell the word (or speaker) from the head's motion.
     """
 
-    weights: Mapping[str, float] = {"D/fake": 1.0, "D/real": 1.0, "D/headpose": 1.0}
-
     def __init__(self, discriminator: nn.Module, headpose_classifier: nn.Module | None, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
         self.discriminator = discriminator
         self.headpose_classifier = headpose_classifier
         self.set_trainable(False)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every loss."""
+        return {"D/fake": 1.0, "D/real": 1.0, "D/r1": self.config.loss.lambda_r1, "D/headpose": 1.0}
 
     def set_trainable(self, trainable: bool) -> None:
         """Whether backward reaches its parameters; off during the stage's own step."""
@@ -84,9 +88,16 @@ class Adversary(nn.Module):
             "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
             "D/real": gan_loss([s[count:] for s in scores], True, True, mode),
         }
+        if self.config.loss.lambda_r1 > 0:
+            losses["D/r1"] = self._gradient_penalty(real[::_R1_SHARE])
         if self.headpose_classifier is not None:
             losses["D/headpose"] = F.cross_entropy(self.headpose_classifier(motion).float(), labels)
         return StepOutput(losses)
+
+    def _gradient_penalty(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):  # gradients of gradients are too small for 16 bits
+            images = images.float().requires_grad_()
+            return gradient_penalty([levels[-1] for levels in self.discriminator(images)], images)
 
 
 class Stage(nn.Module, ABC):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.networks.perceptual import VGG19Features
+from models.networks.perceptual import EncoderFeatures, VGG19Features
 from models.networks.probe import Probe
 from models.registry import OPTIONAL_HEADS, build_network
 from models.trainers.base import Stage
@@ -63,8 +63,12 @@ def build_networks(config: TrainConfig, device: torch.device) -> dict[str, nn.Mo
     return networks
 
 
-def load_start(config: TrainConfig, letter: str, network: nn.Module) -> None:
-    """Loads what `--<letter>_pretrain_path` or the last fitting folder of `--load_pretrain` holds, if anything."""
+def load_start(config: TrainConfig, letter: str, network: nn.Module) -> bool:
+    """Loads what `--<letter>_pretrain_path` or the last fitting folder of `--load_pretrain` holds, if anything.
+
+    Returns:
+        whether there was something.
+    """
     given = dict(config.pretrain_paths).get(letter)
     found = [network_path(folder, config.which_epoch, letter) for folder in config.pretrain_dirs]
     path = given or next((p for p in reversed(found) if p.is_file()), None)
@@ -76,6 +80,7 @@ def load_start(config: TrainConfig, letter: str, network: nn.Module) -> None:
     else:
         load_network(network, path, OPTIONAL_HEADS[letter])
         logger.info("%s: from %s", letter, path)
+    return path is not None
 
 
 def load_grown(generator: nn.Module, path: Path) -> int:
@@ -94,7 +99,10 @@ def load_grown(generator: nn.Module, path: Path) -> int:
 
 
 def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
-    """The networks that the generator's stage measures pictures with: `vgg`, `vggface`, `probe`, as far as wanted."""
+    """The networks that the generator's stage measures pictures with, as far as wanted.
+
+    `vgg`, `vggface`, `own`, `probe`.
+    """
     measures: dict[str, nn.Module] = {}
     if not config.has_adversary:
         return measures
@@ -102,6 +110,14 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
         measures["vgg"] = _load_vgg19(config.vgg_path, "--vgg_path")
     if config.loss.lambda_vggface > 0:
         measures["vggface"] = _load_vgg19(config.vggface_path, "--vggface_path")
+    if config.loss.lambda_own > 0:
+        encoders = {letter: build_network(letter, config.network) for letter in ("V", "E")}
+        if not all(load_start(config, letter, network) for letter, network in encoders.items()):
+            raise CheckpointError(
+                "--lambda_own compares features of trained encoders: give --load_pretrain with folders of V and of E, "
+                "also with --continue_train"
+            )
+        measures["own"] = EncoderFeatures(encoders["V"], encoders["E"])  # type: ignore[arg-type]
     if config.probe_path is not None:
         measures["probe"] = Probe()
         load_network(measures["probe"], config.probe_path)

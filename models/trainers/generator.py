@@ -10,8 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN
-from models.losses import confusion_loss, feature_matching_loss, gan_loss, independence_loss, perceptual_loss
+from models.losses import (
+    confusion_loss,
+    feature_distance,
+    feature_matching_loss,
+    gan_loss,
+    independence_loss,
+    laplacian_loss,
+    perceptual_loss,
+)
 from models.networks.layers import resize_to
+from models.networks.probe import QUANTITIES
 from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
 from models.trainers.sync import sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
@@ -47,6 +56,8 @@ class GeneratorStage(Stage):
             "G/feature_matching": loss.lambda_feat,
             "G/vgg": loss.lambda_vgg,
             "G/vggface": loss.lambda_vggface,
+            "G/own": loss.lambda_own,
+            "G/laplacian": loss.lambda_laplacian,
             "V/identity": loss.lambda_identity,
             "E/confusion": loss.lambda_confusion,
             "E/independence": loss.lambda_independence,
@@ -94,6 +105,10 @@ class GeneratorStage(Stage):
         for name in ("vgg", "vggface"):
             if name in self.measures:
                 losses[f"G/{name}"] = perceptual_loss(self.measures[name](fake), self.measures[name](real))
+        if "own" in self.measures:
+            losses["G/own"] = feature_distance(self.measures["own"](fake), self.measures["own"](real))
+        if loss.lambda_laplacian > 0:
+            losses["G/laplacian"] = laplacian_loss(fake, real)
         if loss.lambda_identity > 0:
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
@@ -123,6 +138,7 @@ class GeneratorStage(Stage):
         figures |= identity_retrieval(self.network("V"), batch["reference"])
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
         figures["val/l1"] = float(F.l1_loss(images.float(), targets))
+        figures["val/detail"] = float(_detail(images.float()) / _detail(targets))
         pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images.float(), targets)), strict=True)
         figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
         if "probe" in self.measures:
@@ -179,5 +195,12 @@ class GeneratorStage(Stage):
 def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:
     """Correlation over all frames of what the probe reads off generated and true frames."""
     made, true = probe(images), probe(targets)
-    names = ("opening", "yaw", "pitch")
-    return {f"val/probe_{name}": float(torch.corrcoef(torch.stack([made[name], true[name]]))[0, 1]) for name in names}
+    figures = {
+        f"val/probe_{name}": float(torch.corrcoef(torch.stack([made[name], true[name]]))[0, 1]) for name in QUANTITIES
+    }
+    return figures | {"val/probe_identity": float((made["identity"] * true["identity"]).sum(dim=1).mean())}
+
+
+def _detail(images: Tensor) -> Tensor:
+    """How much finer structure there is than 2 pixels: the mean size of what a 2 x 2 mean takes away."""
+    return (images - F.interpolate(F.avg_pool2d(images, 2), scale_factor=2)).abs().mean()

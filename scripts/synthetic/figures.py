@@ -7,30 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from data.audio import SILENCE
+from data.faces.landmarks import LandmarkDetector, box_size
 from models.av_model import AvModel, IdentityCodes
 from models.networks.probe import Probe
 from scripts.synthetic.speakers import Speaker
 from util.checkpoint import load_network
 from util.images import tensor_to_uint8, tensor_to_unit_range
+from util.metrics.cpbd import cpbd
+from util.metrics.frechet import Moments, frechet_distance
+from util.metrics.landmark_distance import landmark_distances
 from util.metrics.ssim import psnr, ssim
 from util.seed import generator_for
 
 SYNC_WINDOW, SYNC_CANDIDATES = 12, 32  # frames of a window; windows among which the right one is to be found
 LEAST_SPEAKERS = 3  # face, head motion and sound of three people
 LEAST_FRAMES = 50  # so that every window has 16 others in its clip that do not overlap it
-POSE = ("yaw", "pitch", "roll")
+MOTION, SPEECH = ("yaw", "pitch", "roll", "blink"), ("opening", "width")  # from the pose video, from the sound
 # whose head motion and whose sound drive person i: that of person i + shift
 CONDITIONS = {"self": (0, 0), "cross": (1, 2), "pose_swapped": (1, 0), "audio_swapped": (0, 2)}
 _BATCH = 16
 _CLOSED = 0.02  # mouth openings below are as good as none
 _SILENT_STEP = 3  # every so many-th head pose is also generated with silence
-_SSIM_STEP = 3  # every so many-th frame is compared, because SSIM takes as long as generating
+_PICTURE_STEP = 3  # every so many-th frame is compared, because SSIM takes as long as generating
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -41,9 +46,12 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def correlations(read: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, float]:
-    """`mean`: of each clip's own correlation.  `pooled`: over all frames of all clips, so that offsets count."""
-    own = [pearson(a, b) for a, b in zip(read, truth, strict=True)]
-    return {"mean": float(np.mean(own)), "pooled": pearson(np.concatenate(read), np.concatenate(truth))}
+    """`mean`: of each clip's own correlation.  `pooled`: over all frames of all clips, so that offsets count.
+
+    A clip whose truth never moves, such as one without a blink, has no correlation of its own.
+    """
+    own = [pearson(a, b) for a, b in zip(read, truth, strict=True) if np.ptp(b) > 0]
+    return {"mean": float(np.mean(own)) if own else 0.0, "pooled": pearson(np.concatenate(read), np.concatenate(truth))}
 
 
 def retrieval(similarity: np.ndarray, right: np.ndarray) -> float:
@@ -157,7 +165,14 @@ def read(probe: Probe, frames: np.ndarray) -> dict[str, np.ndarray]:
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
-def measure(model: AvModel, probe: Probe, speakers: Sequence[Speaker], frames: int, seed: int) -> dict[str, float]:
+def measure(
+    model: AvModel,
+    probe: Probe,
+    speakers: Sequence[Speaker],
+    frames: int,
+    seed: int,
+    detector: LandmarkDetector | None = None,
+) -> dict[str, float]:
     """All figures of a model; see scripts/synthetic/acceptance.py for those that count.
 
     Args:
@@ -165,6 +180,7 @@ def measure(model: AvModel, probe: Probe, speakers: Sequence[Speaker], frames: i
         speakers: at least LEAST_SPEAKERS, from `load_speakers`, never trained on.
         frames: of each clip, at least LEAST_FRAMES.
         seed: of the sync distractors.
+        detector: finds the landmarks for `self/lmd` and `self/faces_found`; without it there are no such figures.
 
     Returns:
         by name: `ruler/...` is the probe on true frames, what it reads at best; `<condition>/...` see CONDITIONS;
@@ -177,7 +193,7 @@ def measure(model: AvModel, probe: Probe, speakers: Sequence[Speaker], frames: i
     figures |= _real_figures(probe, speakers, own)
     codes = [encode(model, speaker) for speaker in tqdm(speakers, unit="clip", desc="encoding", leave=False)]
     for condition in CONDITIONS:
-        figures |= _condition_figures(model, probe, speakers, codes, own, condition)
+        figures |= _condition_figures(model, probe, speakers, codes, own, condition, detector)
     figures |= _silence_figures(model, probe, codes)
     return figures
 
@@ -208,7 +224,13 @@ def _real_figures(probe: Probe, speakers: Sequence[Speaker], own: np.ndarray) ->
 
 
 def _condition_figures(
-    model: AvModel, probe: Probe, speakers: Sequence[Speaker], codes: Sequence[Codes], own: np.ndarray, condition: str
+    model: AvModel,
+    probe: Probe,
+    speakers: Sequence[Speaker],
+    codes: Sequence[Codes],
+    own: np.ndarray,
+    condition: str,
+    detector: LandmarkDetector | None,
 ) -> dict[str, float]:
     """Generates every person under a condition and compares with what drove them."""
     count = len(speakers)
@@ -222,9 +244,9 @@ def _condition_figures(
     figures = _named(condition, _following(readings, movers, talkers))
     figures |= _named(f"{condition}/identity", identity_figures([r["identity"] for r in readings], own))
     if condition == "self":
-        pairs = _pairs(speakers, pictures)
-        figures["self/ssim"] = float(np.mean([ssim(*pair) for pair in pairs]))
-        figures["self/psnr_db"] = float(np.mean([psnr(*pair) for pair in pairs]))
+        truth = [read(probe, speaker.frames)["identity"] for speaker in speakers]
+        figures["self/identity/share"] = figures["self/identity/own"] / identity_figures(truth, own)["own"]
+        figures |= _named("self", _picture_figures(probe, speakers, pictures, detector))
         figures["self/mean_opening"] = float(np.mean([r["opening"].mean() for r in readings]))
     if condition == "pose_swapped":
         figures |= _named("leak/opening_of_pose_video", _leak("opening", readings, talkers, movers))
@@ -238,8 +260,8 @@ def _following(
 ) -> dict[str, float]:
     """Correlation of what was read with the truth of those who gave the head motion and of those who gave the sound."""
     figures: dict[str, float] = {}
-    for name in ("opening", "width", *POSE):
-        truth = [speaker.track(name) for speaker in (movers if name in POSE else talkers)]
+    for name in (*SPEECH, *MOTION):
+        truth = [speaker.track(name) for speaker in (movers if name in MOTION else talkers)]
         figures |= _named(name, correlations([reading[name] for reading in readings], truth))
     return figures
 
@@ -287,10 +309,51 @@ def _named(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in figures.items()}
 
 
+def _picture_figures(
+    probe: Probe, speakers: Sequence[Speaker], pictures: Sequence[np.ndarray], detector: LandmarkDetector | None
+) -> dict[str, float]:
+    """How like the truth the frames are: SSIM, PSNR, CPBD of both, Fréchet distance in the probe's features, LMD."""
+    pairs = _pairs(speakers, pictures)
+    sharpness = np.array([[cpbd(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY)) for one in pair] for pair in pairs])
+    true, made = sharpness.mean(axis=0)
+    figures = {
+        "ssim": float(np.mean([ssim(*pair) for pair in pairs])),
+        "psnr_db": float(np.mean([psnr(*pair) for pair in pairs])),
+        "cpbd": float(made),
+        "cpbd_of_truth": float(true),
+        "cpbd_share": float(made / max(true, 1e-12)),
+        "frechet": frechet_distance(*(_moments(probe, clips) for clips in ([s.frames for s in speakers], pictures))),
+    }
+    if detector is not None:
+        real, generated = (np.stack([face_points(detector, pair[k]) for pair in pairs]) for k in (0, 1))
+        distances = landmark_distances(real, generated)["mouth_mean"]
+        figures["faces_found"] = float(np.isfinite(generated).all(axis=(1, 2)).mean())
+        if np.isfinite(distances).any():
+            figures["lmd"] = float(np.nanmean(distances))
+    return figures
+
+
+def _moments(probe: Probe, clips: Sequence[np.ndarray]) -> Moments:
+    """Of the probe's features over all frames."""
+    frames = np.concatenate(clips)
+    with torch.inference_mode():
+        parts = [probe.features(to_images(frames[at : at + _BATCH])) for at in range(0, len(frames), _BATCH)]
+    return Moments.of(torch.cat(parts).numpy())
+
+
+def face_points(detector: LandmarkDetector, frame: np.ndarray) -> np.ndarray:
+    """Landmarks of the largest face of (H, W, 3) uint8 RGB: (68, 2) float64, pixels; NaN without a face."""
+    image = np.ascontiguousarray(frame[..., ::-1])
+    boxes = detector.find_faces(image)
+    if not boxes:
+        return np.full((68, 2), np.nan)
+    return detector.landmarks_of_found(image, max(boxes, key=box_size)).points
+
+
 def _pairs(speakers: Sequence[Speaker], pictures: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """(H, W, 3) frames, true and made."""
     return [
         (true.transpose(1, 2, 0), made.transpose(1, 2, 0))
         for speaker, clip in zip(speakers, pictures, strict=True)
-        for true, made in zip(speaker.frames[::_SSIM_STEP], clip[::_SSIM_STEP], strict=True)
+        for true, made in zip(speaker.frames[::_PICTURE_STEP], clip[::_PICTURE_STEP], strict=True)
     ]

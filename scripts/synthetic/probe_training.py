@@ -68,10 +68,11 @@ class Pictures:
 def random_states(rng: np.random.Generator, count: int) -> np.ndarray:
     """States drawn evenly, also such as no speech would make: (count, 13) float32."""
     tracks = {name: np.zeros(count) for name in STATE_NAMES}
-    for name, limit in {"yaw": 38, "pitch": 22, "roll": 13, "shift_x": 4, "shift_y": 18, "width": 1, "brow": 1}.items():
+    limits = {"yaw": 42, "pitch": 24, "roll": 18, "shift_x": 20, "shift_y": 20, "width": 1, "brow": 1}
+    for name, limit in limits.items():
         tracks[name] = rng.uniform(-limit, limit, count)
-    tracks["gaze_x"], tracks["gaze_y"] = rng.normal(0, [[6], [3]], (2, count))
-    tracks["zoom"] = rng.uniform(0.96, 1.04, count)
+    tracks["gaze_x"], tracks["gaze_y"] = rng.normal(0, [[10], [5]], (2, count))
+    tracks["zoom"] = rng.uniform(0.92, 1.1, count)
     closed = rng.random(count) < 0.2
     tracks["opening"] = np.where(closed, 0, rng.random(count))
     tracks["press"] = np.where(closed, rng.random(count), 0)
