@@ -87,14 +87,6 @@ def loudness(wave: np.ndarray, num_frames: int) -> np.ndarray:
     return np.clip((level_db - np.percentile(level_db, 95)) / _LOUD_DB + 1, 0, 1) * (level_db > -70)
 
 
-def _scaled(like: MotionStatistics, factor: float) -> MotionStatistics:
-    """Smaller motion with the same rhythm."""
-    return MotionStatistics(
-        tuple(factor * v for v in like.spread_deg),  # type: ignore[arg-type]
-        tuple(factor * v for v in like.speed_deg_s),  # type: ignore[arg-type]
-    )
-
-
 def _still(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     del rng
     return np.zeros((num_frames, 3))
@@ -104,41 +96,49 @@ def _idle(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     return drift(rng, num_frames, TALKING)
 
 
-def _nod(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    track = drift(rng, num_frames, _scaled(TALKING, 0.35))
-    for start, beats, length in _bursts(rng, num_frames, pause_s=(0.8, 2.2), beats=(1, 4), beat_s=(0.40, 0.55)):
-        for beat in range(beats):
-            _add_dip(track[:, 1], start + (beat + 0.5) * length, length, -rng.uniform(7, 12) * 0.8**beat)
+def _gestures(
+    rng: np.random.Generator,
+    num_frames: int,
+    angle: int,
+    pause_s: tuple[float, float],
+    most_beats: int,
+    beat_s: tuple[float, float],
+    depth: tuple[float, float],
+    turns_back: bool = False,
+) -> np.ndarray:
+    """Calm motion with gestures of some beats and pauses between; `turns_back`: beats go to both sides."""
+    track, frame = 0.35 * drift(rng, num_frames, TALKING), float(rng.uniform(5, 15))
+    while frame < num_frames:
+        count, length = int(rng.integers(2 if turns_back else 1, most_beats + 1)), float(rng.uniform(*beat_s)) * FPS
+        side = rng.choice([-1.0, 1.0]) if turns_back else -1.0
+        for _ in range(count):
+            _add_dip(track[:, angle], frame + length / 2, 1.15 * length, side * rng.uniform(*depth))
+            frame, side = frame + length, -side if turns_back else 0.8 * side
+        frame += rng.uniform(*pause_s) * FPS
     return track
+
+
+def _nod(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    return _gestures(rng, num_frames, 1, (0.8, 2.2), 3, (0.40, 0.55), (7, 12))
 
 
 def _shake(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    track = drift(rng, num_frames, _scaled(TALKING, 0.35))
-    for start, beats, length in _bursts(rng, num_frames, pause_s=(0.8, 2.2), beats=(2, 5), beat_s=(0.26, 0.34)):
-        side = rng.choice([-1.0, 1.0])
-        for beat in range(beats):
-            _add_dip(track[:, 0], start + (beat + 0.5) * length, 1.3 * length, side * rng.uniform(9, 13))
-            side = -side
-    return track
+    return _gestures(rng, num_frames, 0, (0.8, 2.2), 4, (0.26, 0.34), (9, 13), turns_back=True)
+
+
+def _listen(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    tilt = [0, -1.0, rng.choice([-5.0, 5.0])]
+    return _gestures(rng, num_frames, 1, (2.0, 5.0), 2, (0.45, 0.60), (2.5, 5)) + tilt
 
 
 def _look_around(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    track = drift(rng, num_frames, _scaled(TALKING, 0.25))
+    track = 0.25 * drift(rng, num_frames, TALKING)
     at, side, frame = np.zeros(3), rng.choice([-1.0, 1.0]), float(rng.uniform(4, 15))
     while frame < num_frames:
         to = np.array([side * rng.uniform(10, 28), rng.uniform(-9, 7), side * rng.uniform(-2, 4)])
         way = 8 + 0.35 * abs(to[0] - at[0])  # frames; longer ways take longer
         _add_move(track, frame, way, to - at)
         at, side, frame = to, side * rng.choice([-1.0, 1.0], p=[0.75, 0.25]), frame + way + rng.uniform(12, 45)
-    return track
-
-
-def _listen(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    track = drift(rng, num_frames, _scaled(TALKING, 0.4))
-    _add_move(track, -25, 1, np.array([0, -1.0, rng.choice([-1, 1]) * 5.0]))  # the head tilted
-    for start, beats, length in _bursts(rng, num_frames, pause_s=(2.0, 5.0), beats=(1, 3), beat_s=(0.45, 0.6)):
-        for beat in range(beats):
-            _add_dip(track[:, 1], start + (beat + 0.5) * length, length, -rng.uniform(2.5, 5))
     return track
 
 
@@ -161,22 +161,6 @@ def _speak(rng: np.random.Generator, num_frames: int, wave: np.ndarray) -> np.nd
         _add_dip(track[:, 1], peak + 1, 11, -depth)
         _add_dip(track[:, 0], peak + 1, 13, depth * rng.uniform(-0.8, 0.8))
     return track
-
-
-def _bursts(
-    rng: np.random.Generator,
-    num_frames: int,
-    pause_s: tuple[float, float],
-    beats: tuple[int, int],
-    beat_s: tuple[float, float],
-) -> list[tuple[float, int, float]]:
-    """Start (frame), number of beats and length of a beat (frames) of gestures with pauses between."""
-    found, frame = [], float(rng.uniform(5, 15))
-    while frame < num_frames:
-        count, length = int(rng.integers(*beats)), float(rng.uniform(*beat_s)) * FPS
-        found.append((frame, count, length))
-        frame += count * length + rng.uniform(*pause_s) * FPS
-    return found
 
 
 def _add_dip(track: np.ndarray, middle: float, width: float, depth: float) -> None:

@@ -81,7 +81,7 @@ class PoseProgramme:
 
 
 def find_programme(source: str) -> PoseProgramme | None:
-    """The programme that a pose source means: a motion's name, `like:VIDEO`, `pose:PROGRAMME` or `pose:FILE`.
+    """The programme that a pose source means: a motion's name, `like:VIDEO` or `pose:PROGRAMME`.
 
     Returns:
         None for a path: of a file or folder that is there, whatever its name, or of anything else.
@@ -96,30 +96,21 @@ def find_programme(source: str) -> PoseProgramme | None:
         return None
     if not is_words:
         return None
-    text = source.removeprefix(_PREFIX)
-    if source.startswith(_PREFIX) and os.path.isfile(text):
-        return read_programme(Path(text))
-    return parse_programme(text)
+    return parse_programme(source.removeprefix(_PREFIX))
 
 
-def read_programme(path: Path) -> PoseProgramme:
-    """A programme from a text file. Raises MediaError: it cannot be read, or see `parse_programme`."""
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"{path}: cannot be read as a pose programme: {error}") from error
-    return parse_programme(text, f"{path}:")
-
-
-def parse_programme(text: str, place: str = "pose programme, line ") -> PoseProgramme:
-    """Reads a programme; angles beyond 45 degrees are clipped with a warning.
-
-    Args:
-        place: what stands before the line's number in messages.
+def parse_programme(text: str) -> PoseProgramme:
+    """Reads a programme, or the text file that is named; angles beyond 45 degrees are clipped with a warning.
 
     Raises:
         MediaError: an unknown word, no number, times out of order, two motions, or nothing; names line and word.
     """
+    place = "pose programme, line "
+    if text not in MOTIONS and os.path.isfile(text):
+        try:
+            text, place = read_text(Path(text)), f"{text}:"
+        except (OSError, UnicodeDecodeError) as error:
+            raise MediaError(f"{text}: cannot be read as a pose programme: {error}") from error
     programme = PoseProgramme(" ".join(text.split()))
     for number, line in enumerate(text.splitlines(), start=1):
         for part in line.partition("#")[0].split(";"):

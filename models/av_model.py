@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from models.fast.convolution import available
 from models.fast.inference import FastGenerator, prepare_encoder
 from models.loading import load_networks
-from models.stream import POSES_KEPT, CueGroup, CueType, Workers, frames_in_order
+from models.stream import CueGroup, CueType, Workers, frames_in_order
 from options.config import AudioConfig, NetworkConfig
 from util.device import set_up_for_inference
 from util.images import tensor_to_uint8, tensor_to_unit_range, to_unit_range
@@ -144,7 +144,7 @@ class AvModel:
                 alone and at once. More keeps every core busy, and lets a GPU make eight frames at a time.
             pose_codes, mouth_codes: (T, 12), (T, 500); row `cue.frame` goes before the cue's picture or sound.
             edit_pose: gets the pose code of each cue in order, (12,), and gives the one to take; see
-                `models.pose_codes.LivePose`. Pictures are then encoded one at a time.
+                `models.pose_codes.LivePose`. Pictures are then encoded one by one, as often as they come.
 
         Yields:
             a cue and its frame, (S, S, 3) uint8 RGB.
@@ -169,16 +169,10 @@ class AvModel:
             return fixed_pose if slot is None else slot.result()
 
         def with_edited_poses(edit: Callable[[Tensor], Tensor]) -> Iterator[CueType]:
-            encoded: dict[int, Tensor] = {}
             for cue in cues:
                 code = fixed_pose if pose_codes is None else pose_codes[[cue.frame]]
                 if pose_codes is None and cue.pose is not None:
-                    code = encoded.get(cue.pose_index)
-                    if code is None:
-                        code = self.encode_pose(torch.from_numpy(to_unit_range(cue.pose[None])))
-                        encoded[cue.pose_index] = code
-                if len(encoded) > POSES_KEPT:
-                    del encoded[next(iter(encoded))]
+                    code = self.encode_pose(torch.from_numpy(to_unit_range(cue.pose[None])))
                 assert code is not None  # a cue has a picture where there is no fixed pose
                 edited[cue.frame] = edit(code[0])
                 yield cue

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes a pose source without a video: a synthetic head that moves as a programme says, as a folder of frames.
 
-  python scripts/make_pose_video.py --programme idle --seconds 10
+  python scripts/make_pose_video.py --programme idle --seconds 4
   python scripts/make_pose_video.py --programme "0 yaw=0; 1.5 yaw=20 pitch=-5; 4 roll=8 ease=linear" --seconds 6
   python scripts/make_pose_video.py --from_audio voice.wav
-  python scripts/make_pose_video.py --like talk.mov --seconds 10 --seed 3
+  python scripts/make_pose_video.py --like talk.mov --seed 3
 
 prepare_testing_files.py --src_pose_path takes the same words: docs/directing.md.
 """
@@ -33,10 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--programme", metavar="WORDS", help="a motion, keyframes, both, or a text file of them")
     what.add_argument("--from_audio", type=Path, metavar="SOUND", help="moves with this speech, and lasts as long")
     what.add_argument("--like", type=Path, metavar="VIDEO", help="moves as far and as fast as the head in this video")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--seconds", type=float, help="length")
-    length.add_argument("--audio", type=Path, metavar="SOUND", help="or as long as this recording")
     add = parser.add_argument
+    add("--seconds", type=float, default=10.0, help="length; with --from_audio that of the sound")
     add("--seed", type=natural_int, default=0, help="other seeds move otherwise")
     add("--output", type=Path, default=Path("misc/Pose_Source"), help="gets a folder of frames named after the motion")
     add("--landmarks", choices=LANDMARK_CHOICES, default=AlignOptions.landmarks, help="of --like, see align_68.py")
@@ -45,23 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Draws the frames, unless they are there."""
-    if args.from_audio and (args.seconds or args.audio):
-        raise OptionError("--from_audio has a length of its own; leave out --seconds and --audio")
-    if not (args.from_audio or args.seconds or args.audio):
-        raise OptionError("how long? give --seconds, or --audio with a recording")
-    if args.seconds is not None and not (math.isfinite(args.seconds) and 0 < args.seconds <= _LONGEST_S):
+    if not (math.isfinite(args.seconds) and 0 < args.seconds <= _LONGEST_S):
         raise OptionError(f"--seconds must be more than 0 and at most {_LONGEST_S:g}, got {args.seconds}")
-    from data.pose_programme import PoseProgramme, parse_programme, read_programme
+    from data.pose_programme import PoseProgramme, parse_programme
     from data.pose_source import make_pose_folder
 
-    if args.programme is not None:
-        is_file = Path(args.programme).suffix == ".txt"
-        programme = read_programme(Path(args.programme)) if is_file else parse_programme(args.programme)
-    elif args.like is not None:
-        programme = PoseProgramme(f"like:{args.like}", "like", args.like)
-    else:
-        programme = PoseProgramme("speak", "speak")
-    sound = args.from_audio or args.audio or max(1, round(args.seconds * FPS))
+    like = PoseProgramme(f"like:{args.like}", "like", args.like)  # a path of any characters
+    programme = like if args.like else parse_programme(args.programme or "speak")
+    sound = args.from_audio or max(1, round(args.seconds * FPS))
     faces = AlignOptions(landmarks=args.landmarks)
     made = make_pose_folder(args.output, programme, args.seed, sound, faces)
     print(f"{made.path}: {made.extent} frames, {made.how}")

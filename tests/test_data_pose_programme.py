@@ -92,7 +92,7 @@ def test_words_are_told_from_paths(
     assert [programme and programme.name for programme in found] == ["idle", "programme", "like_my talk", "still"]
     assert find_programme("talk.mov") is None
     assert not caplog.messages
-    Path("idle").mkdir()
+    Path("idle").write_text("a film")
     assert find_programme("idle") is None
     assert caplog.messages == ["idle: is a file here, and taken as that; the motion is pose:idle"]
     again = find_programme("pose:idle")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
-import json
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from util.checkpoint import network_path
 from util.errors import CheckpointError, MediaError
 from util.files import open_file, write_bytes
 from util.images import to_unit_range
-from util.json_files import parse_json
 
-_HOW_TO_WRITE = "write it with test.py --save_codes"
+# entries of the file beside the codes; weights: a hash of the networks' files
+_SETTINGS = ("weights", "model", "epoch", "first_frame", "made_with")
 _PICTURES = 64  # read at a time
 
 
@@ -41,17 +40,6 @@ class ClipCodes:
     pose: Tensor | None
 
 
-@dataclass(frozen=True)
-class CodeSettings:
-    """What made the codes of a file: its entry `settings`, as JSON. weights: a hash of the networks' files."""
-
-    weights: str
-    model: str
-    epoch: str
-    first_frame: int
-    made_with: str
-
-
 def clip_codes(
     model: AvModel, config: TestConfig, dataset: VoxTestDataset, keep_as: Path | None, made_with: str
 ) -> ClipCodes:
@@ -59,44 +47,39 @@ def clip_codes(
 
     Args:
         keep_as: where all codes are written to; None: nowhere.
-        made_with: the settings in words.
+        made_with: the settings in words, for that file.
 
     Raises:
         MediaError: pictures, sound or the file cannot be read; `--pose_hold` lies beyond the clip.
         CheckpointError: the file holds codes of another model.
     """
     references = torch.from_numpy(to_unit_range(dataset.references))
-    identity = model.encode_identity(references, use_map=config.input_id_feature)
-    sizes: dict[str, tuple[int, ...]] = {
-        "identity": tuple(identity.vector.shape[1:]),
-        "identity_map": tuple(identity.map.shape[1:]),
-        "mouth": (len(dataset), config.network.mouth_dim),
-        "pose": (len(dataset), config.network.pose_dim),
-    }
-    loaded = _load(config, sizes, dataset.frames[0]) if config.load_codes is not None else {}
+    own = model.encode_identity(references, use_map=config.input_id_feature)
+    loaded = _load(config, own, len(dataset), dataset.frames[0]) if config.load_codes is not None else {}
     given = {name: torch.from_numpy(codes).to(model.device) for name, codes in loaded.items()}
-    vector, identity_map = given.get("identity"), given.get("identity_map")
-    identity = IdentityCodes(
-        identity.vector if vector is None else vector[None],
-        identity.map if identity_map is None else identity_map[None],
-    )
+    vector, identity_map = given.get("identity", own.vector[0]), given.get("identity_map", own.map[0])
     mouth, pose = given.get("mouth"), given.get("pose")
     if mouth is None and keep_as is not None:
         windows = [torch.from_numpy(item.mel) for item in dataset.items(range(len(dataset)))]
         mouth = model.encode_speech(torch.stack(windows))
-    if pose is None and not config.driving_pose and keep_as is not None:
-        pose = model.encode_pose(references[:1]).expand(len(dataset), -1)
-    elif pose is None and (keep_as is not None or config.pose != PoseOptions()):
-        pose = _pose_track(model, dataset)
+    if pose is None and (keep_as is not None or config.pose != PoseOptions()):
+        fixed = None if config.driving_pose else model.encode_pose(references[:1])
+        pose = _pose_track(model, dataset) if fixed is None else fixed.expand(len(dataset), -1)
     if pose is not None and config.pose != PoseOptions():
         hold_s = config.pose.pose_hold
         if hold_s is not None and round(hold_s * FPS) >= len(pose):
             raise MediaError(f"--pose_hold {hold_s:g} lies beyond the end of the clip, {len(pose) / FPS:.2f} s")
         pose = edit_poses(pose, config.pose, _offset(model, config))
     if keep_as is not None:
-        settings = CodeSettings(_weights(config), config.name, config.which_epoch, dataset.frames[0], made_with)
-        _save(keep_as, settings, identity=identity.vector[0], identity_map=identity.map[0], mouth=mouth, pose=pose)
-    return ClipCodes(identity, mouth, pose)
+        assert mouth is not None
+        assert pose is not None
+        codes = {"identity": vector, "identity_map": identity_map, "mouth": mouth, "pose": pose}
+        arrays = {name: code.float().cpu().numpy() for name, code in codes.items()}
+        settings = (_weights(config), config.name, config.which_epoch, dataset.frames[0], made_with)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays, **dict(zip(_SETTINGS, map(np.array, settings), strict=True)))  # type: ignore[arg-type]
+        write_bytes(keep_as, buffer.getvalue())
+    return ClipCodes(IdentityCodes(vector[None], identity_map[None]), mouth, pose)
 
 
 def by_frame(codes: Tensor | None, first_frame: int) -> Tensor | None:
@@ -139,35 +122,29 @@ def _hash_of(files: tuple[Path, ...]) -> str:
     return fingerprint(files).content
 
 
-def _save(path: Path, settings: CodeSettings, **codes: Tensor | None) -> None:
-    arrays = {name: code.float().cpu().numpy() for name, code in codes.items() if code is not None}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, settings=np.array(json.dumps(asdict(settings))), **arrays)  # type: ignore[arg-type]
-    write_bytes(path, buffer.getvalue())
-
-
-def _load(config: TestConfig, sizes: dict[str, tuple[int, ...]], first_frame: int) -> dict[str, np.ndarray]:
-    """The arrays of `--load_codes` by name, as `sizes` wants them; of frames there may be more. Some may be missing."""
+def _load(config: TestConfig, own: IdentityCodes, num_frames: int, first_frame: int) -> dict[str, np.ndarray]:
+    """The arrays of `--load_codes` by name, float32; some may be missing, and what goes on behind the clip is left."""
     path = config.load_codes
+    sizes: dict[str, tuple[int, ...]] = {
+        "identity": tuple(own.vector.shape[1:]),
+        "identity_map": tuple(own.map.shape[1:]),
+        "mouth": (num_frames, config.network.mouth_dim),
+        "pose": (num_frames, config.network.pose_dim),
+    }
     try:
         with open_file(path) as file, np.load(file, allow_pickle=False) as stored:  # type: ignore[arg-type]
-            arrays = {name: stored[name] for name in ("settings", *sizes) if name in stored.files}
-        payload = str(arrays.pop("settings")).encode()
-    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(f"--load_codes {path}: holds no codes ({error}); {_HOW_TO_WRITE}") from error
-    settings = parse_json(payload, CodeSettings, f"--load_codes {path}", hint=_HOW_TO_WRITE)
-    if settings.weights != _weights(config):
-        of = f"are of the model {settings.model}, epoch {settings.epoch}, which is not {config.checkpoint_dir}"
+            arrays = {entry: stored[entry] for entry in sizes if entry in stored.files}
+            weights, name, epoch, first, _ = (stored[entry].item() for entry in _SETTINGS)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+        raise MediaError(f"--load_codes {path}: holds no codes ({error}); write it with --save_codes") from error
+    if weights != _weights(config):
+        of = f"are of the model {name}, epoch {epoch}, which is not {config.checkpoint_dir}"
         raise CheckpointError(f"--load_codes {path}: these codes {of}; save them anew with --save_codes")
-    if settings.first_frame != first_frame:
-        raise MediaError(f"--load_codes {path}: begins at frame {settings.first_frame}, the clip at {first_frame}")
-    for name, codes in arrays.items():
-        wanted, rows = sizes[name], len(codes) if codes.ndim else 0
-        fits = codes.shape == wanted or (
-            name in ("mouth", "pose") and rows > wanted[0] and codes.shape[1:] == wanted[1:]
-        )
-        if not fits or codes.dtype.kind != "f" or not np.isfinite(codes).all():
-            shape = f"finite numbers shaped {wanted}, got {codes.dtype} {codes.shape}"
-            raise MediaError(f"--load_codes {path}: {name} must be {shape}")
-    ready = {name: codes.astype(np.float32) for name, codes in arrays.items()}
-    return ready | {name: ready[name][: sizes[name][0]] for name in ("mouth", "pose") if name in ready}
+    if first != first_frame:
+        raise MediaError(f"--load_codes {path}: begins at frame {first}, the clip at {first_frame}")
+    for entry, whole in arrays.items():
+        codes = arrays[entry] = whole[:num_frames] if entry in ("mouth", "pose") and whole.ndim else whole
+        if codes.shape != sizes[entry] or codes.dtype.kind != "f" or not np.isfinite(codes).all():
+            wanted = f"finite numbers shaped {sizes[entry]}, got {codes.dtype} {codes.shape}"
+            raise MediaError(f"--load_codes {path}: {entry} must be {wanted}")
+    return {entry: codes.astype(np.float32) for entry, codes in arrays.items()}
