@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from data.audio import full_frames, load_audio
+from data.audio import full_frames, load_audio, scan_audio
 from data.faces.head_pose import video_angles
 from data.frames import write_image
 from data.head_motion import MotionStatistics
@@ -27,20 +29,6 @@ _REPEATED_S = 60.0  # of a motion that goes on for longer: the generator plays i
 _FORMAT = 1  # raised when the same programme would come out differently
 
 
-def programme_frames(
-    programme: PoseProgramme, seed: int, num_frames: int, wave: np.ndarray | None, faces: AlignOptions
-) -> np.ndarray:
-    """The angles of a pose source, (T, 3) float64 in degrees, T at most `num_frames`; see `make_pose_folder`."""
-    like = None
-    if programme.like is not None:
-        if not programme.like.exists():
-            raise MediaError(f"like:{programme.like}: no such video or folder of frames")
-        like = MotionStatistics.of(video_angles(programme.like, faces))
-    if programme.may_repeat:
-        num_frames = min(num_frames, round(_REPEATED_S * FPS))
-    return programme.angles(num_frames, seed, wave, like)
-
-
 def make_pose_folder(
     parent: Path, programme: PoseProgramme, seed: int, sound: Path | int, faces: AlignOptions | None = None
 ) -> Prepared:
@@ -54,17 +42,27 @@ def make_pose_folder(
         MediaError: sound or video cannot be read, `speak` without a sound, or the disk refuses.
         AlignmentError: no face in the video.
     """
-    wave = None if isinstance(sound, int) else load_audio(sound)
+    count = sound if isinstance(sound, int) else len(full_frames(scan_audio(sound).num_samples))
+    if programme.may_repeat:
+        count = min(count, round(_REPEATED_S * FPS))
+    wave = load_audio(sound) if programme.motion == "speak" and not isinstance(sound, int) else None
     if wave is None and programme.motion == "speak":
         raise MediaError("the motion 'speak' follows a recording; give one")
-    count = sound if isinstance(sound, int) else len(full_frames(len(wave)))  # type: ignore[arg-type]
-    angles = programme_frames(programme, seed, count, wave, faces or AlignOptions())
-    options = {"format": _FORMAT, "renderer": RENDERER_VERSION, "seed": seed, "frames": len(angles)}
+    like = None if programme.like is None else _statistics(programme.like, faces or AlignOptions())
+    angles = programme.angles(count, seed, wave, like)
+    options = {"format": _FORMAT, "renderer": RENDERER_VERSION, "seed": seed, "frames": count}
     digest = hashlib.sha256(np.round(angles, 3).astype("<f4").tobytes()).hexdigest()
     # with all that makes it in its name, no programme takes the place of another
     source = f"pose:{programme.words} {json.dumps(options)} {digest[:16]}"
     origin = SourceNote(NOTE_FORMAT, source, 0, 0, digest, options)
     return FrameShelf(parent).get(prepared_name(Path(programme.name)), origin, lambda part: _write(part, angles))
+
+
+@functools.cache  # rows of a batch may name the same video
+def _statistics(video: Path, faces: AlignOptions) -> MotionStatistics:
+    if not os.path.exists(video):  # pathlib raises for names no disk can hold
+        raise MediaError(f"like:{video}: no such video or folder of frames")
+    return MotionStatistics.of(video_angles(video, faces))
 
 
 def _write(folder: Path, angles: np.ndarray) -> None:

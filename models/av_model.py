@@ -142,7 +142,7 @@ class AvModel:
             fixed_pose: (1, 12) from `encode_pose`, for cues without a picture.
             ahead: cues that may be taken before the frame of an earlier one is yielded. 0 is live: each frame is made
                 alone and at once. More keeps every core busy, and lets a GPU make eight frames at a time.
-            pose_codes, mouth_codes: (T, 12), (T, 500); row `cue.frame` goes before the cue's picture or sound.
+            pose_codes, mouth_codes: (T, 12), (T, 500) on the device; row `cue.frame` goes before picture and sound.
             edit_pose: gets the pose code of each cue in order, (12,), and gives the one to take; see
                 `models.pose_codes.LivePose`. Pictures are then encoded one by one, as often as they come.
 
