@@ -80,6 +80,8 @@ def test_fixed_pose_is_saved_too(workspace: Workspace, row: list[str]) -> None:
     assert workspace.run("--save_codes") == 0
     pose = codes_of(workspace)["pose"]
     np.testing.assert_array_equal(pose, np.tile(pose[:1], (13, 1)))
+    assert workspace.run() == 0
+    assert not (workspace.results / NAME / "codes.npz").exists()  # it would be another clip's
 
 
 def test_pose_flags_change_the_saved_codes_and_are_noted(workspace: Workspace, row: list[str]) -> None:
