@@ -114,7 +114,8 @@ def _flag_sources(args: argparse.Namespace) -> dict[str, Path]:
     sources = {}
     for role, (flag, sample) in zip(ROLES, SAMPLES.items(), strict=True):
         path = _value(args, flag)
-        if role == POSE_SOURCE and path is not None and path == sample and not path.exists():
+        is_default = path is sample  # and not the same path given
+        if role == POSE_SOURCE and is_default and path is not None and not path.exists():
             path = Path(DEFAULT_MOTION)
             print(f"no {flag}: the head is drawn, and moves by itself ({path})", flush=True)
         if path is not None and path == sample and not path.exists():

@@ -612,7 +612,8 @@ def test_without_pose_source_and_sample_the_head_is_drawn(place: Path, capsys: p
     assert prepare.main(["--src_input_path", "me.png", "--src_audio_path", "voice.wav"]) == 0
     assert rows()[0][2:4] == ["misc/Pose_Source/idle", "20"]
     assert "no --src_pose_path: the head is drawn, and moves by itself (idle)" in capsys.readouterr().out
-    (place / "misc" / "Pose_Source").mkdir(exist_ok=True)
+    assert run("--src_pose_path", "misc/Pose_Source/00473.mp4") == 1  # given, and not there
+    assert "the published samples come with" in capsys.readouterr().err
     shutil.copy("talk.mp4", "misc/Pose_Source/00473.mp4")
     assert prepare.main(["--src_input_path", "me.png", "--src_audio_path", "voice.wav"]) == 0
     assert rows()[0][2:4] == ["misc/Pose_Source/00473", "25"]  # as published
