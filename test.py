@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from data.results import claim_results
 from options import base_options
 from options.test_options import build_parser, to_config
-from util.cli import run_command
+from util.cli import exit_process, run_command
 from util.locks import folder_lock
-from util.processes import exit_process
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 from options import base_options
 from options.config import NETWORK_FILE, STATE_FILE, TrainConfig
 from options.train_options import build_parser, to_config
-from util.cli import DONE, run_command
+from util.cli import DONE, exit_process, run_command
 from util.errors import CheckpointError, OptionError
 from util.locks import folder_lock
-from util.processes import exit_process
 
 if TYPE_CHECKING:
     from data.loaders import TrainingClips
@@ -109,11 +108,7 @@ def train(config: TrainConfig, clips: TrainingClips, ranks: Ranks, save_options:
 
 
 def check(config: TrainConfig, num_classes: int, processes: int) -> None:
-    """Refuses what would overwrite a run, and what cannot begin as asked.
-
-    Raises:
-        OptionError: of the run's folder, the batch or the labels. CheckpointError: no weights to start from.
-    """
+    """Refuses, with OptionError or CheckpointError, what would overwrite a run, and what cannot begin as asked."""
     if config.batch_size % processes:
         raise OptionError(f"--batchSize {config.batch_size} must be a multiple of the {processes} processes")
     is_new = not config.continue_train

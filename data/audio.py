@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -26,12 +26,11 @@ SILENCE = 0.0  # the value of a mel bin without sound
 _MEL_BASIS = Path(__file__).with_name("mel_basis.npz")
 
 
-@dataclass(frozen=True)
-class Sound:
-    """What a pass over a recording tells: its length, and what brings it to the wanted RMS."""
+class Sound(NamedTuple):
+    """What a pass over a recording tells."""
 
     num_samples: int
-    gain: float
+    gain: float  # brings it to the wanted RMS
 
 
 def audio_pieces(path: str | Path) -> Iterator[np.ndarray]:
@@ -73,14 +72,7 @@ def scan_audio(path: str | Path) -> Sound:
 
 
 def normalise_rms(wave: np.ndarray) -> np.ndarray:
-    """Scales a wave to an RMS of 0.1; near-silence is amplified by at most 1000.
-
-    Args:
-        wave: (samples,) float32.
-
-    Returns:
-        (samples,) float32.
-    """
+    """Scales a (samples,) wave to an RMS of 0.1; near-silence is amplified by at most 1000."""
     return (wave * _gain_of(wave)).astype(np.float32)
 
 
@@ -125,10 +117,7 @@ def num_mel_bins(num_samples: int) -> int:
 
 
 def log_mel(wave: np.ndarray) -> np.ndarray:
-    """Log-mel spectrogram of a wave as it was loaded; RMS normalisation is included.
-
-    Args:
-        wave: (samples,) float32.
+    """Log-mel spectrogram of a (samples,) float32 wave as it was loaded; RMS normalisation is included.
 
     Returns:
         (num_mel_bins(samples), num_mel_bands) float32 in [0, 1]; 0 is silence.
@@ -181,31 +170,26 @@ class MelStream:
         return _gain(self._mean_square)
 
     def _complete_bins(self) -> np.ndarray:
-        hop, length = AudioConfig.hop_length, AudioConfig.frame_length
+        hop, length, lowest_db = AudioConfig.hop_length, AudioConfig.frame_length, AudioConfig.min_level_db
+        floor = 10 ** (lowest_db / 20)
         count = max(0, (len(self._samples) - length) // hop + 1)
         mel = np.empty((count, AudioConfig.num_mel_bands), dtype=np.float32)
         for first in range(0, count, _PIECE_BINS):
             piece = self._samples[first * hop : (min(first + _PIECE_BINS, count) - 1) * hop + length]
             frames = np.lib.stride_tricks.sliding_window_view(piece, length)[::hop]  # (bins, length), a view
             magnitude = np.abs(scipy.fft.rfft(frames * self._window, axis=-1))
-            mel[first : first + len(frames)] = _to_unit_range(magnitude @ self._basis)
+            level_db = 20 * np.log10(np.maximum(floor, magnitude @ self._basis)) - AudioConfig.reference_level_db
+            mel[first : first + len(frames)] = np.clip((level_db - lowest_db) / -lowest_db, 0, 1)
         self._samples = self._samples[count * hop :].copy()
         self._num_bins += count
         return mel
-
-
-def _to_unit_range(mel: np.ndarray) -> np.ndarray:
-    floor = 10 ** (AudioConfig.min_level_db / 20)
-    level_db = 20 * np.log10(np.maximum(floor, mel)) - AudioConfig.reference_level_db
-    return np.clip((level_db - AudioConfig.min_level_db) / -AudioConfig.min_level_db, 0, 1)
 
 
 def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
     """The piece of spectrogram that drives a frame; outside the sound it is silence.
 
     Args:
-        mel: (M, num_mel_bands).
-        frame: frame number i at 25 fps; its window starts at mel bin 4 * (i - 2).
+        frame: number i at 25 fps; its window starts at mel bin 4 * (i - 2).
 
     Returns:
         (1, num_mel_bands, bins_per_window) float32, an image with time along x.
@@ -235,11 +219,7 @@ class WindowStream:
         self._bins = np.full((before, AudioConfig.num_mel_bands), SILENCE, dtype=np.float32)
 
     def feed(self, samples: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """Takes (n,) float32 samples that follow the earlier ones; returns the windows they complete.
-
-        Returns:
-            (frame, (1, num_mel_bands, bins_per_window) float32) pairs in order.
-        """
+        """Takes (n,) float32 samples that follow the earlier ones; returns the frames, and windows, they complete."""
         return self._windows(self._mel.feed(samples))
 
     def finish(self) -> list[tuple[int, np.ndarray]]:

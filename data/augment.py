@@ -107,12 +107,5 @@ def _corners(low: float, high: float) -> np.ndarray:
     return np.array([[low, low], [high, low], [high, high], [low, high]], dtype=np.float32)
 
 
-def _gain_table(augmentation: Augmentation) -> np.ndarray:
-    """(256, 1, 3) uint8: what each level of each channel becomes."""
-    levels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=2)
-    levels[..., augmentation.first_channel : augmentation.end_channel] *= augmentation.gain
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
 def _sign(rng: np.random.Generator) -> int:
     return int(rng.integers(0, 2)) * 2 - 1

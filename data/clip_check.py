@@ -19,7 +19,7 @@ from data.frames import list_frames, read_image
 from data.video_reader import check_stream
 from options.config import FPS
 from util.errors import MediaError, PcavsError
-from util.files import require_utf8_name
+from util.files import require_utf8_name, writing
 from util.json_files import read_json_lines
 from util.parallel import map_processes
 
@@ -51,18 +51,13 @@ class ClipChecks:
         folder: holds checked-*.jsonl.
         root: the data set; clips have the same path below it in every run.
         check: `fast`: header, start and end of a clip; `full`: everything is decoded.
-
-    Raises:
-        MediaError: a file of an earlier run cannot be read.
     """
 
     def __init__(self, folder: Path, root: Path, check: str) -> None:
         self._folder, self._root, self._check = folder, root, check
-        self._known: dict[str, ClipCheck] = {}
-        for path in sorted(folder.glob("checked-*.jsonl")):
-            for known in read_json_lines(path, ClipCheck):
-                if known.path not in self._known or self._known[known.path].checked_at <= known.checked_at:
-                    self._known[known.path] = known
+        files = sorted(folder.glob("checked-*.jsonl"))
+        lines = [line for path in files for line in read_json_lines(path, ClipCheck)]
+        self._known = {line.path: line for line in sorted(lines, key=lambda line: line.checked_at)}
 
     def error(self, clip: FoundClip) -> str | None:
         """Why a clip cannot be used; None when it can, or nothing is known of it."""
@@ -82,17 +77,10 @@ class ClipChecks:
             return known.error is not None and known.signature == (0, 0)  # it could not be read before, either
 
     def check(self, clips: Sequence[FoundClip], part: tuple[int, int], workers: int, dask: str = "") -> int:
-        """Checks those clips that are new, changed or broken, and keeps what is found in a file of this part.
-
-        Args:
-            part: number and count, for the name of the file.
-            workers, dask: see `util.parallel.map_processes`.
+        """Checks those clips that are new, changed or broken, and keeps what is found in a file of this part (k of n).
 
         Returns:
             how many were checked.
-
-        Raises:
-            MediaError: the disk refuses.
         """
         # a broken clip may have been repaired in a way its own file does not show, by a sound file beside it
         todo = [clip.path for clip in clips if not self.is_current(clip) or self.error(clip)]
@@ -101,20 +89,16 @@ class ClipChecks:
         found = map_processes(check, todo, workers, dask, on_death)
         file = self._folder / f"checked-{part[0]:05d}-of-{part[1]:05d}.jsonl"
         for checked in tqdm(found, total=len(todo), unit="clip", desc="checking clips", disable=not todo):
-            _append_line(file, json.dumps(asdict(checked)))
+            with writing(file), file.open("ab", buffering=0) as lines:
+                # the line break in front ends a line that a killed run tore
+                lines.write(f"\n{json.dumps(asdict(checked))}".encode())
             self._known[checked.path] = checked
         return len(todo)
 
     def usable(
         self, clips: Iterable[FoundClip], min_frames: int
     ) -> tuple[list[tuple[FoundClip, int, Path | None]], list[str]]:
-        """The clips that a training can use, as `data.clip_list.build_lists` takes them, and why the others are not.
-
-        All must have been checked.
-
-        Args:
-            min_frames: shorter clips are left out.
-        """
+        """Of clips that were checked: those for `data.clip_list.build_lists`, and why others are left out."""
         good: list[tuple[FoundClip, int, Path | None]] = []
         left_out = []
         for clip in clips:
@@ -134,12 +118,7 @@ class ClipChecks:
 
 
 def check_clip(path: Path, root: Path, check: str) -> ClipCheck:
-    """Opens a clip and finds out whether a training can use it. Never raises for a broken one.
-
-    Args:
-        path: an mp4 or a folder of frames.
-        root, check: see `ClipChecks`.
-    """
+    """Opens an mp4 or a folder of frames and finds out whether a training can use it; never raises for a broken one."""
     full = check == "full"
     facts: dict[str, Any] = {"path": os.path.relpath(path, root), "check": check, "checked_at": time.time()}
     signature = (0, 0)
@@ -183,12 +162,3 @@ def _check_folder(folder: Path, full: bool) -> float:
     for path in paths if full else {paths[0], paths[-1]}:
         read_image(path)
     return len(paths) / FPS
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Adds a line with its line break in front, which ends a line that a killed run tore."""
-    try:
-        with path.open("ab", buffering=0) as file:
-            file.write(f"\n{line}".encode())
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -9,8 +9,9 @@ import csv
 import io
 import logging
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
-from data.metadata import MOST_FRAMES, whole_number
+from data.metadata import MOST_FRAMES, read_table, whole_number
 from data.video_reader import read_header
 from options.config import FPS
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import read_text, write_text
+from util.files import write_text
 from util.parallel import prefetch
 from util.seed import generator_for
 
@@ -57,19 +58,9 @@ class ClipRecord:
 
 
 def read_list(path: str | Path) -> list[ClipRecord]:
-    """Reads a list of clips.
-
-    Raises:
-        MetadataError: no such file, not text, other columns, a number that is none, or no rows.
-    """
+    """Reads a list of clips. Raises MetadataError, which names file and line."""
     source = Path(path)
-    try:
-        text = read_text(source)
-    except FileNotFoundError as error:
-        raise MetadataError(f"{source}: no such list of clips; {_HOW_TO_WRITE}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"{source}: cannot be read as UTF-8 text: {error}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_table(source, "list of clips", _HOW_TO_WRITE), newline=""), strict=True)
     records = []
     try:
         header = next(reader, [])
@@ -121,59 +112,49 @@ def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     if not Path(root).is_dir():
         raise MediaError(f"{root}: no such folder of clips")
     base = next((Path(root, name) for name in folders if Path(root, name).is_dir()), Path(root))
-    look = _two_folders_down if layout in ("voxceleb2", "lrw") else _anywhere
-    try:
-        clips = list(look(base, layout))
-    except OSError as error:
-        raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    clips = list(_walk(base, layout))
     if not clips:
         raise MediaError(f"{base}: holds no clips; expected {expected} in it")
     return clips
 
 
-def _two_folders_down(base: Path, layout: str) -> Iterator[FoundClip]:
-    for speaker in _entries(base, folders=True):
-        for video in _entries(speaker, folders=True):
-            if layout == "lrw" and video.name not in SPLITS:
-                continue
-            split = video.name if layout == "lrw" else None
-            for path in _entries(video, folders=False):
-                if path.suffix.lower() == VIDEO_SUFFIX:
-                    yield FoundClip(path, speaker.name, split)
-
-
-def _anywhere(base: Path, layout: str) -> Iterator[FoundClip]:
-    for speaker in _entries(base, folders=True):
-        for folder, subfolders, files in os.walk(speaker, onerror=_refuse):
-            subfolders.sort()
-            if not _FIRST_FRAMES.isdisjoint(files):
-                subfolders.clear()
-                yield FoundClip(Path(folder), speaker.name)
-            elif layout == "any":
-                for name in sorted(files):
-                    if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
-                        yield FoundClip(Path(folder, name), speaker.name)
-
-
-def _entries(folder: Path, folders: bool) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() == folders and not e.name.startswith("."))
-
-
 def _refuse(error: OSError) -> None:
-    raise error
+    raise MediaError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
+    strict = layout in ("voxceleb2", "lrw")
+    # a part of a data set is often a folder of links
+    for folder, subfolders, files in os.walk(base, onerror=_refuse, followlinks=True):
+        below = Path(folder).relative_to(base).parts  # speaker, video ...; word, split
+        deeper = () if strict and len(below) == 2 else subfolders
+        subfolders[:] = sorted(name for name in deeper if not name.startswith("."))
+        if not below or (layout == "lrw" and below[1:] and below[1] not in SPLITS):
+            continue
+        if not strict and not _FIRST_FRAMES.isdisjoint(files):
+            subfolders.clear()
+            yield FoundClip(Path(folder), below[0])
+        elif layout == "any" or (strict and len(below) == 2):
+            for name in sorted(files):
+                if Path(name).suffix.lower() == VIDEO_SUFFIX and not name.startswith("."):
+                    yield FoundClip(Path(folder, name), below[0], below[1] if layout == "lrw" else None)
 
 
 def scan_tree(root: str | Path) -> list[ClipRecord]:
-    """Lists the clips of any tree of speakers, see `find_clips`; those whose header cannot be read are left out.
-
-    Speakers are numbered in sorted order. Lengths come from the headers.
+    """Lists the clips of any tree of speakers, see `find_clips`, by their headers; broken ones are left out.
 
     Raises:
         MediaError: no such folder, or no readable clip in it.
     """
+
+    def count_or_error(path: Path) -> int | MediaError:
+        try:
+            return count_frames(path)
+        except MediaError as error:
+            return error
+
     found = find_clips(root, "any")
-    counts = prefetch(_count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
+    counts = prefetch(count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
     bar = tqdm(counts, total=len(found), unit="clip", desc="reading headers", disable=None)
     results = list(zip(found, bar, strict=True))
     broken = [str(error) for _, error in results if isinstance(error, MediaError)]
@@ -184,13 +165,6 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
     if not readable:
         raise MediaError(f"{root}: holds no readable clips")
     return build_lists(readable)["train"]
-
-
-def _count_or_error(path: Path) -> int | MediaError:
-    try:
-        return count_frames(path)
-    except MediaError as error:
-        return error
 
 
 def count_frames(path: Path) -> int:
@@ -239,15 +213,12 @@ def build_lists(
 
 
 def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Draws who is held out.
+    """Draws who is held out: speaker -> split.
 
     The draw of a speaker depends on the seed and its name alone, so that a speaker more or less moves few others.
 
     Args:
         val, test: number of speakers, or a fraction below 1 of all, then at least one.
-
-    Returns:
-        speaker -> split.
 
     Raises:
         OptionError: nobody is left to train on.
@@ -268,31 +239,21 @@ def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) 
 
 
 class PackedRecords(Sequence[ClipRecord]):
-    """Clips in a few arrays: every loading process has its copy, and a million clips as objects take 0.7 GB in each."""
+    """Clips in one piece of memory: every loading process has a copy, and a million objects take 0.7 GB in each."""
 
     def __init__(self, records: Iterable[ClipRecord]) -> None:
-        lines, numbers = [], []
-        for record in records:
-            fields = (str(record.path), str(record.audio or ""), record.speaker)
-            lines.append("\0".join(fields).encode("utf-8", "surrogateescape"))
-            numbers.append((record.num_frames, record.label))
-        self._text = b"".join(lines)
-        self._ends = np.cumsum([0, *map(len, lines)])
-        self._numbers = np.array(numbers, dtype=np.int32).reshape(-1, 2)
+        packed = [pickle.dumps((str(r.path), r.audio and str(r.audio), *astuple(r)[2:]), -1) for r in records]
+        self._bytes, self._ends = b"".join(packed), np.cumsum([0, *map(len, packed)])
 
     def __len__(self) -> int:
         """Number of clips."""
-        return len(self._numbers)
+        return len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """The clip of a number from 0; a slice gives a list."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        num_frames, label = map(int, self._numbers[index])
-        index = index % len(self)
-        fields = self._text[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
-        path, audio, speaker = fields.split("\0")
-        return ClipRecord(Path(path), Path(audio) if audio else None, num_frames, speaker, label)
+        """The clip of a number."""
+        place = range(len(self))[index]
+        path, audio, *rest = pickle.loads(self._bytes[self._ends[place] : self._ends[place + 1]])
+        return ClipRecord(Path(path), audio and Path(audio), *rest)
 
 
 def num_speakers(records: Sequence[ClipRecord]) -> int:

@@ -33,10 +33,7 @@ class ClipReader:
         self._mels: dict[Path, np.ndarray] = {}
 
     def frames(self, record: ClipRecord, numbers: Sequence[int]) -> np.ndarray:
-        """Frames of a clip in the order asked for, which may repeat.
-
-        Returns:
-            (N, 3, S, S) uint8 RGB, cropped as `data.frames.crop_template` does; S is crop_size.
+        """Frames of a clip in the order asked for, which may repeat: (N, 3, S, S) uint8 RGB of `crop_template`.
 
         Raises:
             MediaError: the clip is missing, damaged or shorter than a number asks for.
@@ -53,10 +50,7 @@ class ClipReader:
         return self._read(record.path, wanted)[[places[number] for number in numbers]]
 
     def mel(self, record: ClipRecord) -> np.ndarray:
-        """Spectrogram of a clip's whole sound; bin 0 belongs to the start of frame 0.
-
-        Returns:
-            (M, 80) float32 in [0, 1]; not to be written to.
+        """Spectrogram of a clip's whole sound from the start of frame 0 on: (M, 80) float32 in [0, 1], read-only.
 
         Raises:
             MediaError: no sound, or none that can be read.
@@ -110,11 +104,7 @@ def find_sound(clip: Path, audio: Path | None = None) -> Path:
 
 
 def load_sound(clip: Path, audio: Path | None = None) -> np.ndarray:
-    """The sound of a clip from the start of frame 0 on: (samples,) float32.
-
-    Raises:
-        MediaError: see `find_sound` and `data.audio.load_audio`.
-    """
+    """The sound of a clip from the start of frame 0 on: (samples,) float32."""
     path = find_sound(clip, audio)
     wave = load_audio(path)
     if path != clip:

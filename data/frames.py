@@ -16,7 +16,7 @@ from PIL import Image
 
 from options.config import DataConfig
 from util.errors import MediaError
-from util.files import open_file, write_bytes
+from util.files import open_file, reading, write_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JPEG_QUALITY = 95
@@ -32,17 +32,12 @@ _log = logging.getLogger(__name__)
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files of a folder, by name; hidden ones are none. Raises MediaError when it cannot be read."""
-    try:
+    with reading(folder):
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
 def list_frames(directory: str | Path) -> list[Path]:
-    """The frames of a folder that is ready for use, in order.
-
-    Returns:
-        paths named 000000.*, 000001.* ... without a gap, one picture format only.
+    """The frames of a folder that is ready for use: 000000.*, 000001.* ... without a gap, one picture format only.
 
     Raises:
         MediaError: no such folder, no frames, a gap, a start other than 0, or two formats mixed.
@@ -133,16 +128,13 @@ def count_whole_frames(folder: Path) -> int:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture file.
-
-    Returns:
-        (H, W, 3) uint8 BGR; alpha is dropped, grey becomes three channels.
+    """Reads a picture file as (H, W, 3) uint8 BGR; alpha is dropped, grey becomes three channels.
 
     Raises:
         MediaError: missing, empty, or not a picture OpenCV can decode completely.
     """
     try:
-        with open_file(path) as file:
+        with reading(path), open_file(path) as file:
             payload = file.read()
         # a block of 64 pixels takes a bit of a JPEG at the least: a small one is no huge picture
         if len(payload) > _SMALL_JPEG or not payload.startswith(JPEG_START):
@@ -151,8 +143,6 @@ def read_image(path: str | Path) -> np.ndarray:
         cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
         pixels = np.frombuffer(payload, dtype=np.uint8)
         image = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if payload and not cut_off else None
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except cv2.error as error:
         raise MediaError(f"{path}: not a readable picture: {error.err}") from error
     if image is None:
@@ -186,13 +176,9 @@ def write_image(path: str | Path, image_bgr: np.ndarray, quality: int = JPEG_QUA
 
 
 def crop_template(image_bgr: np.ndarray, config: DataConfig | None = None) -> np.ndarray:
-    """The part of a VoxCeleb2-like frame the networks see, as RGB.
+    """The part of a VoxCeleb2-like frame the networks see, as RGB: (H, W, 3) uint8 -> (crop_size, crop_size, 3) uint8.
 
-    Args:
-        image_bgr: (H, W, 3) uint8; any other size than 224 x 224 is resized to it first.
-
-    Returns:
-        (crop_size, crop_size, 3) uint8 RGB: rows 0-191 and columns 16-207 of the 224 px frame, bilinear.
+    Rows 0-191 and columns 16-207 of the frame, which is resized to 224 x 224 before; bilinear.
     """
     config = config or DataConfig()
     size, cut = config.template_size, config.crop_len

@@ -21,7 +21,7 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image, require_size
@@ -29,7 +29,7 @@ from data.video_reader import first_times, open_container, open_source
 from options.config import FPS, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg_long
-from util.files import open_file, require_utf8_name, write_bytes
+from util.files import open_file, reading, require_utf8_name, write_bytes
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
@@ -38,7 +38,6 @@ _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding a
 _SEEK_MARGIN_S = 2.0
 _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
 _EXIF_ORIENTATION = 0x0112
-_UNTIMED_PICTURE_S = 0.1  # how long browsers show an animation's picture of 10 ms or less
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class Media:
     """What a file or folder is."""
 
     path: Path
-    kind: str  # folder, picture, animation, clip, or sound
+    kind: str  # folder, picture, clip, or sound
     has_sound: bool = False
     is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
     origin_s: float = 0.0  # the file's own time at our instant 0
@@ -86,36 +85,26 @@ def inspect(path: str | Path) -> Media:
     """
     source = Path(path)
     require_utf8_name(source)
-    try:
+    with reading(source):
         if source.is_dir():
             open_source(source)
             return Media(source, "folder")
-        if not source.is_file():
-            raise MediaError(
-                f"{source}: {'is neither a file nor a folder' if source.exists() else 'no such file or folder'}"
-            )
+        if not source.exists():
+            raise MediaError(f"{source}: no such file or folder")
         with open_file(source) as file:
             if not file.read(1):
                 raise MediaError(f"{source}: the file is empty (0 bytes)")
-    except OSError as error:
-        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
-    if cv2.haveImageReader(str(source)):
-        return Media(source, "animation" if _is_animated(source) else "picture")
+    if cv2.haveImageReader(str(source)) and not _is_animated(source):
+        return Media(source, "picture")
     return _inspect_streams(source)
 
 
 def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
-    """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels.
+    """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels; returns how many.
 
     A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
     by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
     one frame whatever the cut.
-
-    Args:
-        folder: an empty one.
-
-    Returns:
-        how many frames.
 
     Raises:
         MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
@@ -124,8 +113,6 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
         _copy_folder(media, folder, cut)
     elif media.kind == "picture":
         write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
-    elif media.kind == "animation":
-        _unroll_animation(media, folder, cut)
     elif media.kind == "clip":
         _extract_clip(media, folder, cut)
     else:
@@ -149,22 +136,19 @@ def count_ready_frames(folder: Path) -> int:
         frames = list_frames(folder)
     except MediaError:
         return 0
-    first = None
+    first = ""
     for path in frames:
         with _pillow(path, path) as opened:  # reads the head of the file only
             width, height = opened.size if opened is not None else read_image(path).shape[1::-1]
-        first = first or f"{width}x{height}"
-        if first != f"{width}x{height}":
-            sizes = f"{width}x{height}, {frames[0].name} is {first}"
-            raise MediaError(f"{path}: is {sizes}; the frames of a clip must have one size")
+        size = f"{width}x{height}"
+        first = first or size
+        if size != first:
+            raise MediaError(f"{path}: is {size}, {frames[0].name} is {first}; the frames of a clip must have one size")
     return len(frames)
 
 
 def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
-    """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps in it become silence.
-
-    Returns:
-        how many samples.
+    """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps become silence. Returns how many samples.
 
     Raises:
         MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
@@ -298,26 +282,6 @@ def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
     return encode_image(image)
 
 
-def _unroll_animation(media: Media, folder: Path, cut: Cut) -> None:
-    clock_s, written = -cut.start_s, 0
-    with _pillow(media.path, media.path) as opened, _bar(media.path, "frames", None, "frame") as bar:
-        for picture in ImageSequence.Iterator(opened):
-            picture.load()  # only then WebP tells the time
-            stays_s = float(picture.info.get("duration") or 0) / 1000
-            clock_s += stays_s if stays_s > 0.01 else _UNTIMED_PICTURE_S
-            # up to the frame whose start is nearest to the next picture's, as for clips
-            end = int(clock_s * FPS + 0.5) if clock_s > 0 else 0
-            end = end if cut.num_frames is None else min(end, cut.num_frames)
-            if end > written:
-                image = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
-                _check_side(media.path, image.shape[1], image.shape[0])
-                payload = encode_image(image)
-            for number in range(written, end):
-                write_bytes(folder / f"{number:06d}.jpg", payload)
-                bar.update()
-            written = max(written, end)
-
-
 @contextmanager
 def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
@@ -336,8 +300,11 @@ def _pillow(path: Path, file: Any) -> Iterator[Any]:
 
 def _is_animated(path: Path) -> bool:
     with _pillow(path, path) as opened:
-        # other formats with several pictures hold a photo and its extras, not a film
-        return opened is not None and opened.format in ("GIF", "WEBP", "PNG") and getattr(opened, "is_animated", False)
+        if opened is None or not getattr(opened, "is_animated", False):
+            return False
+        if opened.format == "WEBP":
+            raise MediaError(f"{path}: is an animated WebP, which ffmpeg cannot read; convert it to GIF or mp4")
+        return opened.format in ("GIF", "PNG")  # others with several pictures hold a photo and its extras, not a film
 
 
 def _check_side(path: Path, width: int, height: int) -> None:

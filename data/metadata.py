@@ -85,11 +85,7 @@ class Row:
         return fields
 
     def clip(self) -> TestClip:
-        """Makes sense of the row.
-
-        Raises:
-            MetadataError: see `fields`; or a count that is none, or no reference or audio.
-        """
+        """Makes sense of the row. Raises MetadataError, as `fields`; or a count is none, or something is missing."""
         reference, num_references, pose, num_pose, audio, mouth, num_mouth, spectrogram = self.fields()
         for name, value in (("reference folder", reference), ("audio file", audio)):
             if value in _NO_PATH:
@@ -129,24 +125,33 @@ def split_fields(text: str) -> list[str]:
     return next(csv.reader([text], delimiter=" ", skipinitialspace=True, strict=True))
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """Lists the rows of a metadata file without looking into them, so that a bad one does not stop the others.
+def read_table(path: str | Path, kind: str, hint: str, flag: str = "") -> str:
+    """The text of a csv or list. Raises MetadataError, which says what kind of file it should be: not there, not text.
 
-    Raises:
-        MetadataError: no such file, not text, or no rows.
+    Args:
+        hint: the next step, behind the message.
+        flag: that names the file, before the message.
     """
-    source = Path(path)
     try:
-        text = read_text(source)
+        return read_text(path)
     except FileNotFoundError as error:
-        raise MetadataError(f"{source}: no such metadata file; {_HOW_TO_WRITE}") from error
+        raise MetadataError(f"{flag}{path}: no such {kind}; {hint}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"{source}: cannot be read as UTF-8 text: {error}") from error
-    lines = enumerate((line.strip() for line in text.split("\n")), start=1)
-    rows = [Row(source, number, line) for number, line in lines if line and not line.startswith("#")]
+        raise MetadataError(f"{flag}{path}: cannot be read as UTF-8 text: {error}; {hint}") from error
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Lists the rows of a metadata file without looking into them. Raises MetadataError, also where there are none."""
+    rows = text_rows(Path(path), read_table(path, "metadata file", _HOW_TO_WRITE))
     if not rows:
-        raise MetadataError(f"{source}: holds no rows; {_HOW_TO_WRITE}")
+        raise MetadataError(f"{path}: holds no rows; {_HOW_TO_WRITE}")
     return rows
+
+
+def text_rows(source: Path, text: str) -> list[Row]:
+    """The lines of a file's text that are neither blank nor comments."""
+    rows = [Row(source, number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
+    return [row for row in rows if row.text and not row.text.startswith("#")]
 
 
 def format_row(fields: Iterable[object]) -> str:

@@ -17,7 +17,7 @@ from data.faces.head_pose import video_angles
 from data.frames import write_image
 from data.head_motion import MotionStatistics
 from data.pose_programme import PoseProgramme
-from data.prepared import NOTE_FORMAT, FrameShelf, Prepared, SourceNote, prepared_name
+from data.prepared import NOTE_FORMAT, Prepared, Shelf, SourceNote, prepared_name
 from data.synthetic.clips import RENDERER_VERSION
 from data.synthetic.pose_head import render_poses
 from options.config import ANGLES, FPS, AlignOptions
@@ -55,7 +55,7 @@ def make_pose_folder(
     # with all that makes it in its name, no programme takes the place of another
     source = f"pose:{programme.words} {json.dumps(options)} {digest[:16]}"
     origin = SourceNote(NOTE_FORMAT, source, 0, 0, digest, options)
-    return FrameShelf(parent).get(prepared_name(Path(programme.name)), origin, lambda part: _write(part, angles))
+    return Shelf(parent).get(prepared_name(Path(programme.name)), origin, lambda part: _write(part, angles))
 
 
 @functools.cache  # rows of a batch may name the same video

@@ -9,7 +9,6 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,14 @@ from data.audio import load_audio, log_mel
 from data.faces.align_clip import align_source, default_output, source_score
 from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
-from data.metadata import format_row, split_fields, write_rows
+from data.metadata import Row, format_row, read_table, split_fields, text_rows, write_rows
 from data.pose_programme import MOTION_WORDS, PoseProgramme, find_programme
 from data.pose_source import make_pose_folder
-from data.prepared import FrameShelf, SoundShelf, SourceNote, origin_of, prepared_name
+from data.prepared import Shelf, SourceNote, origin_of, prepared_name
 from options.config import PrepareOptions
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import read_text, write_bytes
+from util.files import write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
@@ -36,56 +35,38 @@ BATCH_COLUMNS = ("id", "pose", "audio", "mouth")  # in the order of ROLES
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BatchLine:
-    """A line of a --batch file, still unread."""
-
-    path: Path  # of the file
-    number: int  # from 1
-    text: str
-
-    @property
-    def place(self) -> str:
-        """`file:line`, for messages."""
-        return f"{self.path}:{self.number}"
-
-    def sources(self) -> dict[str, Path]:
-        """Role -> source; relative paths count from the working directory, else from the file.
-
-        Raises:
-            MetadataError: quotes that do not close, or another number of columns.
-        """
-        try:
-            fields = split_fields(self.text)
-        except csv.Error as error:
-            raise MetadataError(f"{error}; {_BATCH_FORMAT}") from error
-        if len(fields) not in (3, 4):
-            raise MetadataError(f"expected 3 or 4 columns, got {len(fields)}; {_BATCH_FORMAT}")
-        found = {}
-        for role, text in zip(ROLES, fields, strict=False):
-            beside = self.path.parent / text
-            if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
-                found[role] = beside if os.path.exists(beside) and not os.path.exists(text) else Path(text)
-        return found
-
-
-def read_batch(path: Path) -> list[BatchLine]:
+def read_batch(path: Path) -> list[Row]:
     """The lines of a --batch file; blank lines, `#` lines and a heading `id pose audio` are left out.
 
     Raises:
         MetadataError: no such file, not text, or nothing in it.
     """
-    try:
-        texts = read_text(path).split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"--batch {path}: cannot be read as UTF-8 text: {error}; {_BATCH_FORMAT}") from error
-    lines = [BatchLine(path, number, text.strip()) for number, text in enumerate(texts, start=1)]
-    lines = [line for line in lines if line.text and not line.text.startswith("#")]
+    lines = text_rows(path, read_table(path, "batch file", _BATCH_FORMAT, "--batch "))
     if lines and lines[0].text.lower().split()[:3] == ["id", "pose", "audio"]:
         lines = lines[1:]
     if not lines:
         raise MetadataError(f"--batch {path}: holds no jobs; {_BATCH_FORMAT}")
     return lines
+
+
+def batch_sources(line: Row) -> dict[str, Path]:
+    """Role -> source of a line of a --batch file; relative paths count from the working directory, else from the file.
+
+    Raises:
+        MetadataError: quotes that do not close, or another number of columns.
+    """
+    try:
+        fields = split_fields(line.text)
+    except csv.Error as error:
+        raise MetadataError(f"{error}; {_BATCH_FORMAT}") from error
+    if len(fields) not in (3, 4):
+        raise MetadataError(f"expected 3 or 4 columns, got {len(fields)}; {_BATCH_FORMAT}")
+    found = {}
+    for role, text in zip(ROLES, fields, strict=False):
+        beside = line.source.parent / text
+        if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
+            found[role] = beside if os.path.exists(beside) and not os.path.exists(text) else Path(text)
+    return found
 
 
 class RowPreparer:
@@ -161,7 +142,7 @@ class RowPreparer:
             return self._extracted(MOUTH_SOURCE, audio)
 
     def _make_wav(self, media: Media) -> Path:
-        shelf, name = SoundShelf(self._config.dir_path / AUDIO_SOURCE), prepared_name(media.path)
+        shelf, name = Shelf(self._config.dir_path / AUDIO_SOURCE, ".wav"), prepared_name(media.path)
         cut = self._cut(AUDIO_SOURCE)
         if media.is_plain_wav and cut.is_everything and media.path.resolve() == shelf.path_of(name).resolve():
             path, how = media.path, "used where it is"
@@ -172,7 +153,7 @@ class RowPreparer:
         return path
 
     def _extracted(self, role: str, media: Media) -> tuple[Path, int]:
-        shelf, name = FrameShelf(self._config.dir_path / role), prepared_name(media.path)
+        shelf, name = Shelf(self._config.dir_path / role), prepared_name(media.path)
         cut = self._cut(role)
         path, how, count = media.path, "used where it is", 0
         if media.kind == "folder" and cut.is_everything and path.resolve() == shelf.path_of(name).resolve():
@@ -222,7 +203,7 @@ def _inspect_sources(sources: dict[str, Path], labels: Sequence[str]) -> dict[st
 
 
 def _write_spectrogram(wav: Path) -> Path:
-    """Writes the log-mel spectrogram of a sound beside it: (M, 80) float32 .npy."""
+    """Beside the sound: (M, 80) float32 .npy."""
     buffer = io.BytesIO()
     np.save(buffer, log_mel(load_audio(wav)))
     path = wav.with_suffix(".npy")
@@ -231,22 +212,14 @@ def _write_spectrogram(wav: Path) -> Path:
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:
-    """Writes a row; with `append` after those that are there, unless it is one of them.
-
-    Returns:
-        False if the row was there.
-
-    Raises:
-        MetadataError: the csv cannot be read or the row not be written.
-    """
-    try:
-        known = read_text(csv_path).splitlines() if append and csv_path.exists() else []
-        row = list(fields)
-        if format_row(row) in known:
-            return False
-        write_rows(csv_path, [row], append=append)
-    except (OSError, UnicodeDecodeError) as error:
-        raise MetadataError(f"--csv_path {csv_path}: cannot be read as UTF-8 text: {error}") from error
+    """Writes a row; with `append` after those that are there, or returns False where it is one of them."""
+    known = ""
+    if append and csv_path.exists():
+        known = read_table(csv_path, "metadata file", "choose another one", "--csv_path ")
+    row = list(fields)
+    if format_row(row) in known.splitlines():
+        return False
+    write_rows(csv_path, [row], append=append)
     return True
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import itertools
 import os
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ from typing import Any
 from data.frames import count_whole_frames
 from data.video_reader import open_source
 from util.errors import MediaError
-from util.files import make_directory, replace_folder, safe_name, temporary_path, write_json
+from util.files import make_directory, reading, replace_folder, safe_name, temporary_path, write_json, writing
 from util.json_files import read_json
 
 NOTE_NAME = ".source.json"
 NOTE_FORMAT = 1  # raised when the same source would come out differently, so that old work is not used again
 _LONGEST_NAME = 160  # bytes; file systems allow 255, and additions such as `_cropped` follow
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,9 @@ def fingerprint(files: Sequence[Path]) -> Fingerprint:
     content = hashlib.sha256()
     for path in files:
         content.update(os.fsencode(path.name))
-        try:
-            with path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    content.update(chunk)
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with reading(path), path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
     return Fingerprint(_stat_hash(files), content.hexdigest())
 
 
@@ -117,13 +112,14 @@ class Prepared:
         return "unchanged, used again" if self.reused else "made"
 
 
-class Shelf(ABC):
-    """A directory of prepared things of one kind."""
+class Shelf:
+    """A directory of prepared things of one kind: folders of frames, or files of one suffix.
 
-    suffix = ""
+    The note lies in the folder, or is a hidden file beside the file.
+    """
 
-    def __init__(self, parent: Path) -> None:
-        self.parent = parent
+    def __init__(self, parent: Path, suffix: str = "") -> None:
+        self.parent, self.suffix = parent, suffix
 
     def get(self, name: str, origin: SourceNote, make: Callable[[Path], object]) -> Prepared:
         """The thing made of `origin`: the one that is there, if it is whole and of that very content, else a new one.
@@ -141,33 +137,26 @@ class Shelf(ABC):
         finished, replaceable = self._look_up(name, origin)
         if finished is not None:
             return finished
-        try:
-            with temporary_path(self.path_of(name), folder=not self.suffix) as part:
-                make(part)
-                extent = self.extent(part)
-                # another run may have made the same in the meantime
-                finished, replaceable = self._look_up(name, origin)
-                if finished is not None:
-                    return finished
-                path = self._put(part, name, dataclasses.replace(origin, extent=extent), replaceable)
-        except OSError as error:
-            raise MediaError(f"{self.parent / name}: cannot be written: {error.strerror or error}") from error
+        with writing(self.parent / name), temporary_path(self.path_of(name), folder=not self.suffix) as part:
+            make(part)
+            extent = self._extent(part)
+            # another run may have made the same in the meantime
+            finished, replaceable = self._look_up(name, origin)
+            if finished is not None:
+                return finished
+            path = self._put(part, name, dataclasses.replace(origin, extent=extent), replaceable)
         return Prepared(path, extent, reused=False)
 
     def path_of(self, name: str) -> Path:
         """Where the first thing of that name lies."""
         return self.parent / f"{name}{self.suffix}"
 
-    @abstractmethod
-    def extent(self, path: Path) -> int:
+    def _extent(self, path: Path) -> int:
         """Frames or bytes. Raises MediaError or OSError for what is not whole."""
+        return path.stat().st_size if self.suffix else count_whole_frames(path)
 
-    @abstractmethod
-    def _note_path(self, path: Path) -> Path: ...
-
-    @abstractmethod
-    def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
-        """Gives the finished part its note and its name."""
+    def _note_path(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}{NOTE_NAME}") if self.suffix else path / NOTE_NAME
 
     def _look_up(self, name: str, origin: SourceNote) -> tuple[Prepared | None, Path | None]:
         """What is there of this origin: whole and up to date, or else to be replaced."""
@@ -182,72 +171,35 @@ class Shelf(ABC):
                 continue
             same_content = note.sha256 == origin.sha256
             with contextlib.suppress(MediaError, OSError):  # what is not whole is made again
-                if same_content and self.extent(path) == note.extent:
+                if same_content and self._extent(path) == note.extent:
                     return Prepared(path, note.extent, reused=True), None
             if same_content or note.source == origin.source:
                 replaceable = replaceable or path
         return None, replaceable
 
-    def _free_paths(self, name: str) -> Iterator[Path]:
-        return (self.path_of(name if turn == 1 else f"{name}_{turn}") for turn in itertools.count(1))
-
-
-class FrameShelf(Shelf):
-    """Folders of frames; the note lies inside."""
-
-    def extent(self, path: Path) -> int:
-        """How many frames. Raises MediaError for a gap or a frame that was cut short."""
-        return count_whole_frames(path)
-
-    def _note_path(self, path: Path) -> Path:
-        return path / NOTE_NAME
-
     def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
-        write_json(self._note_path(part), dataclasses.asdict(note))
-        if replaceable is not None:
-            replace_folder(part, replaceable)
-            return replaceable
-        for path in self._free_paths(name):
-            try:
-                os.rename(part, path)  # takes the place of nothing but an empty folder
-            except OSError as error:
-                if error.errno not in _TAKEN:
-                    raise
-            else:
-                return path
-        raise AssertionError("names never run out")
-
-
-class SoundShelf(Shelf):
-    """WAV files; the note is a hidden file beside each."""
-
-    suffix = ".wav"
-
-    def extent(self, path: Path) -> int:
-        """How many bytes."""
-        return path.stat().st_size
-
-    def _note_path(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}{NOTE_NAME}")
-
-    def _put(self, part: Path, name: str, note: SourceNote, replaceable: Path | None) -> Path:
-        path = replaceable or next(path for path in self._free_paths(name) if _reserve(path))
+        """Gives the finished part its note and its name."""
+        free = (self.path_of(name if turn == 1 else f"{name}_{turn}") for turn in itertools.count(1))
+        path = replaceable or next(path for path in free if self._reserve(path))
         try:
-            # the note comes last and goes first: a note beside another sound would be believed
-            self._note_path(path).unlink(missing_ok=True)
-            os.replace(part, path)
-            write_json(self._note_path(path), dataclasses.asdict(note))
+            if self.suffix:
+                # the note comes last and goes first: a note beside another sound would be believed
+                self._note_path(path).unlink(missing_ok=True)
+                os.replace(part, path)
+                write_json(self._note_path(path), dataclasses.asdict(note))
+            else:
+                write_json(self._note_path(part), dataclasses.asdict(note))
+                replace_folder(part, path)
         except BaseException:
             if replaceable is None:
-                path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True) if self.suffix else shutil.rmtree(path, ignore_errors=True)
             raise
         return path
 
-
-def _reserve(path: Path) -> bool:
-    """Makes an empty file of that name, unless there is anything of that name."""
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        return False
-    return True
+    def _reserve(self, path: Path) -> bool:
+        """Makes an empty file or folder of that name, unless there is anything of that name."""
+        try:
+            path.open("xb").close() if self.suffix else path.mkdir()
+        except FileExistsError:
+            return False
+        return True

@@ -19,7 +19,7 @@ from data.results import CONCAT, SPEAKING, WITH_SOUND, Column, find_columns, gen
 from options.config import DRIVEN, FIXED, FPS, GENERATED, INPUT, MOUTH, POSE
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed, run_ffmpeg_to
-from util.files import atomic_path
+from util.files import atomic_path, writing
 
 TITLES = {INPUT: "input", DRIVEN: "generated", FIXED: "generated", POSE: "pose source", MOUTH: "mouth source"}
 _H264 = ("-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
@@ -32,15 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
-    """Makes every video of a result folder.
+    """Makes every video of a result folder: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
     Args:
-        folder: holds the column folders.
         audio: anything ffmpeg reads; starts together with frame 0.
         labels: titles above the columns of `concat.mp4`.
-
-    Returns:
-        the videos: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
     Raises:
         MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
@@ -67,16 +63,10 @@ def make_videos(
     labels: bool = False,
     wait: Callable[[int], bool] | None = None,
 ) -> list[Path]:
-    """Encodes the videos of columns whose frames may still be in the making.
+    """As `concat`, of columns from left to right whose frames may still be in the making.
 
     Args:
-        folder: gets the videos.
-        columns: from left to right.
-        audio, labels: see `concat`.
         wait: called with n before frame n is read; returns True when it is there, False when it never will be.
-
-    Returns:
-        what `concat` returns. Raises the same.
     """
     generated = generated_column(folder, columns)
     if probe(audio).audio_codec is None:
@@ -137,11 +127,7 @@ def _encode(
     wait: Callable[[int], bool] | None,
     comment: str,
 ) -> None:
-    """Encodes each column, and all side by side as the last output; the files appear when all are finished.
-
-    Args:
-        outputs: file -> number of frames.
-    """
+    """Encodes each column, and all side by side as the last output; outputs are file -> frames."""
     _wait(folder, wait, 0)
     sizes = [_size(column) for column in columns]
     if len({height for height, _ in sizes}) > 1:
@@ -153,18 +139,18 @@ def _encode(
     height, width = above + sizes[0][0], sum(size[1] for size in sizes)
     arguments: list[str | Path] = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
     arguments += ["-framerate", str(FPS), "-i", "pipe:0", "-filter_complex", _cuts(sizes, above)]
-    try:
-        with contextlib.ExitStack() as stack:
-            parts = [stack.enter_context(atomic_path(path)) for path in outputs]
-            for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
-                arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
-                is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
-                arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
-            run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
-            for part, (path, count) in zip(parts, outputs.items(), strict=True):
-                _check(part, path, count)
-    except OSError as error:
-        raise MediaError(f"{error.filename2 or folder}: cannot be written: {error.strerror or error}") from error
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for path in outputs:
+            stack.enter_context(writing(path))
+            parts.append(stack.enter_context(atomic_path(path)))
+        for turn, (part, count) in enumerate(zip(parts, outputs.values(), strict=True)):
+            arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
+            is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
+            arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
+        run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
+        for part, (path, count) in zip(parts, outputs.items(), strict=True):
+            _check(part, path, count)
 
 
 def _cuts(sizes: Sequence[tuple[int, int]], above: int) -> str:

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
 from util.errors import MediaError
-from util.files import MARK, carries_mark, claim_output, replace_folder, write_json
+from util.files import MARK, carries_mark, claim_output, replace_folder, write_json, writing
 from util.json_files import read_json, to_builtins
 
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
@@ -88,11 +88,7 @@ class Report:
 
 
 def read_note(result: Path) -> ClipNote | None:
-    """The note of a result; None where there is none, as in a result of the published code.
-
-    Raises:
-        MediaError: a note that cannot be read; names file and entry.
-    """
+    """The note of a result; None where there is none, as in a result of the published code."""
     path = result / CLIP_NOTE
     hint = "run test.py again, or delete the file to take the result for one of the published code"
     return read_json(path, ClipNote, hint=hint) if path.is_file() else None
@@ -136,11 +132,7 @@ def generated_folder(result: Path) -> Path | None:
 
 
 def find_columns(result: Path) -> list[Column]:
-    """The columns that are there, from left to right, each checked for gaps.
-
-    Raises:
-        MediaError: no such folder; a column is empty, mixes formats, or lacks a frame.
-    """
+    """The columns that are there, from left to right. Raises MediaError: no such folder, or as `read_column`."""
     if not result.is_dir():
         raise MediaError(f"{result}: no such result folder")
     present = [name for name in COLUMNS if (result / name).is_dir() and any((result / name).iterdir())]
@@ -163,12 +155,10 @@ def holds_results(result: Path) -> bool:
 def begin_anew(result: Path) -> Path:
     """An empty folder beside a result, in which its successor is made; `put_in_place` gives it the result's name."""
     folder = new_folder_of(result)
-    try:
+    with writing(folder, "cannot be made anew"):
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be made anew: {error.strerror or error}") from error
     return folder
 
 
@@ -183,25 +173,17 @@ def put_in_place(folder: Path, result: Path) -> None:
     Raises:
         MediaError: the system refuses; the old result is still there.
     """
-    try:
+    with writing(result, f"cannot be replaced by {folder}"):
         for path in sorted(result.rglob("*")):
             kept = folder / path.relative_to(result)
             if path.is_file() and not _is_ours(path.relative_to(result)) and not kept.exists():
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, kept)
         replace_folder(folder, result)
-    except OSError as error:
-        raise MediaError(
-            f"{result}: cannot be replaced: {error.strerror or error}; its successor is {folder}"
-        ) from error
 
 
 def claim_results(folder: Path, overwrite: bool = False) -> None:
-    """Makes sure that the files of a run in a results folder replace nothing but those of an earlier run.
-
-    Raises:
-        OptionError: names the file that is somebody else's.
-    """
+    """Raises OptionError for a file of a run in a results folder that would replace anything but an earlier run's."""
     for name in (REPORT, GALLERY, OPTIONS, OPTIONS_TEXT):
         claim_output(folder / name, "--results_dir:", overwrite=overwrite, is_ours=_is_of_a_run)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from util.ffmpeg import named_colours, open_media, probe
 from util.files import require_utf8_name
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
-_LONGEST_HOLD_S = 0.1  # how long after its time the last picture of a video may stand for missing ones
+_LONGEST_HOLD_S = 0.1
 _REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
 
@@ -37,10 +38,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
-    """`av.open` of a file.
-
-    Args:
-        kind: what the file is expected to be, for the message.
+    """`av.open` of a file that should be of a kind.
 
     Raises:
         MediaError: no such file; or what PyAV raises, and any ValueError, also inside the block.
@@ -108,13 +106,10 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
 
 
 def check_stream(path: Path, kind: str, decode_all: bool) -> float:
-    """Reads the first stream of a kind and returns its length in seconds.
+    """Reads the first stream of a kind, `video` or `audio`, and returns its length in seconds.
 
     Decodes all of it, or the first picture or sound and the last one that can be decoded alone. The packets behind that
     one are read all the same, so that a file that was cut off or has a hole at its end is found.
-
-    Args:
-        kind: `video` or `audio`.
 
     Raises:
         MediaError: not a recording, no such stream, or damage.
@@ -152,9 +147,6 @@ def _read_packets(path: Path, kind: str, packets: Iterable[Any], decode_all: boo
     if not has_decoded:
         raise MediaError(f"{path}: nothing at the {'end' if to_end else 'start'} of its {kind} stream can be decoded")
     return end_s
-
-
-# -------------------------------------------------------------------------------------------------- one after the other
 
 
 @dataclass(frozen=True)
@@ -206,43 +198,28 @@ def open_source(path: str | Path) -> FrameSource:
     return FrameSource(source, "video", (source,), expected)
 
 
-def _timed_pictures(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
-    start_s = None
-    for picture in _decoded(path):
-        if picture.time is None:
-            raise MediaError(f"{path}: not a readable video: it has pictures without a time")
-        start_s = picture.time if start_s is None else start_s
-        yield picture.time - start_s, picture
-
-
 def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    end_s = 0.0
-    for number, picture in enumerate(_decoded(path, threads="AUTO")):
-        end_s = picture.time or end_s
-        yield f"{path} frame {number}", _upright(picture)
+    number, end_s, convert = -1, 0.0, VideoReformatter()
+    with open_container(path) as container:
+        stream = video_stream(container)
+        stream.thread_type = "AUTO"
+        try:
+            for number, picture in enumerate(container.decode(stream)):
+                end_s = picture.time or end_s
+                yield f"{path} frame {number}", _upright(picture, convert)
+        except av.error.FFmpegError as error:
+            if number < 0:
+                raise
+            raise MediaError(f"{path}: damaged after frame {number}: {_reason(error)}") from error
     lasts_s = read_header(path).end_s
     if end_s + _EARLY_END_S < lasts_s:
         told = "the file is damaged or cut off, or its sound is longer"
         _log.warning("%s: the picture ends at %.1f s of %.1f s: %s", path, end_s, lasts_s, told)
 
 
-def _decoded(path: Path, threads: str = "SLICE") -> Iterator[av.VideoFrame]:
-    count = 0
-    with open_container(path) as container:
-        stream = video_stream(container)
-        stream.thread_type = threads
-        try:
-            for picture in container.decode(stream):
-                yield picture
-                count += 1
-        except av.error.FFmpegError as error:
-            if not count:
-                raise
-            raise MediaError(f"{path}: damaged after frame {count - 1}: {_reason(error)}") from error
-
-
-def _upright(picture: av.VideoFrame) -> np.ndarray:
-    image = picture.to_ndarray(format="bgr24", **named_colours(picture))
+def _upright(picture: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
+    # one converter for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
+    image = convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
 
@@ -259,13 +236,9 @@ class Video:
     note: str = ""
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Frames from number `start` on.
-
-        Raises:
-            MediaError: damage, or a frame of another size than the first.
-        """
+        """Frames from number `start` on."""
         if self.pictures is None:
-            yield from itertools.islice(steady_frames(self.path, self.num_frames), start, None)
+            yield from frames_by_number(self.path, range(start, self.num_frames), math.inf)
         else:
             yield from (image for _, image in self.pictures.frames(start))
 
@@ -292,46 +265,29 @@ def open_video(path: Path, resample: bool = False) -> Video:
     if not steady and not resample:
         raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
     count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
-    image = next(steady_frames(path, 1))
+    image = next(frames_by_number(path, [0]))
     note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
     return Video(path, None, count, image.shape[0], image.shape[1], note)
 
 
-def steady_frames(path: Path, count: int) -> Iterator[np.ndarray]:
-    """`count` frames, upright; number i is the picture nearest to i / 25 s, and the last one is held.
+def frames_by_number(
+    path: Path, numbers: Sequence[int], longest_hold_s: float = _LONGEST_HOLD_S
+) -> Iterator[np.ndarray]:
+    """For ascending numbers, each the picture nearest to number / 25 s, upright; jumps over what is not needed.
 
-    Raises:
-        MediaError: damage, or nothing to decode.
-    """
-    number, before = 0, None
-    for picture in _timed_pictures(path):
-        while before is not None and number < count and 2 * number / FPS - before[0] <= picture[0]:
-            yield _upright(before[1])
-            number += 1
-        if number == count:
-            return
-        before = picture
-    if before is None:
-        raise MediaError(f"{path}: holds no pictures that can be decoded")
-    for _ in range(number, count):
-        yield _upright(before[1])
-
-
-def frames_by_number(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-    """For ascending numbers, each the picture nearest to number / 25 s; jumps over what is not needed.
-
-    How a phone was held is not looked at: this is for training clips, which are crops of faces.
+    Args:
+        longest_hold_s: how long after its time the last picture may stand for missing ones.
 
     Raises:
         MediaError: no such clip, damage, or it ends before a number.
     """
-    convert = VideoReformatter()  # one for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
+    convert = VideoReformatter()
     with open_container(path) as container:
-        for picture in _nearest(container, path, [number / FPS for number in numbers]):
-            yield convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
+        for picture in _nearest(container, path, [number / FPS for number in numbers], longest_hold_s):
+            yield _upright(picture, convert)
 
 
-def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[Any]:
+def _nearest(container: Any, path: Path, times_s: Sequence[float], longest_hold_s: float) -> Iterator[Any]:
     """For ascending times, each the decoded picture that is nearest to it."""
     stream = video_stream(container)
     stream.thread_type = "NONE"  # the loading processes are the parallelism
@@ -345,7 +301,7 @@ def _nearest(container: Any, path: Path, times_s: Sequence[float]) -> Iterator[A
             near = list(itertools.islice(pictures, 1))
         while near and near[-1][0] < time_s and (following := next(pictures, None)) is not None:
             near = [near[-1], following]
-        if not near or time_s - near[-1][0] > _LONGEST_HOLD_S:
+        if not near or time_s - near[-1][0] > longest_hold_s:
             ends = f"at {near[-1][0]:.2f} s" if near else "before its first picture"
             raise MediaError(f"{path}: ends {ends}, {time_s:.2f} s was asked for; is it cut off?")
         yield min(near, key=lambda picture: abs(picture[0] - time_s))[1]

@@ -144,19 +144,15 @@ class VoxTestDataset:
 
 
 def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
-    """Reads a prepared spectrogram, (M, 80) float32 in [0, 1].
-
-    Raises:
-        MediaError: not such an array, or not the length the sound asks for.
-    """
+    """Reads a spectrogram, (M, 80) float32 in [0, 1]. Raises MediaError: not that, or not of this length."""
     try:
         with open_file(path) as file:
             mel = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
-    bands = AudioConfig.num_mel_bands
-    if not isinstance(mel, np.ndarray) or mel.ndim != 2 or mel.shape[1] != bands or mel.dtype.kind != "f":
-        shape = getattr(mel, "shape", type(mel).__name__)
+    bands: int = AudioConfig.num_mel_bands
+    shape = getattr(mel, "shape", ())  # of an .npz: none
+    if shape[1:] != (bands,) or mel.dtype.kind != "f":
         raise MediaError(
             f"{path}: a spectrogram must be a float array (bins, {bands}), got {shape}; put None to compute it"
         )

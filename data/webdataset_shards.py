@@ -26,14 +26,13 @@ from data.clip_reader import ClipReader, find_sound
 from data.voxtrain_dataset import FAILURES_IN_A_ROW, make_item, shortest_clip
 from options.config import DataConfig
 from util.errors import MediaError, MetadataError, OptionError
-from util.files import atomic_path, write_json
+from util.files import atomic_path, reading, write_json, writing
 from util.json_files import parse_json, read_json
 from util.log import warn_once
 from util.seed import generator_for
 
 INDEX_FILE = "shards.json"
 _SOUND_SUFFIXES = (".m4a", ".wav")
-_BYTES_PER_MB = 10**6
 _SHUFFLED_CLIPS = 100  # a worker holds so many coded clips, some 30 MB of VoxCeleb2
 _ORDER, _BUFFER = 0, 1  # what a random stream is for
 _HOW_TO_WRITE = "write it with scripts/write_shards.py"
@@ -59,20 +58,13 @@ class ShardClip:
     """`<number>.json` of a clip in a shard."""
 
     number: int  # in the list that was packed
-    num_frames: int  # at 25 fps
+    num_frames: int
     speaker: str
     label: int
 
 
-# -------------------------------------------------------------------------------------------------------- writing
-
-
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Writes `shards.json` atomically.
-
-    Raises:
-        OptionError: the folder was begun with another list or other settings.
-    """
+    """Writes `shards.json`. Raises OptionError for a folder that was begun with another list or other settings."""
     if (folder / INDEX_FILE).is_file():
         before = read_index(folder)
         changed = [name for name, value in index.made_of.items() if before.made_of.get(name) != value]
@@ -99,84 +91,54 @@ def plan_shards(records: Sequence[ClipRecord], shard_size_mb: float, seed: int) 
     for number in generator_for(seed).permutation(len(records)):
         if room <= 0:
             shards.append([])
-            room = shard_size_mb * _BYTES_PER_MB
+            room = shard_size_mb * 10**6
         shards[-1].append(int(number))
-        room -= _size_bytes(records[number])
+        record = records[number]
+        if record.path.is_dir():
+            raise MediaError(f"{record.path}: is a folder; shards hold mp4 files, train on frames without shards")
+        room -= sum(path.stat().st_size for path in (record.path, record.audio) if path is not None and path.is_file())
     return {f"shard-{place:06d}.tar": numbers for place, numbers in enumerate(shards)}
 
 
-def _size_bytes(record: ClipRecord) -> int:
-    if record.path.is_dir():
-        raise MediaError(f"{record.path}: is a folder; shards hold mp4 files, train on frames without shards")
-    paths = [record.path] if record.audio is None else [record.path, record.audio]
-    return sum(path.stat().st_size for path in paths if path.is_file())
-
-
 def write_shard(path: Path, records: Sequence[ClipRecord], numbers: Sequence[int]) -> int:
-    """Writes one shard atomically.
-
-    Args:
-        records: the whole list.
-        numbers: the clips of this shard.
+    """Writes one shard atomically: the clips of these numbers in the list.
 
     Returns:
         how many clips could not be read and are left out; each is named in a warning.
-
-    Raises:
-        MediaError: the disk refuses.
     """
     left_out = 0
-    try:
-        with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as shard:
-            for number in numbers:
-                try:
-                    members = _read_members(records[number], number)
-                except MediaError as error:
-                    _log.warning("%s; left out", error)
-                    left_out += 1
-                    continue
-                for name, payload in members.items():
-                    # no times and owners: the same clips give the same bytes
-                    member = tarfile.TarInfo(name)
-                    member.size = len(payload)
-                    shard.addfile(member, io.BytesIO(payload))
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with writing(path), atomic_path(path) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as shard:
+        for number in numbers:
+            try:
+                members = _read_members(records[number], number)
+            except MediaError as error:
+                _log.warning("%s; left out", error)
+                left_out += 1
+                continue
+            for name, payload in members.items():
+                # no times and owners: the same clips give the same bytes
+                member = tarfile.TarInfo(name)
+                member.size = len(payload)
+                shard.addfile(member, io.BytesIO(payload))
     return left_out
 
 
 def _read_members(record: ClipRecord, number: int) -> dict[str, bytes]:
-    """Names and contents of the members for one clip.
-
-    Raises:
-        MediaError: the clip is missing or damaged, or its sound is missing or of another kind than shards hold.
-    """
+    """Names and contents of the members for one clip. Raises MediaError, also for sound of another kind."""
     key = f"{number:08d}"
     sound = find_sound(record.path, record.audio)
-    files = {f"{key}{VIDEO_SUFFIX}": record.path}
-    if sound != record.path:
-        if sound.suffix.lower() not in _SOUND_SUFFIXES:
-            raise MediaError(f"{sound}: shards hold sound as {' or '.join(_SOUND_SUFFIXES)}")
-        files[f"{key}{sound.suffix.lower()}"] = sound
+    if sound != record.path and sound.suffix.lower() not in _SOUND_SUFFIXES:
+        raise MediaError(f"{sound}: shards hold sound as {' or '.join(_SOUND_SUFFIXES)}")
     known = ShardClip(number, record.num_frames, record.speaker, record.label)
     members = {f"{key}.json": json.dumps(dataclasses.asdict(known)).encode()}
-    for name, path in files.items():
-        try:
-            members[name] = path.read_bytes()
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for path in dict.fromkeys((record.path, sound)):
+        with reading(path):
+            members[f"{key}{path.suffix.lower()}"] = path.read_bytes()
     return members
 
 
-# -------------------------------------------------------------------------------------------------------- reading
-
-
 def read_index(folder: str | Path) -> ShardIndex:
-    """Reads `shards.json`.
-
-    Raises:
-        MetadataError: there is none, or it is something else.
-    """
+    """Reads `shards.json`. Raises MetadataError."""
     path = Path(folder, INDEX_FILE)
     index = read_json(path, ShardIndex, MetadataError, _HOW_TO_WRITE)
     if index.num_clips < 1:
@@ -197,9 +159,7 @@ class ShardDataset(IterableDataset):
         rank, world_size: this process among all that train.
 
     Raises:
-        OptionError: no package webdataset, or fewer shards than ranks.
-        MetadataError: no or a damaged `shards.json`.
-        MediaError: shards are missing.
+        PcavsError: no package webdataset, fewer shards than ranks, a damaged `shards.json`, or shards are missing.
     """
 
     def __init__(
@@ -254,20 +214,19 @@ class ShardDataset(IterableDataset):
             return
         reader = ClipReader(self._data)
         skipped: list[str] = []
-        with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
-            for sample in self._samples(shards, number):
-                try:
-                    item = self._make(reader, sample, Path(folder))
-                except MediaError as error:
-                    reason = str(error).replace(folder, sample["__url__"])
-                    warn_once(_log, reason)
-                    skipped.append(_name(sample))
-                    if len(skipped) >= FAILURES_IN_A_ROW:
-                        raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {reason}") from error
-                    continue
-                if item is not None:
-                    yield {**item, "skipped": skipped}
-                    skipped = []
+        for sample in self._samples(shards, number):
+            name = f"{sample['__url__']}/{sample['__key__']}{VIDEO_SUFFIX}"
+            try:
+                item = self._make(reader, sample, name)
+            except MediaError as error:
+                warn_once(_log, str(error))
+                skipped.append(name)
+                if len(skipped) >= FAILURES_IN_A_ROW:
+                    raise MediaError(f"{len(skipped)} clips in a row cannot be read, the last: {error}") from error
+                continue
+            if item is not None:
+                yield {**item, "skipped": skipped}
+                skipped = []
 
     def _my_shards(self) -> list[Path]:
         names = sorted(self.index.shards)
@@ -288,40 +247,29 @@ class ShardDataset(IterableDataset):
             # the package appends the name of the shard to the error
             raise MediaError(f"{self._root}: a shard is damaged: {error}; delete it and {_HOW_TO_WRITE}") from error
 
-    def _make(self, reader: ClipReader, sample: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    def _make(self, reader: ClipReader, sample: dict[str, Any], name: str) -> dict[str, Any] | None:
         """The item of a sample; None when the clip is too short."""
-        number, record, files = _unpack(sample, folder)
-        if record.num_frames < shortest_clip(self._data):
-            told = f"has {record.num_frames} frames, {shortest_clip(self._data)} are needed; left out"
-            warn_once(_log, f"{_name(sample)}: {told}")
+        if "json" not in sample or "mp4" not in sample:
+            raise MediaError(f"{name}: not a clip as scripts/write_shards.py writes it")
+        known = parse_json(sample["json"], ShardClip, name)
+        if known.num_frames < shortest_clip(self._data):
+            told = f"has {known.num_frames} frames, {shortest_clip(self._data)} are needed; left out"
+            warn_once(_log, f"{name}: {told}")
             return None
-        try:
-            for path, payload in files.items():
-                path.write_bytes(payload)
-            rng = generator_for(self._seed, self._epoch, number)
-            item = make_item(reader, record, rng, self._data, self._fields, self._n_mel_t)
-        finally:
-            for path in files:
-                path.unlink(missing_ok=True)
-        return {**item, "index": number}
-
-
-def _unpack(sample: dict[str, Any], folder: Path) -> tuple[int, ClipRecord, dict[Path, bytes]]:
-    """The clip of a sample: its number in the list, its record, and the files it needs in `folder`."""
-    if "json" not in sample or "mp4" not in sample:
-        raise MediaError(f"{_name(sample)}: not a clip as scripts/write_shards.py writes it")
-    known = parse_json(sample["json"], ShardClip, _name(sample))
-    path = folder / f"{known.number:08d}{VIDEO_SUFFIX}"
-    files = {path: sample["mp4"]}
-    for suffix in _SOUND_SUFFIXES:
-        if suffix[1:] in sample:
-            files[path.with_suffix(suffix)] = sample[suffix[1:]]
-    audio = next((other for other in files if other != path), None)
-    return known.number, ClipRecord(path, audio, known.num_frames, known.speaker, known.label), files
-
-
-def _name(sample: dict[str, Any]) -> str:
-    return f"{sample['__url__']}/{sample['__key__']}{VIDEO_SUFFIX}"
+        with tempfile.TemporaryDirectory(prefix="pcavs-") as folder:
+            path, audio = Path(folder, f"{known.number:08d}{VIDEO_SUFFIX}"), None
+            path.write_bytes(sample["mp4"])
+            for suffix in _SOUND_SUFFIXES:
+                if suffix[1:] in sample:
+                    audio = path.with_suffix(suffix)
+                    audio.write_bytes(sample[suffix[1:]])
+            record = ClipRecord(path, audio, known.num_frames, known.speaker, known.label)
+            rng = generator_for(self._seed, self._epoch, known.number)
+            try:
+                item = make_item(reader, record, rng, self._data, self._fields, self._n_mel_t)
+            except MediaError as error:
+                raise MediaError(str(error).replace(folder, sample["__url__"])) from error
+        return {**item, "index": known.number}
 
 
 def _import_webdataset() -> Any:

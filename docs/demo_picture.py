@@ -23,30 +23,29 @@ sys.path.insert(0, str(ROOT))
 from data.audio import load_audio  # noqa: E402
 from data.results import find_columns, generated_column, noted_audio  # noqa: E402
 from options.config import FPS, INPUT, POSE, SAMPLE_RATE_HZ  # noqa: E402
+from util.cli import Command  # noqa: E402
 
 STEP = 2  # of the frames every second: browsers slow down what is faster
-COLOURS = 128  # more look a little smoother, but the file should stay under 3 MB
 SIDE, GAP, TITLE, VOICE = 160, 6, 24, 26  # pixels
 WIDTH = 3 * SIDE + 4 * GAP
 ROW = SIDE + VOICE + GAP
 PAPER, INK, BARS, MARK = (255, 255, 255), (40, 40, 40), (170, 185, 205), (200, 60, 50)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="folder of results, the first two of which are shown")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "demo.gif")
-    args = parser.parse_args(argv)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "demo.gif", help="the picture")
+
+
+def run(args: argparse.Namespace) -> None:
     pages = list(draw_pages(sorted(args.results.glob("id_*"))[:2]))
     # one palette for all frames: what does not move then stays the same, and takes no room
     sample = Image.fromarray(np.concatenate([np.asarray(page) for page in pages[::10]]))
-    palette = sample.quantize(COLOURS, dither=Image.Dither.NONE)
+    palette = sample.quantize(128, dither=Image.Dither.NONE)  # with more colours the file would exceed 3 MB
     frames = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
     duration_ms = 1000 * STEP // FPS
     frames[0].save(args.output, save_all=True, append_images=frames[1:], duration=duration_ms, loop=0, optimize=False)
     print(f"{args.output}: {len(frames)} frames, {args.output.stat().st_size / 1e6:.2f} MB")
-    return 0
 
 
 def draw_pages(results: Sequence[Path]) -> Iterator[Image.Image]:
@@ -90,6 +89,9 @@ def draw_voice(draw: ImageDraw.ImageDraw, wave: np.ndarray, now_s: float, length
         draw.rectangle((left, middle - height, left + 2, middle + height), BARS)
     mark = GAP + round((WIDTH - 2 * GAP) * now_s / length_s)
     draw.rectangle((mark, middle - VOICE // 2 + 2, mark + 1, middle + VOICE // 2 - 2), MARK)
+
+
+main = Command(__doc__, add_flags, run)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,8 @@ class AvModel:
     ) -> AvModel:
         """The model of a folder with `<epoch>_net_<letter>.pth`; see AvModel for device and precision.
 
-        Args:
-            config: sizes of the networks; None: those that the folder's network.json names, or the published ones.
-
-        Raises:
-            CheckpointError: a file is missing, broken, or does not match the sizes.
+        Without `config` the sizes are those that the folder's network.json names, or the published ones. Raises
+        CheckpointError: a file is missing, broken, or does not match the sizes.
         """
         sizes = config or NetworkConfig.of_checkpoint(directory)
         return cls(load_networks(directory, epoch, sizes), torch.device(device), precision)
@@ -109,15 +106,12 @@ class AvModel:
     def generate(
         self, identity: IdentityCodes, mouth: Tensor, pose: Tensor, noise: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """Frames of one person.
+        """Frames of one person: (B, 3, S, S) float32 in [-1, 1], RGB, on the model's device.
 
         Args:
             mouth: (B, 500).
             pose: (B, 12).
             noise: per layer (B or 1, 1, H, W), see `noise_for`; None generates without noise.
-
-        Returns:
-            (B, 3, S, S) float32 in [-1, 1], RGB, on the model's device.
         """
         return self._workers.run(self._images, *self._for_generator(identity, mouth, pose, noise))
 
@@ -196,14 +190,9 @@ class AvModel:
         return frames_in_order(workers, driving, encode_poses if needs_pictures else None, make_frames, piece, ahead)
 
     def noise_for(self, mode: str, seed: int, frames: Sequence[int]) -> list[Tensor] | None:
-        """Noise images for `generate`.
+        """Noise images for `generate`: one (B or 1, 1, H, W) tensor per layer, or None.
 
-        Args:
-            mode: `random` draws from (seed, frame number), `stored` takes the checkpoint's, `none` is None.
-            frames: frame numbers; a frame's noise depends on nothing else.
-
-        Returns:
-            one (B or 1, 1, H, W) tensor per layer, or None.
+        `random` draws from (seed, frame number) and nothing else, `stored` takes the checkpoint's, `none` is None.
         """
         if mode == "none":
             return None

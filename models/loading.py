@@ -15,11 +15,7 @@ from util.checkpoint import load_network, network_path, require_networks
 
 
 def load_networks(directory: Path, epoch: str, config: NetworkConfig) -> dict[str, nn.Module]:
-    """G, V, E and A_sync by letter, on the CPU, in training mode; their memory is that of the files.
-
-    Raises:
-        CheckpointError: a file is missing, broken, or does not match the sizes.
-    """
+    """G, V, E and A_sync by letter, on the CPU, in training mode; their memory is that of the files."""
     require_networks(directory, epoch, INFERENCE_LETTERS)
     networks = {}
     for letter in INFERENCE_LETTERS:

@@ -43,11 +43,7 @@ class Comparison:
 
 
 def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> dict[str, Path]:
-    """Writes `<letter>.onnx` for V, E, A_sync and G into the folder `output`; gives the files by letter.
-
-    Raises:
-        CheckpointError: weights are missing, damaged, or do not match the sizes.
-    """
+    """Writes `<letter>.onnx` for V, E, A_sync and G into the folder `output`; gives the files by letter."""
     networks: dict[str, Any] = load_networks(directory, epoch, sizes)
     graphs: dict[str, Any] = {
         "V": IdentityGraph(networks["V"].eval(), sizes),
@@ -57,24 +53,19 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
     }
     make_directory(output)
     files = {letter: output / f"{letter}.onnx" for letter in graphs}
+    told = {"sizes": json.dumps(to_builtins(sizes)), "noise_sizes": json.dumps(networks["G"].noise_sizes)}
     for letter, graph in graphs.items():
-        notes = {"network": letter, "sizes": json.dumps(to_builtins(sizes))}
-        notes["noise_sizes"] = json.dumps(networks["G"].noise_sizes)
         with torch.no_grad(), atomic_path(files[letter]) as temporary:
             _trace(graph.eval(), temporary)
             model = onnx.load(str(temporary))
-            onnx.helper.set_model_props(model, notes | _CONVENTIONS)
+            onnx.helper.set_model_props(model, {"network": letter} | told | _CONVENTIONS)
             onnx.checker.check_model(model)
             onnx.save(model, str(temporary))
     return files
 
 
 def compare(files: Mapping[str, Path], directory: Path, epoch: str, sizes: NetworkConfig) -> list[Comparison]:
-    """Runs the files in ONNX Runtime and AvModel in torch on the same input, at batch 1 and 3.
-
-    Raises:
-        CheckpointError: a file does not run.
-    """
+    """Runs the files in ONNX Runtime and AvModel in torch on the same input, at batch 1 and 3."""
     model = AvModel.from_checkpoints(directory, epoch, sizes)
     comparisons = []
     for letter, path in files.items():
@@ -122,17 +113,13 @@ def _trace(graph: Any, path: Path) -> None:
     names = [*graph.inputs, *graph.outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's deprecation, and its notes on shapes that are constant here
+        # folded constants would be transposed weights, stored a second time; tracing instead of dynamo needs no further
+        # package, and every torch from 2.4 on has it
         torch.onnx.export(
-            graph,
-            inputs,
-            str(path),
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_axes={name: {0: "batch"} for name in names},
-            opset_version=OPSET,
-            do_constant_folding=False,  # it would store transposed weights a second time; whoever loads a file does it
-            dynamo=False,  # tracing needs no further package, and every torch from 2.4 on has it
-        )
+            graph, inputs, str(path), input_names=list(graph.inputs), output_names=list(graph.outputs),
+            dynamic_axes={name: {0: "batch"} for name in names}, opset_version=OPSET, do_constant_folding=False,
+            dynamo=False,
+        )  # fmt: skip
 
 
 class AreaMean(nn.Module):

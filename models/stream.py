@@ -19,9 +19,6 @@ from models.cuda_graphs import CudaGraphs
 from util.errors import MediaError
 
 POSES_KEPT = 4096  # codes; when frames of a longer pose video come back, they are encoded again
-_MOST_CPU_WORKERS = 16  # with more cores than this, several share a frame
-_GPU_WORKERS = 3  # one prepares, one starts kernels, one waits for results
-_GPU_PIECE = 8  # rows
 
 
 class Cue(Protocol):
@@ -66,11 +63,7 @@ class Workers:
     How a convolution rounds depends on how many images it gets. Networks therefore always get pieces of the same
     number of rows, the last one filled up: a frame does not depend on the batch it came in.
 
-    Args:
-        dtype: what the networks compute in; anything but float32 is autocast.
-
-    Attributes:
-        piece: rows that the networks get at a time.
+    `dtype` is what the networks compute in; anything but float32 is autocast.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -78,9 +71,10 @@ class Workers:
         if not on_cpu and device.index is None:  # every thread must be told which
             device = torch.device("cuda", torch.cuda.current_device())
         self.device, self.dtype = device, dtype
-        self.piece = 1 if on_cpu else _GPU_PIECE
+        self.piece = 1 if on_cpu else 8  # rows that the networks get at a time
         cores = torch.get_num_threads()
-        count = min(cores, _MOST_CPU_WORKERS) if on_cpu else _GPU_WORKERS
+        # with more than 16 cores several share a frame; of three for a GPU one prepares, one starts kernels, one waits
+        count = min(cores, 16) if on_cpu else 3
         self._pool = ThreadPoolExecutor(count, "frames", _start_worker, (device, max(1, cores // count)))
         self._one_at_a_time: Any = contextlib.nullcontext() if on_cpu else threading.Lock()
         self._graphs = None if on_cpu else CudaGraphs()
@@ -162,11 +156,7 @@ def frames_in_order(
     Args:
         encode_poses: pictures (S, S, 3) uint8 -> the code of each; None: pictures are not looked at.
         make_frames: a group of B cues -> (B, S, S, 3) uint8, and (B,) whether a frame is free of NaN.
-        group_size: cues of a group.
         ahead: cues that may be taken before the frame of an earlier one is yielded.
-
-    Raises:
-        MediaError: a frame holds NaN or infinity. And whatever `cues` and the two functions raise.
     """
     iterator = iter(cues)
     codes: OrderedDict[int, Future[Tensor]] = OrderedDict()

@@ -14,7 +14,7 @@ from options.config import NETWORK_FILE, NetworkConfig, TestConfig
 from util.cli import natural_int, positive_int
 from util.errors import OptionError
 from util.files import MARK, make_directory, write_json, write_text
-from util.json_files import read_json
+from util.json_files import read_json, to_builtins
 from util.log import warn_once
 
 logger = logging.getLogger(__name__)
@@ -102,11 +102,7 @@ def take_defaults(parser: argparse.ArgumentParser, *kinds: type[Any]) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Parses `argv`, putting the flags of `--load_from_opt_file` in front of it.
-
-    Raises:
-        OptionError: the options file is missing, unreadable, a pickle that is not trusted, or has unknown entries.
-    """
+    """Parses `argv`, putting the flags of `--load_from_opt_file` in front of it."""
     arguments = parser.parse_args(argv)
     if arguments.load_from_opt_file is not None:
         path = _options_file(arguments)
@@ -122,11 +118,7 @@ def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
-    """Sizes from the `network.json` beside the weights where there is one, else from the flags.
-
-    Raises:
-        OptionError: `--style_dim` contradicts the sizes. CheckpointError: a broken network.json.
-    """
+    """Sizes from the `network.json` beside the weights where there is one, else from the flags."""
     given = size_flags(arguments)
     described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
     if described.is_file():
@@ -155,7 +147,7 @@ def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     """All options as text, those that differ from their default marked."""
     lines = ["----------------- Options ---------------"]
     for name, value in sorted(_plain(arguments).items()):
-        default = _plain_value(parser.get_default(name))
+        default = to_builtins(parser.get_default(name))
         mark = f"\t[default: {default}]" if value != default else ""
         lines.append(f"{name:>25}: {value!s:<30}{mark}".rstrip())
     lines.append("----------------- End -------------------")
@@ -180,11 +172,8 @@ def _options_file(arguments: argparse.Namespace) -> Path:
 
 
 def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -> list[str]:
-    legacy = path.suffix == ".pkl"
-    if legacy:
-        values = _read_pickle(path, trust_pickle)
-    else:
-        values = read_json(path, dict[str, Any], OptionError, "--load_from_opt_file reads a saved options.json")
+    legacy, hint = path.suffix == ".pkl", "--load_from_opt_file reads a saved options.json"
+    values = _read_pickle(path, trust_pickle) if legacy else read_json(path, dict[str, Any], OptionError, hint)
     actions = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
     flags: list[str] = []
     for name, value in values.items():
@@ -202,9 +191,8 @@ def _as_flags(parser: argparse.ArgumentParser, path: Path, trust_pickle: bool) -
                 raise OptionError(f"{path}: {name} must be true or false, got {value!r}")
             flags += [action.option_strings[0]] if value else []
         else:
-            flags.append(
-                f"{action.option_strings[0]}={','.join(map(str, value)) if isinstance(value, list) else value}"
-            )
+            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            flags.append(f"{action.option_strings[0]}={text}")
     return flags
 
 
@@ -223,10 +211,4 @@ def _read_pickle(path: Path, trusted: bool) -> dict[str, Any]:
 
 
 def _plain(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: _plain_value(value) for name, value in vars(arguments).items() if name != "ignored_flags"}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return to_builtins({name: value for name, value in vars(arguments).items() if name != "ignored_flags"})

@@ -171,12 +171,10 @@ class PoseOptions:
     pose_loop: str = "ping_pong"  # how a pose video goes on that is shorter than the sound
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pose_scale <= 3:
+        if self.pose_scale > 3:
             raise OptionError(f"--pose_scale must be from 0 (still) to 3, got {self.pose_scale}")
-        if not 0 <= self.pose_smooth <= 10:
+        if self.pose_smooth > 10:
             raise OptionError(f"--pose_smooth must be from 0 to 10 seconds, got {self.pose_smooth}")
-        if self.pose_hold is not None and not 0 <= self.pose_hold < 1e6:
-            raise OptionError(f"--pose_hold must be a moment in seconds, from 0 on, got {self.pose_hold}")
         if not all(abs(angle) <= 45 for angle in self.pose_offset):
             raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
 

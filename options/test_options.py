@@ -8,7 +8,7 @@ from pathlib import Path
 
 from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, take_defaults
 from options.config import ANGLES, POSE_LOOPS, DataConfig, PoseOptions, TestConfig
-from util.cli import Formatter, natural_int, positive_int
+from util.cli import Formatter, natural_float, natural_int, positive_int
 from util.errors import OptionError
 from util.log import warn_once
 
@@ -49,10 +49,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("head pose").add_argument
-    add("--pose_scale", type=float, metavar="S", help="less or more motion about the clip's mean pose; 0 is still")
-    add("--pose_smooth", type=float, metavar="SECONDS", help="smooth the head's motion, without delay")
+    add(
+        "--pose_scale",
+        type=natural_float,
+        metavar="S",
+        help="more or less motion about the clip's mean; 0 is still",
+    )
+    add("--pose_smooth", type=natural_float, metavar="SECONDS", help="smooth the head's motion, without delay")
     add("--pose_offset", type=_angles, metavar="ANGLES", help="turn the head, e.g. 'yaw=10 pitch=-5', degrees")
-    add("--pose_hold", type=float, metavar="SECONDS", help="keep the pose of this moment of the clip all the time")
+    add(
+        "--pose_hold",
+        type=natural_float,
+        metavar="SECONDS",
+        help="keep the pose of this moment all the time",
+    )
     add("--pose_loop", choices=POSE_LOOPS, help="how a pose video goes on that is shorter than the sound")
     add("--load_codes", type=Path, metavar="FILE", help="identity, mouth and pose codes in place of the row's own")
 

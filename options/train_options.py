@@ -18,7 +18,7 @@ from options.config import (
     OptimConfig,
     TrainConfig,
 )
-from util.cli import Formatter, natural_int, positive_int
+from util.cli import Formatter, natural_float, natural_int, positive_float, positive_int
 from util.errors import OptionError
 
 _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, E), then the generator with all of them.
@@ -66,9 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     for flag in ("num_clips", "frame_interval", "generate_interval"):
         add(f"--{flag}", type=positive_int, help="see docs/training.md")
     add("--n_mel_T", type=positive_int, help="mel windows that A sees together")
-    add("--augment_shape", type=_natural_float, help="strength of E's distortions")
+    add("--augment_shape", type=natural_float, help="strength of E's distortions")
     add("--no_augment", action="store_true", help="E sees the frames as they are")
-    add("--cache_gb", type=_natural_float, help="decoded videos kept per loading process")
+    add("--cache_gb", type=natural_float, help="decoded videos kept per loading process")
 
     add = parser.add_argument_group("start").add_argument
     add("--network_file", type=Path, help="a network.json with other sizes than the published ones")
@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gan_mode", choices=("hinge", "ls", "original", "w"), help="form")
     for field in dataclasses.fields(LossConfig):
         if field.name.startswith("lambda_"):
-            add(f"--{field.name}", type=_natural_float, help="weight")
+            add(f"--{field.name}", type=natural_float, help="weight")
     add("--no_vgg_loss", action="store_true", help="without the VGG19 loss, which needs its weights")
     add("--no_ganFeat_loss", action="store_true", help="without feature matching")
     add("--no_gan_loss", action="store_true", help="without the adversarial term of G")
@@ -97,24 +97,24 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("inverse_distance", "cosine"),
         help="logits of the contrastive loss: as released, or as in the paper",
     )
-    add("--temperature", type=_positive_float, help="of the cosine form")
+    add("--temperature", type=positive_float, help="of the cosine form")
 
     add = parser.add_argument_group("optimiser").add_argument
-    add("--lr", type=_positive_float, help="Adam's rate before TTUR")
-    add("--beta1", type=_natural_float, help="default: 0 with TTUR, else 0.9")
-    add("--beta2", type=_natural_float, help="default: 0.9 with TTUR, else 0.999")
+    add("--lr", type=positive_float, help="Adam's rate before TTUR")
+    add("--beta1", type=natural_float, help="default: 0 with TTUR, else 0.9")
+    add("--beta2", type=natural_float, help="default: 0.9 with TTUR, else 0.999")
     add("--no_TTUR", action="store_true", help="one rate for G and D instead of lr / 2 and lr * 2")
     add("--no_amsgrad", action="store_true", help="plain Adam for G; learns faster from nothing")
     add("--niter", type=natural_int, help="epochs at the first rate")
     add("--niter_decay", type=natural_int, help="epochs in which it falls to 0")
     add("--accumulate", type=positive_int, help="batches summed up to one step")
-    add("--clip_grad", type=_natural_float, help="0: off")
-    add("--ema", type=_natural_float, help="decay for G's average; 0: off")
+    add("--clip_grad", type=natural_float, help="0: off")
+    add("--ema", type=natural_float, help="decay for G's average; 0: off")
     add("--precision", choices=("fp32", "fp16", "bf16"), help="of the networks")
     add("--gradient_checkpointing", action="store_true", help="compute G's activations twice to save memory")
     add("--no_sync_batch_norm", action="store_true", help="every process takes its own statistics; faster on CPUs")
     add("--max_steps", type=positive_int, help="stop after so many steps in all")
-    add("--max_minutes", type=_positive_float, help="save and stop after so long")
+    add("--max_minutes", type=positive_float, help="save and stop after so long")
 
     add = parser.add_argument_group("progress").add_argument
     add("--dry_run", action="store_true", help="print plan, parameters and memory, and stop")
@@ -243,17 +243,3 @@ def _losses(arguments: argparse.Namespace, stage: str) -> LossConfig:
     if not any(values[name] for name in needed.get(stage, others)):
         raise OptionError(f"stage {stage}: every loss is switched off, there is nothing to train")
     return LossConfig(**values)
-
-
-def _natural_float(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value

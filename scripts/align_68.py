@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions
-from util.cli import DONE, FAILED, Formatter, natural_int, positive_int, print_error, run_command
+from util.cli import DONE, FAILED, Command, natural_int, positive_int, print_error
 from util.errors import AlignmentError, MediaError, OptionError
 
 
-def build_parser() -> argparse.ArgumentParser:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The command line; defaults are those of AlignOptions."""
     defaults = AlignOptions()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
     add = parser.add_argument
     add("--folder_path", type=Path, nargs="+", required=True, help="folders of frames, videos or pictures")
     add("--output", type=Path, help="where to, for one source; without it NAME_cropped beside it")
@@ -42,7 +40,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--detect_every", type=positive_int, default=defaults.detect_every, help="look for the face every N frames")
     add("--device", default=defaults.device, help="auto, cpu, cuda or cuda:N; for face_alignment")
     add("--verbose", action="store_true", help="more messages")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,11 +83,7 @@ def _outputs(args: argparse.Namespace) -> dict[Path, Path]:
     return outputs
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(
-        build_parser().parse_args, run, argv, interrupted="nothing half-written was left, run the same command again"
-    )
+main = Command(__doc__, add_flags, run, interrupted="nothing half-written was left, run the same command again")
 
 
 if __name__ == "__main__":

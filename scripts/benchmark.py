@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures how fast everything is, beside the textbook form of the same networks and beside what the machine can do.
+"""Measures how fast everything is beside the textbook form of the same networks.
 
   python scripts/benchmark.py                               # seeded weights of the published size, on the CPU
   python scripts/benchmark.py --name demo --json bench.json # other weights; writes every round's figures
@@ -17,7 +17,6 @@ rows mean.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import shlex
 import sys
@@ -28,18 +27,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Formatter, positive_int, print_error, run_command
+from util.cli import DONE, FAILED, Command, positive_int, print_error
 from util.errors import OptionError
 
 # name -> what it measures
 STAGES = {
-    "ceilings": "matrix products and a convolution, the most the machine can do",
-    "audio": "60 s of sound to a spectrogram",
     "V": "identity encoder",
     "E": "pose encoder",
     "A_sync": "speech encoder",
     "G": "generator, and whether its frame equals the textbook's",
-    "startup": "test.py --help",
     "test": "test.py as a whole, in frames a second; memory; first frame",
     "long": "memory of ten seconds, ten minutes and an hour of sound, with a tiny model",
     "train": "training steps of the joint stage",
@@ -47,11 +43,7 @@ STAGES = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    stages = "\n".join(f"  {name:9} {text}" for name, text in STAGES.items())
-    description = f"{__doc__}\nstages:\n{stages}"
-    parser = argparse.ArgumentParser(description=description, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     weights = parser.add_argument_group("weights")
     weights.add_argument("--name", help="the model; without it seeded random weights are made")
     weights.add_argument(
@@ -72,13 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--threads", type=positive_int, help="of torch; without it what torch takes")
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write all figures, every round's")
-    return parser
-
-
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, and the `command` that gave them."""
-    command = shlex.join(["python", "scripts/benchmark.py", *argv])
-    return argparse.Namespace(**vars(build_parser().parse_args(argv)), command=command)
 
 
 def chosen_stages(args: argparse.Namespace) -> list[str]:
@@ -125,29 +110,27 @@ def run(args: argparse.Namespace) -> int:
             directory, epoch = seeded_weights(folder / "weights" / "seeded", sizes), "latest"
             weights = f"seeded, sizes of {args.network_file.name if args.network_file else 'the published ones'}"
         device = torch.device(args.device)
-        about = f"{describe_machine(device)}; weights: {weights}"
-        print(f"### {datetime.date.today()}: `{args.command}`\n\n{about}.\n\n{HEADER}", flush=True)
+        about, words = f"{describe_machine(device)}; weights: {weights}", shlex.join(["python", *sys.argv])
+        print(f"### {datetime.date.today()}: `{words}`\n\n{about}.\n\n{HEADER}", flush=True)
         bench = Bench(
             directory, epoch, sizes, device, folder, args.repeats, args.frames, args.batch,
             args.precision, args.train_batch,
         )  # fmt: skip
-        with contextlib.closing(bench):
-            for name in stages:
-                done = len(bench.rows)
-                FUNCTIONS[name](bench)
-                print("\n".join(table_lines(bench.rows[done:])), flush=True)
+        for name in stages:
+            done = len(bench.rows)
+            FUNCTIONS[name](bench)
+            print("\n".join(table_lines(bench.rows[done:])), flush=True)
     print("", *(f"- {name}: {value:.3g}" for name, value in bench.figures.items()), sep="\n")
     if args.json:
         rows = [{**to_builtins(row), "median_s": row.median} for row in bench.rows]
-        write_json(args.json, {"command": args.command, "about": about, "rows": rows, "figures": bench.figures})
+        write_json(args.json, {"command": words, "about": about, "rows": rows, "figures": bench.figures})
     for difference in bench.differing:
         print_error(difference)
     return FAILED if bench.differing else DONE
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(parse_args, run, argv, interrupted="nothing was written")
+_STAGES_HELP = "\nstages:\n" + "\n".join(f"  {name:9} {text}" for name, text in STAGES.items())
+main = Command(f"{__doc__}{_STAGES_HELP}", add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

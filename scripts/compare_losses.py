@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, run_command
+from util.cli import Command
 
 
 def first_and_last(values: Sequence[float]) -> tuple[float, float]:
@@ -22,11 +22,8 @@ def first_and_last(values: Sequence[float]) -> tuple[float, float]:
     return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders with a loss_log.jsonl")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,9 +38,7 @@ def run(args: argparse.Namespace) -> None:
                 print(f"{folder.name:14}{name.removeprefix('loss/'):24}{first:10.4f}{last:10.4f}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv)
+main = Command(__doc__, add_flags, run)
 
 
 if __name__ == "__main__":

@@ -12,22 +12,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, print_error, run_command
+from util.cli import FAILED, Command, print_error
 from util.errors import PcavsError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="result folders of test.py")
     parser.add_argument("--audio", type=Path, help="sound; without it what the folder's clip.json names")
     parser.add_argument("--labels", action="store_true", help="write column titles above the pictures")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if failures else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="videos that are finished stay")
+main = Command(__doc__, add_flags, run, interrupted="videos that are finished stay")
 
 
 if __name__ == "__main__":

@@ -23,14 +23,13 @@ import shutil
 import sys
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, TestConfig
-from util.cli import FAILED, print_error, run_command
+from util.cli import FAILED, Command, print_error
 from util.errors import DownloadError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 
@@ -57,14 +56,12 @@ Members = dict[str, zipfile.ZipInfo]
 
 
 def fetch(url: str, target: Path, by_hand: str) -> None:
-    """Fetches `url`, which may be a link to a file on Google Drive, into `target`.
+    """Fetches `url`, which may be a link to a file on Google Drive, into `target`; one that is there is whole.
 
-    Bytes that have come stay in `<target>.part` and are not fetched twice. Does nothing when `target` is there: it was
-    whole when it got its name.
+    Bytes that have come stay in `<target>.part` and are not fetched twice.
 
-    Raises:
-        DownloadError: offline, refused, a web page in place of the file, cut off or not writable, after the last
-            attempt; names the address and ends with `by_hand`.
+    Raises DownloadError: offline, refused, a web page in place of the file, cut off or not writable, after the last
+    attempt; names the address and ends with `by_hand`.
     """
     import requests
 
@@ -148,61 +145,6 @@ def _page_reason(head: bytes) -> str | None:
     return f"a web page ({title[1] if title else 'no title'}) came instead of the file"
 
 
-def install(
-    path: Path,
-    url: str | None,
-    target: Path,
-    choose: Callable[[Members], Members],
-    replace: Callable[[str], bool],
-    by_hand: str,
-) -> dict[str, str]:
-    """Unpacks the zip `path` into `target`: all into the work folder first, CRC checked, then renamed.
-
-    Args:
-        url: from where the zip is fetched first; it is then deleted once used or found wrong. None: it is the user's.
-        choose: takes the files in the zip by name, gives those to unpack by the name they get, or raises BadZipFile.
-        replace: whether the file of this name, which is there with other bytes, is replaced.
-
-    Returns:
-        What became of each name: "written", "was there" (with the same bytes), or "differs" (and stays).
-
-    Raises:
-        DownloadError: see fetch; a web page, no zip, damaged, encrypted, a name that leads out of `target`, or not
-            writable. `target` then holds none of the new files, unless the disk failed between two renames.
-    """
-    unpacked = target / WORK / "unpacked"
-    states = {}
-    if url:
-        fetch(url, path, by_hand)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name, member in choose(_safe_files(archive)).items():
-                member.filename = name
-                archive.extract(member, unpacked)
-                if (target / name).is_file() and filecmp.cmp(unpacked / name, target / name, shallow=False):
-                    states[name] = "was there"
-                elif os.path.lexists(target / name) and not replace(name):
-                    states[name] = "differs"
-                else:
-                    states[name] = "written"
-        for name in [name for name, state in states.items() if state == "written"]:
-            make_directory((target / name).parent)
-            with atomic_path(target / name) as temporary:  # beside the final name, which may be on another disk
-                shutil.move(unpacked / name, temporary)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        with path.open("rb") as source:
-            reason = _page_reason(source.read(_BLOCK_BYTES)) or str(error) or "cut off"
-        if url:
-            path.unlink()
-            by_hand = f"it is deleted, run again to fetch it anew, or {by_hand}"
-        raise DownloadError(f"{path}: not usable: {reason}; {by_hand}") from error
-    except OSError as error:
-        raise DownloadError(f"{path}: cannot be unpacked into {target}: {error.strerror or error}") from error
-    if url:
-        path.unlink()
-    return states
-
-
 @contextlib.contextmanager
 def _work_folder(target: Path) -> Iterator[Path]:
     """Makes `target/.download`, where unfinished files live; what is empty at the end vanishes, `target` too."""
@@ -214,6 +156,52 @@ def _work_folder(target: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             work.rmdir()
             target.rmdir()
+
+
+@contextlib.contextmanager
+def _opened(brought: Path | None, name: str, url: str, work: Path, by_hand: str) -> Iterator[zipfile.ZipFile]:
+    """The user's zip, or one fetched from `url` into `work`, which is deleted once used or found wrong.
+
+    Raises DownloadError: see fetch; a web page, no zip, damaged, encrypted, a name that leads out, or a full disk.
+    """
+    path = brought or work / name
+    if brought is None:
+        fetch(url, path, by_hand)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except PcavsError:
+        raise
+    except Exception as error:  # damage makes each kind of compression raise something else
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DownloadError(f"{path}: cannot be unpacked into {work.parent}: {error.strerror}") from error
+        with path.open("rb") as source:
+            reason = _page_reason(source.read(_BLOCK_BYTES)) or str(error) or "cut off"
+        if brought is None:
+            path.unlink()
+            by_hand = f"it is deleted, run again to fetch it anew, or {by_hand}"
+        raise DownloadError(f"{path}: not usable: {reason}; {by_hand}") from error
+    if brought is None:
+        path.unlink()
+
+
+def _unpack(archive: zipfile.ZipFile, members: Members, work: Path) -> list[str]:
+    """Unpacks files by the names they get, CRC checked; gives those that are not there yet with the same bytes."""
+    new = []
+    for name, member in members.items():
+        member.filename = name
+        unpacked, there = Path(archive.extract(member, work / "unpacked")), work.parent / name
+        if not (there.is_file() and filecmp.cmp(unpacked, there, shallow=False)):
+            new.append(name)
+    return new
+
+
+def _move(names: Iterable[str], work: Path) -> None:
+    """Gives unpacked files their final names."""
+    for name in names:
+        make_directory((work.parent / name).parent)
+        with atomic_path(work.parent / name) as temporary:  # beside the final name, which may be on another disk
+            shutil.move(work / "unpacked" / name, temporary)
 
 
 def _safe_files(archive: zipfile.ZipFile) -> Members:
@@ -236,8 +224,7 @@ def get_weights(target: Path, *, url: str = WEIGHTS_URL, from_zip: Path | None =
     Files that are there and whole stay. A whole file with other bytes than the archive's is an error unless `force`,
     because networks of two trainings do not work together.
 
-    Raises:
-        DownloadError: see install; no epoch is whole in the zip, or such a file is in the way.
+    Raises DownloadError: no usable zip, no epoch is whole in it, or such a file is in the way; nothing is changed.
     """
     whole = [path.name for path in target.glob("*_net_*.pth") if _looks_whole(path)]
     if not force and not from_zip and (epochs := _whole_epochs(whole)):
@@ -245,17 +232,15 @@ def get_weights(target: Path, *, url: str = WEIGHTS_URL, from_zip: Path | None =
         return
     if from_zip is not None and not from_zip.is_file():
         raise DownloadError(f"{from_zip}: no such file; {WEIGHTS_BY_HAND}")
-
-    def replace(name: str) -> bool:
-        if name in whole and not force:
-            raise DownloadError(f"{target / name}: differs from the zip's; --force replaces it, --name N keeps it")
-        return True
-
-    with _work_folder(target) as work:
-        path, source = (from_zip, None) if from_zip else (work / "demo.zip", url)
-        states = install(path, source, target, _weight_members, replace, WEIGHTS_BY_HAND)
-    for name, state in states.items():
-        print(f"{target / name}: {state}")
+    with _work_folder(target) as work, _opened(from_zip, "demo.zip", url, work, WEIGHTS_BY_HAND) as archive:
+        members = _weight_members(_safe_files(archive))
+        new = _unpack(archive, members, work)
+        for name in new:
+            if name in whole and not force:
+                raise DownloadError(f"{target / name}: differs from the zip's; --force replaces it, --name N keeps it")
+        _move(new, work)
+    for name in members:
+        print(f"{target / name}: {'written' if name in new else 'was there'}")
 
 
 def _weight_members(files: Members) -> Members:
@@ -290,7 +275,7 @@ def _looks_whole(path: Path) -> bool:
 
 
 def get_samples(misc: Path, *, url: str = SAMPLES_URL, force: bool = False) -> None:
-    """Puts the authors' sample inputs and their csv into `misc`; errors as of `install`.
+    """Puts the authors' sample inputs and their csv into `misc`; errors as of `get_weights`.
 
     An archive that lies in `misc` (say, Input.zip saved by a browser) is used instead of fetching. Files of other
     content under the same name stay unless `force`, and that is said.
@@ -321,23 +306,24 @@ def get_samples(misc: Path, *, url: str = SAMPLES_URL, force: bool = False) -> N
 
 def _get_sample_folder(folder: Path, url: str, work: Path, force: bool) -> list[str]:
     """Fetches and unpacks one archive; returns its files, relative to the folder's parent."""
-
-    def choose(files: Members) -> Members:
+    brought = folder.with_suffix(".zip")
+    has_brought = brought.is_file()
+    with _opened(brought if has_brought else None, brought.name, url, work, _sample_by_hand(url, brought)) as archive:
+        files = _safe_files(archive)
         if not files:
             raise zipfile.BadZipFile("it holds no files")
         for top in ("misc/", f"{folder.name}/"):  # which an archive may or may not repeat
             if all(name.startswith(top) for name in files):
                 files = {name.removeprefix(top): member for name, member in files.items()}
-        return {f"{folder.name}/{name}": member for name, member in files.items()}
-
-    brought = folder.with_suffix(".zip")
-    path, source = (brought, None) if brought.is_file() else (work / brought.name, url)
-    states = install(path, source, folder.parent, choose, lambda _: force, _sample_by_hand(url, brought))
-    written, kept = (sum(state == wanted for state in states.values()) for wanted in ("written", "differs"))
-    print(f"{folder}: {written} files written, {len(states) - written} were there")
+        members = {f"{folder.name}/{name}": member for name, member in files.items()}
+        new = _unpack(archive, members, work)
+        kept = [] if force else [name for name in new if os.path.lexists(folder.parent / name)]
+        written = [name for name in new if name not in kept]
+        _move(written, work)
+    print(f"{folder}: {len(written)} files written, {len(members) - len(written)} were there")
     if kept:
-        print(f"{folder}: {kept} of these files differ from the samples' and are kept; --force replaces them")
-    return sorted(states)
+        print(f"{folder}: {len(kept)} of these files differ from the samples' and are kept; --force replaces them")
+    return sorted(members)
 
 
 def _sample_by_hand(url: str, path: Path) -> str:
@@ -356,9 +342,7 @@ def _web_address(text: str) -> str:
     return text
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The flags of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="root of all weights")
     add("--name", default=TestConfig.name, help="folder below --checkpoints_dir (default: %(default)s)")
@@ -368,33 +352,29 @@ def build_parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="fetch again and replace what is there")
     add("--weights_url", type=_web_address, default=WEIGHTS_URL, help="another address of the zip with the weights")
     add("--samples_url", type=_web_address, default=SAMPLES_URL, help="another address of the folder with the samples")
-    return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Fetches what is asked for; 0 when all of it is there in the end, else 1."""
-    target = options.checkpoints_dir / options.name
-    jobs = [lambda: get_weights(target, url=options.weights_url, from_zip=options.from_zip, force=options.force)]
+    target, force = options.checkpoints_dir / options.name, options.force
+    jobs = [lambda: get_weights(target, url=options.weights_url, from_zip=options.from_zip, force=force)]
     if options.samples:
-        jobs.append(lambda: get_samples(options.misc_dir, url=options.samples_url, force=options.force))
+        jobs.append(lambda: get_samples(options.misc_dir, url=options.samples_url, force=force))
     failed = False
     for job in jobs:  # the samples are worth having also when Google is out of reach
         try:
             job()
+            continue
         except ModuleNotFoundError as error:
             advice = "run this with the .venv/bin/python that experiments/demo_vox.sh makes"
             print_error(f"this Python has no {error.name}; {advice}")
-            failed = True
         except (PcavsError, OSError) as error:
             print_error(error)
-            failed = True
+        failed = True
     return FAILED if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "what has come is kept, the same command goes on from there"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = Command(__doc__, add_flags, run, interrupted="what has come is kept, the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from options import base_options, test_options
 from options.config import TestConfig
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import FAILED, INTERRUPTED, Formatter, natural_int, positive_int, print_error, run_command
+from util.cli import (
+    FAILED,
+    INTERRUPTED,
+    Command,
+    add_worker_flags,
+    natural_int,
+    positive_float,
+    positive_int,
+    print_error,
+)
 from util.errors import OptionError
 from util.locks import folder_lock
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
@@ -40,15 +47,11 @@ from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 if TYPE_CHECKING:
     from data.video_pairs import FoundPairs
 
-LANDMARKS = ("dlib", "face_alignment")
 POSES = ("self", "cross")
 _SOURCES = ("results", "generated", "pairs", "self_reenact")
-_TEST_SET, _GENERATED = "testset", "generated"  # folders in --output
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is measured")
     what.add_argument("--results", type=Path, metavar="DIR", help="results of test.py, or one of them")
     what.add_argument("--generated", type=Path, metavar="PATH", help="generated videos, or results")
@@ -66,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--protocol", default="paper", choices=tuple(PROTOCOLS), help="see util/metrics/protocol.py")
     how.add_argument("--metrics", nargs="+", choices=METRICS, metavar="METRIC",
         help=f"instead of the protocol's: {' '.join(METRICS)}")  # fmt: skip
-    how.add_argument("--landmarks", default="dlib", choices=LANDMARKS, help="who finds faces and landmarks")
+    how.add_argument("--landmarks", default="dlib", choices=("dlib", "face_alignment"), help="who finds faces")
     how.add_argument("--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model")
     how.add_argument("--sync_model", type=Path, metavar="DIR",
         help="folder of a trained model, whose A_sync and E then measure sync too (model_sync)")  # fmt: skip
@@ -76,9 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, metavar="DIR",
         help="folder of the report (default: <--results>/evaluation, else results/evaluation)")  # fmt: skip
-    run.add_argument("--workers", type=natural_int, default=0, help="processes that measure clips; 0: in this one")
-    run.add_argument("--dask", default="", metavar="ADDRESS",
-        help="take the workers of this Dask scheduler instead: HOST:PORT; see docs/evaluation.md")  # fmt: skip
+    add_worker_flags(run, default=0)
     run.add_argument("--resume", action="store_true", help="keep figures of clips and settings that have not changed")
     run.add_argument("--overwrite", action="store_true", help="replace reports in --output that are of other origin")
     run.add_argument("--strict", action="store_true", help="exit 1 if anything is missing or wrong")
@@ -96,25 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
     test.add_argument("--poses", nargs="+", choices=POSES,
         help=f"whose head pose drives a clip (default: {' '.join(POSES)})")  # fmt: skip
     test.add_argument("--how_many", type=positive_int, metavar="N", help="clips, evenly spread over the list")
-    test.add_argument("--max_seconds", type=_seconds, metavar="S", help="of each clip")
+    test.add_argument("--max_seconds", type=positive_float, metavar="S", help="of each clip")
     test.add_argument("--test_flags", metavar="'...'", help="further flags for test.py")
-    return parser
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"must be more than 0 seconds, got {text}")
-    return value
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line.
-
-    Raises:
-        OptionError: flags that do not go together.
-    """
-    args = build_parser().parse_args(argv)
+def check_flags(args: argparse.Namespace) -> None:
+    """Raises OptionError for flags that do not go together."""
     given = [f"--{name}" for name in _SOURCES if getattr(args, name) is not None]
     if len(given) != 1:
         choices = ", ".join(f"--{name}" for name in _SOURCES)
@@ -127,8 +115,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise OptionError(f"--{flag} goes with --self_reenact; {given[0]} has its clips already")
     if args.crop_real and args.real is None:
         raise OptionError("--crop_real needs --real")
-    args.output = args.output or (args.results or Path("results")) / "evaluation"
-    return args
 
 
 def evaluation_config(args: argparse.Namespace) -> EvaluationConfig:
@@ -141,30 +127,17 @@ def evaluation_config(args: argparse.Namespace) -> EvaluationConfig:
         from util.device import select_device
 
         device = str(select_device(args.gpu_ids))
-    return EvaluationConfig(
-        protocol=protocol,
-        metrics=tuple(metric for metric in METRICS if metric in wanted),
-        resample=args.resample,
-        landmarks=args.landmarks,
-        syncnet=args.syncnet,
-        arcface=args.arcface,
-        inception=args.inception,
-        device=device,
-        sync_model=args.sync_model,
-    )
+    metrics = tuple(metric for metric in METRICS if metric in wanted)
+    return base_options.filled(EvaluationConfig, args, protocol=protocol, metrics=metrics, device=device)
 
 
 def generation_config(args: argparse.Namespace) -> TestConfig:
-    """What --self_reenact generates with; --test_flags go before the flags of this command.
-
-    Raises:
-        OptionError: --test_flags that test.py does not take.
-    """
+    """What --self_reenact generates with; --test_flags go before the flags of this command."""
     parser = test_options.build_parser()
     parser.set_defaults(
         name=args.name or TestConfig.name,
         checkpoints_dir=args.checkpoints_dir or TestConfig.checkpoints_dir,
-        results_dir=args.output / _GENERATED,
+        results_dir=args.output / "generated",
         gpu_ids=args.gpu_ids,
         driving_pose=True,
         input_id_feature=True,
@@ -178,20 +151,14 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
 
 
 def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
-    """Makes the test set and generates it; returns test.py's exit code, and the pairs.
-
-    Raises:
-        PcavsError: wrong --test_flags, no clip can be used, or the weights are missing.
-        KeyboardInterrupt: Ctrl-C while clips were generated.
-    """
+    """Makes the test set and generates it; returns test.py's exit code, and the pairs. KeyboardInterrupt as there."""
     from data.video_pairs import FoundPairs, pairs_from_results
     from scripts.evaluation.test_set import make_test_set
     from scripts.inference.rows import run_rows, select_rows
 
     config, poses = generation_config(args), args.poses or POSES
-    metadata, problems = make_test_set(
-        args.self_reenact, args.output / _TEST_SET, poses, args.how_many, args.max_seconds
-    )
+    folder = args.output / "testset"
+    metadata, problems = make_test_set(args.self_reenact, folder, poses, args.how_many, args.max_seconds)
     config = dataclasses.replace(config, meta_path_vox=metadata)
     code = run_rows(config)
     if code == INTERRUPTED:
@@ -212,11 +179,9 @@ def find_pairs(args: argparse.Namespace) -> FoundPairs:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Finds or makes the pairs, measures, writes; returns the exit code.
-
-    Raises:
-        PcavsError: a flag, no pairs, or the disk.
-    """
+    """Finds or makes the pairs, measures, writes; returns the exit code."""
+    check_flags(args)
+    args.output = args.output or (args.results or Path("results")) / "evaluation"
     from scripts.evaluation.instruments import load_instruments
     from scripts.evaluation.jobs import measure_all, plan
     from scripts.evaluation.report import claim_reports, write_reports
@@ -237,10 +202,9 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and (problems or code) else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "finished clips are kept, and the same command with --resume goes on"
-    return run_command(parse_args, run, argv, interrupted=kept)
+main = Command(
+    __doc__, add_flags, run, interrupted="finished clips are kept, and the same command with --resume goes on"
+)
 
 
 if __name__ == "__main__":

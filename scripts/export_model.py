@@ -11,39 +11,26 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
-from util.cli import run_command
+from util.cli import Command
 from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
 from util.json_files import to_builtins
 
-_LARGEST_HALF = 65504.0
 
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the training")
     parser.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model that is made")
     parser.add_argument("--overwrite", action="store_true", help="replace weights in it that this command has not made")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the model.
-
-    Raises:
-        CheckpointError: weights are missing, damaged, or too large for half precision; nothing is written.
-        OptionError: the output is the source.
-    """
+    """Writes the model, or nothing where weights are missing, damaged or too large for half precision."""
     import torch
 
     from models.registry import OPTIONAL_HEADS
@@ -62,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         states[letter] = {k: v for k, v in read_state_dict(path).items() if not k.startswith(heads)}
         for key, tensor in states[letter].items():
             if tensor.is_floating_point():
-                if not float(tensor.abs().max()) <= _LARGEST_HALF:
+                if not float(tensor.abs().max()) <= torch.finfo(torch.float16).max:  # NaN is no better
                     raise CheckpointError(f"{path}: {key} holds values that half precision cannot")
                 states[letter][key] = tensor.to(torch.float16)
     make_directory(args.output)
@@ -75,9 +62,7 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(written), f"{sum(written.values()) / 1e6:.1f} MB in {args.output}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv)
+main = Command(__doc__, add_flags, run)
 
 
 if __name__ == "__main__":

@@ -9,39 +9,29 @@
     A_sync.onnx  mel (batch, 1, 80, 20)                                            mouth (batch, 500)
     G.onnx       identity_vector, identity_map, mouth, pose, noise (batch, 133721) image (batch, 3, 224, 224)
 
-Sizes are those of the published weights. Pictures are RGB in [-1, 1] (uint8 / 127.5 - 1), spectrograms as `data.audio`
-makes them; the batch is free. V gives one row an image: average the rows of one person, then repeat them for a batch.
-`noise` holds the noise images of all layers one after the other, standard normal numbers, or zeros for none. Every file
-says all this in its metadata. Frames agree with those of test.py up to rounding.
+Sizes are those of the published weights; the batch is free. Every file says in its metadata what goes in and comes out.
+Frames agree with those of test.py up to rounding.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, run_command
+from util.cli import DONE, FAILED, Command
 from util.errors import OptionError
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--name", default=TestConfig.name, help="the model (default demo)")
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default=TestConfig.name, help="the model")
     parser.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
     parser.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the ONNX files")
-    parser.add_argument(
-        "--tolerance", type=float, default=1e-3, help="largest relative difference from torch (default 1e-3)"
-    )
-    return parser
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="largest relative difference from torch")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if misses else DONE
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="files that are finished stay")
+main = Command(__doc__, add_flags, run, interrupted="files that are finished stay")
 
 
 if __name__ == "__main__":

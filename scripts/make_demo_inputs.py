@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, run_command
+from util.cli import Command
 from util.files import make_directory, write_bytes
 
 FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
@@ -25,11 +24,8 @@ POSE_FRAMES = 75  # played forth and back where the sound is longer
 JPEG_QUALITY = 85
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--misc_dir", type=Path, default=Path("misc"), help="folder of the inputs")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,9 +53,7 @@ def run(args: argparse.Namespace) -> None:
     write_rows(misc / "demo.csv", rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="the same command begins anew")
+main = Command(__doc__, add_flags, run, interrupted="the same command begins anew")
 
 
 if __name__ == "__main__":

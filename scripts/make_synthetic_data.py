@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Formatter, add_worker_flags, natural_int, positive_int, run_command
+from util.cli import Command, add_worker_flags, natural_int, positive_int
 from util.errors import MediaError, OptionError
 from util.parallel import map_processes
 
@@ -37,9 +36,7 @@ class PlannedClip:
     num_frames: int
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder that gets dev/mp4/...")
     add("--num_speakers", type=positive_int, default=16, help="how many people")
@@ -48,7 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=natural_int, default=0, help="other seeds give other people")
     add("--start_speaker", type=natural_int, default=0, help="first id; higher ones for held-out people")
     add_worker_flags(parser)
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -114,10 +110,7 @@ def make(clip: PlannedClip) -> int:
     return clip.num_frames
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "whole clips stay, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = Command(__doc__, add_flags, run, interrupted="whole clips stay, run the same command again to go on")
 
 
 if __name__ == "__main__":

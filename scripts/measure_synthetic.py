@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Formatter, natural_int, run_command
+from util.cli import FAILED, Command, natural_int
 from util.errors import OptionError
 from util.files import make_directory, write_json, write_text
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoints_dir", type=Path, default=Path("checkpoints"), help="folder of the models")
     add("--name", default="synthetic", help="the model, a folder of --checkpoints_dir")
@@ -41,7 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--real_clips", type=Path, help="folder of videos of real people: do generated mouths follow their speech?")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,9 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if args.strict and num_reached < len(acceptance) else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

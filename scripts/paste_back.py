@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import PASTE_MASKS, PasteOptions
-from util.cli import FAILED, Formatter, print_error, run_command
+from util.cli import FAILED, Command, print_error
 from util.errors import OptionError, PcavsError
 from util.files import claim_output
 
@@ -28,9 +27,7 @@ _OUTPUT_NAME = "pasted.mp4"
 _SUFFIXES = (".mp4", ".mov", ".m4v")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--result", type=Path, nargs="+", required=True, metavar="FOLDER", help="result folders of test.py")
     add("--alignment", type=Path, metavar="NAME_cropped",
@@ -48,7 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="larger photos and videos are reduced to it; the face itself has 224 pixels")  # fmt: skip
     add("--overwrite", action="store_true", help="replace --output also where it is a video of other origin")
     add("--frames_dir", type=Path, metavar="FOLDER", help="also write the frames, as %%06d.png; for one result")
-    return parser
 
 
 def _check(args: argparse.Namespace) -> PasteOptions:
@@ -64,16 +60,16 @@ def _check(args: argparse.Namespace) -> PasteOptions:
 def run(args: argparse.Namespace) -> int:
     """Pastes every result; one that fails does not stop the others. Returns the exit code."""
     options = _check(args)
-    from data.faces.paste_result import Sources, paste_result
+    from data.faces.paste_result import paste_result
 
-    sources = Sources(args.alignment, args.background, args.audio)
+    sources = {"alignment": args.alignment, "background": args.background, "audio": args.audio}
     failed = 0
     for result in args.result:
         try:
             output = args.output or result / _OUTPUT_NAME
             inputs = [result, *(path for path in (args.alignment, args.background, args.audio) if path is not None)]
             claim_output(output, "--output", inputs=inputs if args.output else (), overwrite=args.overwrite)
-            print(paste_result(result, output, options, sources, args.frames_dir), flush=True)
+            print(paste_result(result, output, options, **sources, frames_dir=args.frames_dir), flush=True)
         except PcavsError as error:
             print_error(error)
             failed += 1
@@ -83,10 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if failed else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "nothing half-written was left, run the same command again"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = Command(__doc__, add_flags, run, interrupted="nothing half-written was left, run the same command again")
 
 
 if __name__ == "__main__":

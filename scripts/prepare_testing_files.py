@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Formatter, natural_int, print_error, run_command
+from util.cli import DONE, FAILED, Command, natural_float, natural_int, positive_float, print_error
 from util.errors import MediaError, OptionError, PcavsError
 from util.files import claim_output
 
@@ -34,14 +33,11 @@ SAMPLES: dict[str, Path | None] = {
     "--src_audio_path": Path("./misc/Audio_Source/00015.mp4"),
     "--src_mouth_frame_path": None,
 }
-_NO_SOURCE = ("None", "none", "")
-_SAMPLES_HINT = "the published samples come with scripts/download_checkpoints.py --samples"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The command line; the first seven flags and their defaults are the published ones."""
     defaults = PrepareOptions()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("--dir_path", type=Path, default=defaults.dir_path, help="folder for everything that is made")
     helps = {
@@ -66,29 +62,19 @@ def build_parser() -> argparse.ArgumentParser:
         "quotes; replaces the --src_ flags")  # fmt: skip
     add("--append", action="store_true", help="add to the csv instead of replacing it")
     add("--overwrite", action="store_true", help="replace --csv_path also where it holds something else than rows")
-    add("--start", type=_seconds, default=defaults.start_s, metavar="S",
+    add("--start", type=natural_float, default=defaults.start_s, metavar="S",
         help="cut pose, audio and mouth sources: leave out the first S seconds (from where a file's sound or picture "
         "starts, whichever is first)")  # fmt: skip
-    add("--duration", type=_seconds, metavar="S", help="and keep only the next S seconds")
+    add("--duration", type=positive_float, metavar="S", help="and keep only the next S seconds")
     add("--seed", type=natural_int, default=defaults.seed, help="of the motion of a head that is drawn")
-    return parser
 
 
 def _source(text: str) -> Path | None:
-    return None if text in _NO_SOURCE else Path(text)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"must be seconds, 0 or more, got {text}")
-    return value
+    return None if text in ("None", "none", "") else Path(text)
 
 
 def _to_config(args: argparse.Namespace) -> PrepareOptions:
     """Raises OptionError: flags that cannot be honoured, or not together."""
-    if args.duration == 0:
-        raise OptionError("--duration must be more than 0 seconds")
     for flag in ("--src_input_path", "--src_audio_path"):
         if _value(args, flag) is None:
             raise OptionError(f"{flag} cannot be None: every row needs one")
@@ -119,7 +105,8 @@ def _flag_sources(args: argparse.Namespace) -> dict[str, Path]:
             path = Path(DEFAULT_MOTION)
             print(f"no {flag}: the head is drawn, and moves by itself ({path})", flush=True)
         if path is not None and path == sample and not path.exists():
-            raise MediaError(f"{flag} {path}: no such file or folder; {_SAMPLES_HINT}")
+            hint = "the published samples come with scripts/download_checkpoints.py --samples"
+            raise MediaError(f"{flag} {path}: no such file or folder; {hint}")
         if path is not None:
             sources[role] = path
     return sources
@@ -129,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     """Prepares the sources of each row and writes it; one that fails is reported and the others go on."""
     config = _to_config(args)
     from data.metadata import holds_rows
-    from data.prepare_row import BATCH_COLUMNS, RowPreparer, add_row, read_batch, shown
+    from data.prepare_row import BATCH_COLUMNS, RowPreparer, add_row, batch_sources, read_batch, shown
 
     sources = [path for flag in SAMPLES if (path := _value(args, flag)) is not None]
     inputs = sources if args.batch is None else [args.batch]
@@ -139,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     preparer = RowPreparer(config, say=functools.partial(print, flush=True))
     rows: list[tuple[str, Callable[[], dict[str, Path]]]] = [("", lambda: _flag_sources(args))]
     if args.batch is not None:
-        rows = [(f"{line.place}: ", line.sources) for line in read_batch(args.batch)]
+        rows = [(f"{line.place}: ", functools.partial(batch_sources, line)) for line in read_batch(args.batch)]
     labels = tuple(SAMPLES) if args.batch is None else BATCH_COLUMNS
     written = 0
     for place, read_sources in rows:
@@ -163,12 +150,7 @@ def run(args: argparse.Namespace) -> int:
     return DONE if written == len(rows) else FAILED
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(
-        build_parser().parse_args, run, argv,
-        interrupted="what is finished stays and is used again by the same command",
-    )  # fmt: skip
+main = Command(__doc__, add_flags, run, interrupted="what is finished stays and is used again by the same command")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Formatter, add_worker_flags, natural_int, part, positive_int, run_command
+from util.cli import Command, add_worker_flags, natural_int, part, positive_int
 from util.errors import MediaError, OptionError
 from util.files import make_directory, write_text
 
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from data.clip_list import ClipRecord
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", type=Path, required=True, help="the data set")
     add("--output", type=Path, required=True, help="folder that gets the lists")
@@ -59,7 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--shard", type=part, default="0/1", metavar="I/N", help="check a part, write no lists")
     add("--merge", action="store_true", help="check nothing, write the lists of what was checked")
     add_worker_flags(parser)
-    return parser
 
 
 def speaker_share(text: str) -> float:
@@ -146,10 +143,7 @@ def summarise(lists: dict[str, list[ClipRecord]], left_out: Sequence[str], layou
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "what was checked is kept, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = Command(__doc__, add_flags, run, interrupted="what was checked is kept, run the same command again to go on")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ import itertools
 import math
 import sys
 import tempfile
-import wave
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import SAMPLE_RATE_HZ
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import Formatter, positive_int, run_command
+from util.cli import Command, positive_int
 from util.errors import MediaError
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
@@ -42,8 +41,6 @@ COLUMNS = (
     "ssim", "psnr", "cpbd", "lmd", "lmd_face", "identity", "lse_c", "lse_d", "sync_offset",
     "model_sync_c", "model_sync_d", "model_sync_offset",
 )  # fmt: skip
-_MOUTH_MARGIN = 1.6  # the pasted ellipse, in sizes of the mouth
-_FEATHER = 3.5  # pixels, standard deviation of its soft edge
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,7 @@ def damaged_copies(clip: RealClip, detector: LandmarkDetector) -> dict[str, Iter
 
 
 def frozen_mouth(clip: RealClip, detector: LandmarkDetector) -> Iterator[np.ndarray]:
-    """The mouth of the first frame, carried along with the rest of the face and pasted with soft edges.
-
-    Raises:
-        MediaError: no face in the first frame.
-    """
+    """The mouth of the first frame, carried along with the rest of the face and pasted with soft edges."""
     import cv2
     import numpy as np
 
@@ -88,10 +81,10 @@ def frozen_mouth(clip: RealClip, detector: LandmarkDetector) -> Iterator[np.ndar
     yield clip.frames[0]
     mouth = first.points[48:68]
     centre = mouth.mean(axis=0)
-    axes = 2 * _MOUTH_MARGIN * np.maximum(np.abs(mouth - centre).max(axis=0), 8)
+    axes = 2 * 1.6 * np.maximum(np.abs(mouth - centre).max(axis=0), 8)  # somewhat more than the mouth
     mask: np.ndarray = np.zeros(clip.frames[0].shape[:2], dtype=np.float32)
     cv2.ellipse(mask, (tuple(map(float, centre)), tuple(map(float, axes)), 0.0), 1.0, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), _FEATHER)
+    mask = cv2.GaussianBlur(mask, (0, 0), 3.5)
     for frame in clip.frames[1:]:
         face, _ = tracker.step(frame)
         if face is None:
@@ -107,11 +100,7 @@ def frozen_mouth(clip: RealClip, detector: LandmarkDetector) -> Iterator[np.ndar
 def read_clip(path: Path, count: int, crop: bool = False) -> RealClip:
     """The first `count` frames of a clip and those after them that the shifts need, and the sound.
 
-    Args:
-        crop: show what the networks see of a frame.
-
-    Raises:
-        MediaError: not readable, no sound, or too short.
+    `crop`: what the networks see of a frame. Raises MediaError: not readable, no sound, or too short.
     """
     import numpy as np
 
@@ -131,21 +120,18 @@ def read_clip(path: Path, count: int, crop: bool = False) -> RealClip:
 
 def write_video(folder: Path, frames: Iterable[np.ndarray], count: int, sound: np.ndarray) -> Path:
     """Writes the first `count` frames, and the sound beside them."""
-    from data.frames import write_image
-    from util.files import make_directory
+    from scipy.io import wavfile
 
-    make_directory(folder)
+    from data.frames import write_image
+
+    folder.mkdir(parents=True)
     for number, image in enumerate(itertools.islice(frames, count)):
         write_image(folder / f"{number:06d}.png", image)
-    with wave.open(str(folder / "audio.wav"), "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE_HZ, len(sound), "NONE", ""))
-        file.writeframes(sound.astype("<i2").tobytes())
+    wavfile.write(folder / "audio.wav", SAMPLE_RATE_HZ, sound)
     return folder
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="real talking heads at 25 fps, with sound")
     parser.add_argument("--frames", type=positive_int, default=50, help="of each clip")
     parser.add_argument("--metrics", nargs="+", choices=METRICS, metavar="METRIC",
@@ -155,15 +141,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sync_model", type=Path, metavar="DIR", help="folder of a trained model, for model_sync")
     parser.add_argument("--crop", action="store_true", help="show what the networks see of a frame, as results do")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures every copy of every clip, and prints the table.
-
-    Raises:
-        PcavsError: a clip that cannot be used.
-    """
+    """Measures every copy of every clip, and prints the table."""
     from data.video_pairs import VideoPair
     from scripts.evaluation.instruments import load_instruments
     from scripts.evaluation.jobs import measure_all, plan
@@ -202,9 +183,7 @@ def run(args: argparse.Namespace) -> None:
     print(markdown_table(Table(table.columns, means)), end="")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

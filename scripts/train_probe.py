@@ -9,31 +9,26 @@ renders its pictures itself, trains for --minutes and writes probe.pth (fp16) an
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Formatter, natural_int, positive_int, run_command
+from util.cli import Command, natural_int, positive_float, positive_int
 from util.errors import OptionError
 from util.files import make_directory, write_json
 
 _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, default=Path("checkpoints/probe"), help="folder of the two files")
     add("--num_identities", type=positive_int, default=400, help="people to train on")
     add("--frames", type=positive_int, default=20000, help="pictures to train on")
-    add("--minutes", type=float, default=8.0, help="of training on a core of its own")
+    add("--minutes", type=positive_float, default=8.0, help="of training on a core of its own")
     add("--seed", type=natural_int, default=0, help="of states, weights and order")
     add("--threads", type=positive_int, default=1, help="rendering processes, then threads")
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,8 +49,6 @@ def run(args: argparse.Namespace) -> None:
     least = max(training.BATCH, args.num_identities * training.SCENES)
     if args.frames < least:
         raise OptionError(f"--frames must be at least {least} (one a person and scene, one batch), got {args.frames}")
-    if not (math.isfinite(args.minutes) and args.minutes > 0):
-        raise OptionError(f"--minutes must be above 0, got {args.minutes}")
     make_directory(args.output)
     torch.set_num_threads(args.threads)
     held_out = training.render_all(training.held_out_shots(args.seed), args.threads)
@@ -89,9 +82,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {_WEIGHTS} and {_REPORT} written")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    return run_command(build_parser().parse_args, run, argv, interrupted="nothing was written")
+main = Command(__doc__, add_flags, run, interrupted="nothing was written")
 
 
 if __name__ == "__main__":

@@ -15,26 +15,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import FAILED, Formatter, natural_int, part, run_command
-from util.errors import OptionError
+from util.cli import FAILED, Command, natural_int, part, positive_float
 from util.files import make_directory
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--list", type=Path, required=True, help="csv of clips, written by scripts/prepare_voxceleb2.py")
     add("--output", type=Path, required=True, help="folder that gets shard-NNNNNN.tar and shards.json")
-    add("--shard_size_mb", type=float, default=512, help="about how large a shard is")
+    add("--shard_size_mb", type=positive_float, default=512, help="about how large a shard is")
     add("--seed", type=natural_int, default=0, help="of the order of the clips")
     add("--shard", type=part, default="0/1", metavar="I/N", help="write every N-th shard from the I-th")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,8 +39,6 @@ def run(args: argparse.Namespace) -> int:
     from data.clip_list import num_speakers, read_list
     from data.webdataset_shards import ShardIndex, plan_shards, write_index, write_shard
 
-    if not args.shard_size_mb > 0:
-        raise OptionError(f"--shard_size_mb must be above 0, got {args.shard_size_mb:g}")
     records = read_list(args.list)
     checksum = hashlib.sha256(args.list.read_bytes()).hexdigest()
     made_of = {"list_sha256": checksum, "shard_size_mb": args.shard_size_mb, "seed": args.seed}
@@ -64,10 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if left_out else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    kept = "whole shards stay, run the same command again to go on"
-    return run_command(build_parser().parse_args, run, argv, interrupted=kept)
+main = Command(__doc__, add_flags, run, interrupted="whole shards stay, run the same command again to go on")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Two ranks for a test, started as train.py is on several cards: by torch's launcher, which keeps the store.
 
 Unlike `torch.multiprocessing.spawn` this tells what a rank printed that a signal has killed, and ranks end as those of
-train.py do (see util.processes).
+train.py do (see util.cli).
 
     python -m torch.distributed.run ... -m tests.ranks tests.test_train_distributed:save_gradients sync /tmp/folder
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from util.cli import exit_process
 from util.distributed import init_process_group, ranks_from_environment, shutdown
-from util.processes import exit_process
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -67,8 +67,7 @@ def _align(source: Path, **options: object) -> AlignResult:
 
 
 def _left_of(folder: Path) -> list[str]:
-    """What lies beside a source, apart from the landmarks that are kept."""
-    return sorted(p.name for p in folder.iterdir() if not p.name.endswith(".landmarks.npz"))
+    return sorted(p.name for p in folder.iterdir())
 
 
 # ---- what comes out
@@ -254,18 +253,6 @@ def test_align_source_second_run_uses_the_finished_result(tmp_path: Path, square
     assert len(squares.searches) == searches
 
 
-def test_align_source_other_mode_measures_nothing_again(tmp_path: Path, squares: SquareDetector) -> None:
-    source = _folder(tmp_path / "me", _faces(4))
-    _align(source)
-    searches = len(squares.searches)
-    result = _align(source, mode="per_frame", max_gap=3)
-    assert not result.reused
-    assert read_record(result.output / "alignment.json").mode == "per_frame"
-    assert len(squares.searches) == searches
-    _align(source, face="largest")
-    assert len(squares.searches) > searches
-
-
 def test_align_source_changed_source_is_done_again(tmp_path: Path, squares: SquareDetector) -> None:
     source = _folder(tmp_path / "me", _faces(4))
     _align(source)
@@ -287,15 +274,6 @@ def test_align_source_result_that_is_not_whole_is_made_again(tmp_path: Path, nam
         path.write_bytes(whole[: len(whole) // 2])
     assert not _align(source).reused
     assert len(path.read_bytes()) == len(whole)
-
-
-@pytest.mark.usefixtures("squares")
-def test_align_source_damaged_cache_is_measured_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = _folder(tmp_path / "me", _faces(2))
-    _align(source)
-    (tmp_path / ".me_cropped.landmarks.npz").write_bytes(b"PK\x03\x04 half a file")
-    assert _align(source, mode="smooth").record.num_frames == 2
-    assert "not readable" in caplog.text
 
 
 def test_align_source_replaces_the_published_scripts_result_but_nobodys_photographs(

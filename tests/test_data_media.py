@@ -163,12 +163,11 @@ def test_change_of_size_within_a_clip_keeps_size_and_clock(tmp_path: Path) -> No
     assert [level > 128 for level in brightness(folder)] == [False] * 25 + [True] * 25
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
 def test_animation_keeps_the_time_of_its_pictures(tmp_path: Path, name: str) -> None:
     pictures = [Image.new("RGB", (40, 40), (level, level, level)) for level in (20, 120, 220)]
-    options = {"lossless": True} if name == "a.webp" else {}
-    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=[120, 50, 300], **options)
-    assert inspect(tmp_path / name).kind == "animation"
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=[120, 50, 300])
+    assert inspect(tmp_path / name).kind == "clip"
     levels = brightness(frames_of(tmp_path / name))  # starts 0, 0.12, 0.17; end 0.47
     assert [round(level / 100) for level in levels] == [0] * 3 + [1] + [2] * 8
     assert brightness(frames_of(tmp_path / name, Cut(0.08, 0.16))) == pytest.approx(levels[2:6], abs=0.5)
@@ -180,6 +179,9 @@ def test_animation_without_times_shows_each_picture_for_a_tenth_of_a_second(tmp_
     pictures = [Image.new("RGB", (40, 40), (level, 0, 0)) for level in (0, 200)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=0)
     assert len(brightness(frames_of(tmp_path / "a.gif"))) == 5
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:])
+    with pytest.raises(MediaError, match=r"a\.webp: is an animated WebP, which ffmpeg cannot read; convert it to GIF"):
+        inspect(tmp_path / "a.webp")
 
 
 def _picture(seed: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -357,7 +359,7 @@ def test_file_that_is_no_media_raises_media_error(tmp_path: Path, name: str, con
 def test_missing_source_or_empty_folder_raises_media_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"gone.mp4: no such file or folder"):
         inspect(tmp_path / "gone.mp4")
-    with pytest.raises(MediaError, match=r"/dev/null: is neither a file nor a folder"):
+    with pytest.raises(MediaError, match=r"/dev/null: cannot be read: it is no regular file"):
         inspect("/dev/null")
     with pytest.raises(MediaError, match=r"cannot be read: File name too long|no such file"):
         inspect(tmp_path / ("x" * 300))

@@ -119,7 +119,8 @@ def test_command_draws_programmes_and_speech(tmp_path: Path, capsys: pytest.Capt
     ("flags", "message"),
     [
         (["--seconds", "3"], "one of the arguments --programme --from_audio --like is required"),
-        (["--programme", "idle", "--seconds", "nan"], "--seconds must be more than 0"),
+        (["--programme", "idle", "--seconds", "1e9"], "--seconds must be at most 3600"),
+        (["--programme", "idle", "--seconds", "nan"], "must be a number above 0"),
         (["--programme", "idle", "--like", "a.mov"], "not allowed with"),
     ],
 )

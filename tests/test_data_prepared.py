@@ -13,10 +13,8 @@ import pytest
 from data.frames import list_frames
 from data.prepared import (
     NOTE_NAME,
-    FrameShelf,
     Prepared,
     Shelf,
-    SoundShelf,
     fingerprint,
     is_unchanged,
     origin_of,
@@ -40,7 +38,7 @@ class _Maker:
 
     def __call__(self, part: Path) -> None:
         self.calls += 1
-        if isinstance(self.shelf, SoundShelf):
+        if self.shelf.suffix:
             part.write_bytes(bytes([self.seed]) * 100 * self.frames)
             return
         assert list(part.iterdir()) == []
@@ -51,9 +49,9 @@ class _Maker:
         return self.shelf.get(prepared_name(source), origin_of(source, options), self)
 
 
-@pytest.fixture(params=[FrameShelf, SoundShelf])
+@pytest.fixture(params=["", ".wav"])
 def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    return request.param(tmp_path / "misc" / "kind")
+    return Shelf(tmp_path / "misc" / "kind", request.param)
 
 
 def _content(path: Path) -> bytes:
@@ -68,7 +66,7 @@ def test_second_call_uses_the_finished_thing_again(shelf: Shelf, tmp_path: Path)
     assert second == Prepared(first.path, first.extent, reused=True)
     os.utime(source, (0, 0))
     assert maker.get(source).reused  # the content counts
-    assert first.extent == (2 if isinstance(shelf, FrameShelf) else 200)
+    assert first.extent == (2 if not shelf.suffix else 200)
 
 
 def test_moved_or_copied_source_finds_its_thing(shelf: Shelf, tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ def test_other_options_make_another_thing_and_leave_the_first(shelf: Shelf, tmp_
 
 def test_foreign_thing_of_the_same_name_is_left_alone(shelf: Shelf, tmp_path: Path) -> None:
     foreign = shelf.path_of("clip")
-    if isinstance(shelf, FrameShelf):
+    if not shelf.suffix:
         write_frames(foreign, 3, seed=9, size=32)
     else:
         _source(foreign, "a voice of somebody")
@@ -126,7 +124,7 @@ def test_damaged_thing_is_made_again_in_its_place(shelf: Shelf, tmp_path: Path) 
     made = maker.get(source)
     whole = _content(made.path)
     victims: list[Callable[[], object]] = [lambda: made.path.write_bytes(b"short")]
-    if isinstance(shelf, FrameShelf):
+    if not shelf.suffix:
         frame = made.path / "000001.jpg"
         victims = [frame.unlink, lambda: frame.write_bytes(frame.read_bytes()[:-9])]
     for damage in victims:
@@ -169,7 +167,7 @@ def test_note_of_an_earlier_sound_is_not_believed_of_a_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full when the new note is due, and then the source is what it was at first."""
-    shelf, source = SoundShelf(tmp_path / "misc"), _source(tmp_path / "clip.mp4", "one")
+    shelf, source = Shelf(tmp_path / "misc", ".wav"), _source(tmp_path / "clip.mp4", "one")
     first = _Maker(shelf, seed=1).get(source)
     before = _content(first.path)
     source.write_text("two")
@@ -242,7 +240,7 @@ def test_source_in_a_folder_whose_name_is_not_utf8_finds_its_thing(shelf: Shelf,
 
 def test_note_tells_path_size_time_hash_and_options(tmp_path: Path) -> None:
     source = _source(tmp_path / "clip.mp4", "one")
-    made = _Maker(FrameShelf(tmp_path / "misc")).get(source, start_s=1.5)
+    made = _Maker(Shelf(tmp_path / "misc")).get(source, start_s=1.5)
     note = json.loads((made.path / NOTE_NAME).read_text())
     assert note["source"] == str(source)
     assert (note["size"], note["mtime_ns"]) == (3, source.stat().st_mtime_ns)

@@ -17,7 +17,7 @@ from data.clip_list import ClipRecord, scan_tree, write_list
 from data.voxtrain_dataset import VoxTrainDataset, collate
 from data.webdataset_shards import ShardDataset, ShardIndex, read_index, write_index
 from options.config import DataConfig
-from scripts.write_shards import build_parser, run
+from scripts.write_shards import main, run
 from tests.conftest import voice
 from tests.numbered_clips import write_numbered, write_tree
 from util.errors import MediaError, MetadataError, OptionError
@@ -49,7 +49,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, clips: list[ClipRecord]) ->
     write_list(root / "train.csv", clips)
     folder = root / "my shärds {0..3} a:b"
     flags = ["--list", root / "train.csv", "--output", folder, "--shard_size_mb", "0.000001"]
-    assert run(build_parser().parse_args([str(flag) for flag in flags])) == 0
+    assert run(main.parse([str(flag) for flag in flags])) == 0
     return folder
 
 
@@ -113,9 +113,6 @@ def test_iteration_leaves_no_files_behind(shards: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     items = iter(dataset(shards))
     next(items)
-    assert len(list(tmp_path.iterdir())) == 1
-    assert list(next(tmp_path.iterdir()).iterdir()) == []
-    list(items)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +121,7 @@ def pack(tmp_path: Path, clips: list[ClipRecord]) -> Path:
     pytest.importorskip("webdataset")
     write_list(tmp_path / "train.csv", clips)
     flags = ["--list", str(tmp_path / "train.csv"), "--output", str(tmp_path / "shards")]
-    assert run(build_parser().parse_args(flags)) == 0
+    assert run(main.parse(flags)) == 0
     return tmp_path / "shards"
 
 

@@ -73,9 +73,8 @@ def test_live_scale_is_about_the_mean_so_far(codes: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("options", "flag"),
     [
-        ({"pose_scale": -1}, "--pose_scale"),
-        ({"pose_smooth": float("nan")}, "--pose_smooth"),
-        ({"pose_hold": -0.1}, "--pose_hold"),
+        ({"pose_scale": 4}, "--pose_scale"),
+        ({"pose_smooth": 11}, "--pose_smooth"),
         ({"pose_offset": (0, 50, 0)}, "--pose_offset"),
     ],
 )

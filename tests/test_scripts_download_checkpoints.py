@@ -400,6 +400,22 @@ def test_get_weights_damaged_zip_is_deleted_and_writes_nothing(site: Site, demo:
     assert contents(demo.parent) == {}
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_get_weights_damaged_compressed_data_is_one_clear_error(
+    site: Site, demo: Path, capsys: pytest.CaptureFixture[str], compression: int
+) -> None:
+    site.files["/demo.zip"] = content = bytearray(zip_bytes(weights(), compression))
+    start = content.index(b"latest_net_V.pth") + 16
+    content[start : start + 600] = b"\xff" * 600
+    flags = ["--checkpoints_dir", str(demo.parent), "--weights_url", f"{site.url}/demo.zip"]
+    assert dl.main(flags) == 1
+    said = capsys.readouterr().err
+    assert "demo.zip: not usable: " in said
+    assert "; it is deleted, run again to fetch it anew, or by hand: " in said
+    assert "Traceback" not in said
+    assert contents(demo.parent) == {}
+
+
 def test_get_weights_disk_full_while_unpacking_keeps_the_archive(site: Site, demo: Path) -> None:
     files = weights() | {"latest_net_V.pth": bytes(200_000)}
     site.files["/demo.zip"] = zip_bytes(files)

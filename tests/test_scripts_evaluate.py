@@ -139,12 +139,14 @@ def test_flags_that_do_not_go_together(
 
 def test_weights_that_are_given_add_their_metric() -> None:
     flags = ["--results", "a", "--metrics", "ssim", "--arcface", "a.onnx", "--inception", "i.pth"]
-    assert evaluate.evaluation_config(evaluate.parse_args(flags)).metrics == ("ssim", "identity", "frechet")
+    config = evaluate.evaluation_config(evaluate.main.parse(flags))
+    assert config.metrics == ("ssim", "identity", "frechet")
 
 
 def test_test_flags_go_before_the_flags_of_the_evaluation(tmp_path: Path) -> None:
+    parse = evaluate.main.parse
     flags = ["--self_reenact", "a", "--name", "x", "--checkpoints_dir", str(tmp_path), "--output", "out", "--resume"]
-    config = evaluate.generation_config(evaluate.parse_args([*flags, "--test_flags", "--seed 3 --gpu_ids 1"]))
+    config = evaluate.generation_config(parse([*flags, "--test_flags", "--seed 3 --gpu_ids 1"]))
     assert (config.name, config.checkpoints_dir, config.seed, config.gpu_ids) == ("x", tmp_path, 3, (1,))
     assert config.results_dir == Path("out/generated")
     assert config.driving_pose
@@ -152,7 +154,7 @@ def test_test_flags_go_before_the_flags_of_the_evaluation(tmp_path: Path) -> Non
     assert config.resume
     (tmp_path / "y").mkdir()
     (tmp_path / "y" / "network.json").write_text('{"crop_size": 56}')
-    other = evaluate.generation_config(evaluate.parse_args([*flags, "--test_flags", "--name y"]))
+    other = evaluate.generation_config(parse([*flags, "--test_flags", "--name y"]))
     assert (other.name, other.network.crop_size, other.data.crop_size) == ("y", 56, 56)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from data.video_pairs import VideoPair
 from scripts.evaluation.clip import ClipResult
 from scripts.evaluation.instruments import Instruments
 from scripts.evaluation.jobs import plan, run_task
-from scripts.evaluation.report import claim_reports, frechet_cells, summarise, worst_numbers, write_reports
+from scripts.evaluation.page import worst_numbers
+from scripts.evaluation.report import claim_reports, frechet_cells, summarise, write_clips_csv, write_reports
 from tests.evaluation_factory import config_for, two_features, write_levels
 from util.errors import OptionError
 
@@ -43,6 +47,29 @@ def test_page_of_clips_without_curves_and_worst_numbers(tmp_path: Path) -> None:
     result = ClipResult("x", "generated", 1, generated={"lse_c": 5.0})
     assert write_reports(tmp_path / "out", "t", config, Instruments(), tasks, [result]) == []
     assert "Worst clips" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_page_shows_everything_with_relative_links(tmp_path: Path) -> None:
+    made, real = write_levels(tmp_path / "made", [1, 9, 1]), write_levels(tmp_path / "real", [1, 1, 1])
+    config = config_for("psnr", "sync")
+    tasks = plan([VideoPair("clip ä & b", made, real)], config, tmp_path / "out")
+    results = [run_task(task, config, Instruments(missing={"sync": "no weights"})) for task in tasks]
+    write_reports(tmp_path / "out", "Title", config, Instruments(missing={"sync": "no weights"}), tasks, results)
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    links = [unquote(link) for link in re.findall(r'src="([^"]+)"', text)]
+    name = tasks[0].pair.name
+    assert links == ["pictures/distribution_psnr.png", f"pictures/{name}_psnr.png", f"pictures/{name}_1.jpg"]
+    assert all((tmp_path / "out" / link).is_file() for link in links)
+    for part in ("clip ä _ b", "sync skipped: no weights", "Worst clips by PSNR", "frame 1, real and generated: PSNR"):
+        assert part in text
+
+
+def test_clips_csv_has_both_sides_and_empty_fields_for_missing_figures(tmp_path: Path) -> None:
+    clip = ClipResult("a,b", "g", 7, {"ssim": 0.123456789}, {"cpbd": 0.5}, problems=["one"], notes=["two"])
+    write_clips_csv(tmp_path / "clips.csv", ["ssim", "cpbd"], [clip])
+    head, row = csv.reader((tmp_path / "clips.csv").open(encoding="utf-8"))
+    assert head == ["clip", "group", "frames", "ssim", "cpbd", "real_ssim", "real_cpbd", "remarks"]
+    assert row == ["a,b", "g", "7", "0.123457", "", "", "0.5", "one; two"]
 
 
 def test_many_remarks_share_lines_and_the_terminal_shows_the_first(

@@ -205,7 +205,9 @@ def test_broken_codes_are_refused_with_their_reason(workspace: Workspace, row: l
     ("flags", "message"),
     [
         (("--pose_scale", "0.5"), "add --driving_pose"),
-        (("--driving_pose", "--pose_scale", "-1"), "--pose_scale must be from 0 (still) to 3"),
+        (("--driving_pose", "--pose_scale", "4"), "--pose_scale must be from 0 (still) to 3"),
+        (("--driving_pose", "--pose_hold", "-1"), "must be a number that is not negative"),
+        (("--driving_pose", "--pose_smooth", "nan"), "must be a number that is not negative"),
         (("--driving_pose", "--pose_offset", "yow=3"), "unknown word 'yow=3'; write yaw=DEG"),
         (("--driving_pose", "--pose_offset", "yaw=x"), "no number of degrees in 'yaw=x'"),
         (("--driving_pose", "--pose_loop", "jump"), "ping_pong"),

@@ -9,7 +9,7 @@ import pytest
 
 from data.synthetic.clips import read_truth
 from scripts import make_synthetic_data
-from scripts.make_synthetic_data import build_parser, main, plan_clips
+from scripts.make_synthetic_data import main, plan_clips
 
 
 def _arguments(output: Path, **changes: object) -> list[str]:
@@ -72,7 +72,7 @@ def test_people_of_other_seeds_and_ids_never_meet() -> None:
     for seed in (0, 1):
         for start in (0, 99990):
             flags = _arguments(Path("x"), num_speakers=10, seed=seed, start_speaker=start)
-            seeds |= {clip.speaker_seed for clip in plan_clips(build_parser().parse_args(flags))}
+            seeds |= {clip.speaker_seed for clip in plan_clips(main.parse(flags))}
     assert len(seeds) == 40
 
 

@@ -17,7 +17,7 @@ from data.faces.landmarks import FaceLandmarks
 from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES
 from models.av_model import IdentityCodes
 from models.networks.probe import Probe
-from scripts.measure_synthetic import build_parser, main
+from scripts.measure_synthetic import main
 from scripts.synthetic import acceptance, figures
 from scripts.synthetic import sheet as sheets
 from scripts.synthetic import speakers as rendering
@@ -381,6 +381,6 @@ def test_main_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], argument
 
 
 def test_parse_args_defaults_name_the_model_in_the_box() -> None:
-    args = build_parser().parse_args([])
+    args = main.parse([])
     assert (args.checkpoints_dir / args.name, args.which_epoch) == (Path("checkpoints/synthetic"), "latest")
     assert (args.num_speakers, args.frames, args.start_speaker) == (16, 75, FIRST_HELD_OUT)

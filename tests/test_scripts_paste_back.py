@@ -20,7 +20,7 @@ from data import frames
 from data.faces import paste_result as paste_back
 from data.faces.alignment import AlignmentInfo, AlignmentRecord, warp, write_record
 from data.faces.paste import SHAPES
-from data.faces.paste_result import Sources, Target, paste_result
+from data.faces.paste_result import Target, paste_result
 from data.frames import crop_template, write_image
 from data.prepared import fingerprint
 from data.video_reader import open_source
@@ -630,7 +630,7 @@ def test_masks_are_the_outlines_there_are() -> None:
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_leaves_the_surroundings_alone(scene: Scene, mask: str) -> None:
     _still(scene, count=1)
-    paste_result(scene.result, scene.output, PasteOptions(mask, 0.3), Sources(), scene.result / "f")
+    paste_result(scene.result, scene.output, PasteOptions(mask, 0.3), frames_dir=scene.result / "f")
     frame = cv2.imread(str(scene.result / "f" / "000000.png"))
     assert np.array_equal(frame[:30], _photo()[:30])
     assert not np.array_equal(frame, _photo())

@@ -81,7 +81,7 @@ def tree(folder: str | Path = "misc") -> dict[str, bytes]:
 
 
 def test_published_flags_and_defaults() -> None:
-    defaults = vars(prepare.build_parser().parse_args([]))
+    defaults = vars(prepare.main.parse([]))
     published = {
         "dir_path": "misc",
         "src_pose_path": "misc/Pose_Source/00473.mp4",
@@ -329,7 +329,8 @@ def test_batch_prepares_each_source_once_and_goes_on_after_a_failure(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), (b"# nothing\n", "holds no jobs"), (b"\xff\xfe\xff", "UTF-8")]
+    ("content", "message"),
+    [(None, "no such batch file"), (b"# nothing\n", "holds no jobs"), (b"\xff\xfe\xff", "UTF-8")],
 )
 def test_unusable_batch_file_raises_metadata_error(place: Path, content: bytes | None, message: str) -> None:
     if content is not None:
@@ -349,14 +350,14 @@ def test_unreadable_csv_to_append_to_is_left_alone(place: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--duration", "0"], "--duration must be more than 0 seconds"),
+        (["--duration", "0"], "argument --duration: must be a number above 0, got 0"),
         (["--src_audio_path", "None"], "--src_audio_path cannot be None"),
         (["--csv_path", "misc"], "--csv_path misc: is a folder; give the name of a file"),
         (["--batch", "jobs.csv", "--src_pose_path", "a.mp4"], "--batch and --src_pose_path contradict each other"),
         (["--batch", "jobs.csv", "--csv_path", "jobs.csv"], "--csv_path jobs.csv: is read by this very command"),
         (["--face", "nearest"], "--face 'nearest' is unknown"),
-        (["--start", "-1"], "argument --start: must be seconds, 0 or more, got -1"),
-        (["--start", "nan"], "argument --start: must be seconds, 0 or more, got nan"),
+        (["--start", "-1"], "argument --start: must be a number that is not negative, got -1"),
+        (["--start", "nan"], "argument --start: must be a number that is not negative, got nan"),
         (["--align", "maybe"], "argument --align: invalid choice: 'maybe'"),
     ],
 )

@@ -146,7 +146,7 @@ def test_folders_of_frames_and_wrong_flags_are_refused(
     assert pack(tmp_path, [frames]) == 1
     assert "f: is a folder; shards hold mp4 files" in capsys.readouterr().err
     assert pack(tmp_path, clips, "--shard_size_mb", "0") == 2
-    assert "--shard_size_mb must be above 0, got 0" in capsys.readouterr().err
+    assert "--shard_size_mb: must be a number above 0, got 0" in capsys.readouterr().err
     assert pack(tmp_path, clips, "--seed", "-1") == 2
     assert "--seed: must not be negative, got -1" in capsys.readouterr().err
     assert pack(tmp_path, clips, "--shard", "2/2") == 2

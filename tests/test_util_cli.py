@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from util.cli import add_worker_flags, natural_int, part, positive_int, run_command
 from util.errors import MediaError, OptionError
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = """
+import atexit, ctypes
+from util.cli import exit_process
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.abort, None)  # a library that aborts on the way out
+atexit.register(print, "saved")
+print("done", end=" ")
+exit_process(3)
+"""
 
 
 def _command(work: Callable[[argparse.Namespace], int | None], *argv: str) -> int:
@@ -94,3 +108,16 @@ def test_worker_flags_default_to_one_process_a_core_of_this_machine() -> None:
     args = parser.parse_args([])
     assert 1 <= args.workers <= (os.cpu_count() or 1)
     assert args.dask == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="on_exit is glibc's")
+@pytest.mark.parametrize(("rank", "code"), [("1", 3), (None, -6)])
+def test_a_rank_ends_with_its_own_code_whatever_libraries_do_at_exit(rank: str | None, code: int):
+    environment = {name: value for name, value in os.environ.items() if name != "RANK"}
+    environment |= {} if rank is None else {"RANK": rank}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    if rank is not None:
+        assert done.stdout == "done saved\n"

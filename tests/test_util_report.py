@@ -1,28 +1,13 @@
-"""Tables in every format, and the page."""
+"""Tables in every format."""
 
 from __future__ import annotations
 
-import csv
 import math
-import re
-from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
-from PIL import Image
 
 from util.metrics.protocol import METRICS, PROTOCOLS, QUANTITIES
-from util.report import (
-    Cell,
-    ClipView,
-    Table,
-    cell_text,
-    latex_table,
-    markdown_table,
-    terminal_table,
-    write_clips_csv,
-    write_page,
-)
+from util.report import Cell, Table, cell_text, latex_table, markdown_table, terminal_table
 
 TABLE = Table(
     ("ssim", "cpbd", "frechet"),
@@ -75,34 +60,6 @@ def test_latex_table_escapes_and_names_what_is_missing() -> None:
     assert r" & $n$ & SSIM $\uparrow$ & CPBD & Fr\'echet $\downarrow$ \\" in text
     assert r"own | pose\_1 & $3$ & $0.861 \pm 0.012$ & $0.200 \pm 0.100 (2)$ & $12.3$ \\" in text
     assert r"ground truth & $3$ & $1.000 \pm 0.000$ & -- & -- \\" in text
-
-
-def test_clips_csv_has_both_sides_and_empty_fields_for_missing_figures(tmp_path: Path) -> None:
-    clip = {
-        "name": "a,b", "group": "g", "num_frames": 7, "generated": {"ssim": 0.123456789}, "truth": {"cpbd": 0.5},
-        "remarks": ["one", "two"],
-    }  # fmt: skip
-    write_clips_csv(tmp_path / "clips.csv", ["ssim", "cpbd"], [clip])
-    head, row = csv.reader((tmp_path / "clips.csv").open(encoding="utf-8"))
-    assert head == ["clip", "group", "frames", "ssim", "cpbd", "real_ssim", "real_cpbd", "remarks"]
-    assert row == ["a,b", "g", "7", "0.123457", "", "", "0.5", "one; two"]
-
-
-def test_page_shows_everything_with_relative_links(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    paths = [pictures / f"ä {n}.png" for n in range(3)]
-    for path in paths:
-        Image.new("RGB", (4, 4)).save(path)
-    clip = ClipView("clip <1>", {"frames": "7"}, [paths[0]], {"frame 3, real": paths[1]}, ["sync skipped: no sound"])
-    facts, problems = {"protocol": "paper"}, ["lmd skipped: no dlib"]
-    write_page(tmp_path, "Title", TABLE, facts, problems, {"SSIM": paths[2]}, [clip], "SSIM")
-    text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    links = [unquote(link) for link in re.findall(r'src="([^"]+)"', text)]
-    assert sorted(links) == [f"pictures/ä {n}.png" for n in range(3)]
-    assert "clip &lt;1&gt;" in text
-    for part in ("0.861 ± 0.012", "lmd skipped: no dlib", "sync skipped: no sound", "Worst clips by SSIM", "paper"):
-        assert part in text
 
 
 def test_protocols_know_their_columns() -> None:

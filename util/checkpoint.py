@@ -34,11 +34,7 @@ def network_path(directory: Path, epoch: str, letter: str) -> Path:
 
 
 def require_networks(directory: Path, epoch: str, letters: Sequence[str]) -> None:
-    """Checks that all files are there before any is loaded.
-
-    Raises:
-        CheckpointError: names every missing file and the command that gets them.
-    """
+    """Raises CheckpointError unless all files are there; names the missing ones and the command that gets them."""
     paths = [network_path(directory, epoch, letter) for letter in letters]
     names = ", ".join(path.name for path in paths if not path.is_file())
     if not names:
@@ -133,11 +129,7 @@ def _in_form_of(wanted: Tensor, value: Tensor) -> Tensor:
 
 
 def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
-    """Saves a plain state dict, on the CPU, atomically.
-
-    Raises:
-        CheckpointError: the disk refuses; an older file under that name stays as it was.
-    """
+    """Saves a plain state dict, on the CPU, atomically. Raises CheckpointError when the disk refuses."""
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -152,8 +144,7 @@ def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
 def _check_archive(path: Path) -> bool:
     """Whether a file is a zip archive, as torch writes it since 1.6.
 
-    Raises:
-        CheckpointError: one that something else has packed; mapped into memory it would give wrong numbers.
+    Raises CheckpointError for one that something else has packed: mapped into memory it would give wrong numbers.
     """
     try:
         with zipfile.ZipFile(path) as archive:

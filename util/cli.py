@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
 
 from util.errors import OptionError, PcavsError
 from util.log import setup_logging
@@ -26,20 +30,18 @@ def run_command(
     run: Callable[[argparse.Namespace], int | None],
     argv: Sequence[str] | None = None,
     *,
-    interrupted: str = "the same command does what is left",
+    interrupted: str,
     prefix: str = "",
 ) -> int:
     """Runs a command from its arguments to its exit code; SIGTERM stops it as Ctrl-C does.
 
+    An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a mistake of ours and
+    shown with its traceback.
+
     Args:
         run: the command; None counts as DONE. Imports what is heavy itself, so that `--help` answers at once.
-        argv: without the program's name; None takes the process's own.
         interrupted: what is kept and what to do next, said after Ctrl-C.
         prefix: in front of every message, e.g. `[rank 1] `.
-
-    Returns:
-        the exit code. An OptionError is WRONG_OPTIONS, any other error FAILED; an error that is no PcavsError is a
-        mistake of ours and shown with its traceback.
     """
     setup_logging(prefix=prefix)
     verbose = False
@@ -65,6 +67,40 @@ def run_command(
             return FAILED
 
 
+@dataclass(frozen=True)
+class Command:
+    """The `main` of a command: called with its arguments, by default the process's own, it returns the exit code."""
+
+    description: str | None
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    interrupted: str = "the same command does what is left"
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run_command(self.parse, self.run, argv, interrupted=self.interrupted)
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(description=self.description, formatter_class=Formatter, allow_abbrev=False)
+        self.add_flags(parser)
+        return parser.parse_args(argv)
+
+
+def exit_process(code: int) -> NoReturn:
+    """Ends the process with an exit code; of a rank that others wait for, at once.
+
+    What torch leaves running for the exchange of tensors may abort the interpreter on its way out ("terminate called
+    without an active exception", seen on a busy machine) when everything is saved already. The launcher would take that
+    for a failure and stop the other ranks. So a rank runs Python's own exit functions, writes out what it has printed,
+    and leaves without those of the libraries.
+    """
+    if "RANK" in os.environ:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def print_error(error: object, prefix: str = "") -> None:
     """One line on stderr, as every command says it."""
     print(f"{prefix}error: {error}", file=sys.stderr)
@@ -86,6 +122,22 @@ def natural_int(text: str) -> int:
     return value
 
 
+def positive_float(text: str) -> float:
+    """argparse type: a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def natural_float(text: str) -> float:
+    """argparse type: a number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
+    return value
+
+
 def part(text: str) -> tuple[int, int]:
     """argparse type: `3/8` is the fourth of 8 parts, as (3, 8)."""
     number, _, count = text.partition("/")
@@ -94,18 +146,15 @@ def part(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def add_worker_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers and --dask, for `util.parallel.map_processes`."""
-    parser.add_argument(
-        "--workers", type=positive_int, default=available_cores(), metavar="N", help="processes, by default one a core"
-    )
-    parser.add_argument(
-        "--dask",
-        default="",
-        metavar="ADDRESS",
+def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = None) -> None:
+    """Adds --workers and --dask, for `util.parallel.map_processes`; by default there is a process a core."""
+    add, kind, count = parser.add_argument, positive_int, available_cores()
+    if default is not None:
+        kind, count = natural_int, default
+    add("--workers", type=kind, default=count, metavar="N", help="processes that work at once")
+    add("--dask", default="", metavar="ADDRESS",
         help="take the workers of this Dask scheduler instead, e.g. 127.0.0.1:8786. It and they need PYTHONPATH set to "
-        "the folder of this program, and the data under the same paths as here",
-    )
+        "the folder of this program, and the data under the same paths as here")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -55,12 +55,8 @@ def ranks_from_environment() -> Ranks:
 def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 600) -> None:
     """Joins the other processes: NCCL for cards, gloo for CPUs. Returns when all are there; alone it does nothing.
 
-    Args:
-        device: of this process; a card becomes the current one.
-        timeout_s: how long to wait for a rank that does not answer, here and in each later exchange.
-
-    Raises:
-        OptionError: the others cannot be reached.
+    device: a card becomes the current one.  timeout_s: for a rank that does not answer, also in each later exchange.
+    Raises OptionError: the others cannot be reached.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -69,10 +65,7 @@ def init_process_group(ranks: Ranks, device: torch.device, timeout_s: float = 60
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
         distributed.init_process_group(
-            backend,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            timeout=datetime.timedelta(seconds=timeout_s),
+            backend, rank=ranks.rank, world_size=ranks.world_size, timeout=datetime.timedelta(seconds=timeout_s)
         )
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR', '(no MASTER_ADDR)')}:{os.environ.get('MASTER_PORT', '?')}"
@@ -132,14 +125,10 @@ def launch(gpu_ids: Sequence[int], script: str | Path, argv: Sequence[str]) -> i
     Local rank k sees the cards of `gpu_ids` as its own, in that order, and takes `cuda:k`. When one process fails or is
     killed, the others are told to end (SIGTERM, and SIGKILL 30 s later). Ctrl-C and SIGTERM are passed on likewise.
 
-    Args:
-        gpu_ids: numbers of cards; where CUDA_VISIBLE_DEVICES is set they count within it, as in a single process.
+    Where CUDA_VISIBLE_DEVICES is set `gpu_ids` count within it, as in a single process.
 
     Returns:
         the exit status: 0 when all ended with 0, else that of the first failure, 128 + the number of a signal.
-
-    Raises:
-        OptionError: a card that CUDA_VISIBLE_DEVICES does not show.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

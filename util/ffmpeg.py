@@ -43,10 +43,13 @@ class MediaInfo:
 @functools.cache
 def ffmpeg_path() -> str:
     """Path of an ffmpeg binary. Raises MediaError when there is none."""
-    chosen = os.environ.get("PCAVS_FFMPEG")
+    if chosen := os.environ.get("PCAVS_FFMPEG"):
+        return chosen
     system = shutil.which("ffmpeg")
-    if chosen or (system and _has_h264(system)):
-        return chosen or str(system)
+    if system:  # some distributions build it without libx264
+        listed = subprocess.run([system, "-hide_banner", "-encoders"], capture_output=True, check=False)
+        if b" libx264 " in listed.stdout:
+            return system
     try:
         import imageio_ffmpeg
 
@@ -56,21 +59,12 @@ def ffmpeg_path() -> str:
         raise MediaError(f"{why}: install ffmpeg with libx264, or `pip install imageio-ffmpeg`") from error
 
 
-def _has_h264(binary: str) -> bool:
-    """Some distributions build ffmpeg without libx264."""
-    listed = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, check=False)
-    return b" libx264 " in listed.stdout
-
-
 def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
-    """Runs ffmpeg.
+    """Runs ffmpeg; raises MediaError with the last lines it printed.
 
     Args:
         arguments: everything after the global flags; paths are passed as they are, never through a shell.
         doing: what is being done, for the error, e.g. `encoding results/x/G_Pose_Driven_.mp4`.
-
-    Raises:
-        MediaError: with the last lines ffmpeg printed.
     """
     with _started(arguments, doing):
         pass
@@ -79,11 +73,7 @@ def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
 def run_ffmpeg_to(
     output: Path, arguments: Sequence[str | Path], doing: str, check: Callable[[Path], None] | None = None
 ) -> None:
-    """Runs ffmpeg with `output` as its last argument; the file appears only when it is finished and `check` is content.
-
-    Raises:
-        MediaError: ffmpeg fails, the disk refuses, or `check` raises it.
-    """
+    """Runs ffmpeg with `output` as its last argument; the file appears when it is finished and `check` is content."""
     try:
         with atomic_path(output) as temporary:
             run_ffmpeg([*arguments, protocol_free(temporary)], doing)
@@ -105,51 +95,41 @@ def run_ffmpeg_long(
     Returns:
         the last lines of what ffmpeg complained about while it went on, such as damaged packets; "" when it did not.
     """
-    with _started(["-nostats", "-progress", "pipe:1", *arguments], doing, stdout=subprocess.PIPE) as running:
-        assert running.process.stdout is not None
+    with _started(["-nostats", "-progress", "pipe:1", *arguments], doing, stdout=subprocess.PIPE) as (process, said):
+        assert process.stdout is not None
         report: dict[str, int] = {}
-        for line in running.process.stdout:
+        for line in process.stdout:
             key, _, value = line.decode("ascii", "replace").strip().partition("=")
             if value.isdecimal():
                 report[key] = int(value)
             if key == "progress":  # the last line of a report
                 on_progress(report)
-    return last_lines(running.complaints)
+    return said[0]
 
 
 def run_ffmpeg_fed(arguments: Sequence[str | Path], chunks: Iterable[bytes | memoryview], doing: str) -> None:
     """Runs ffmpeg with `chunks` as its input `pipe:0`, each passed on before the next one is asked for.
 
-    Raises:
-        MediaError: as `run_ffmpeg`. Whatever is raised, also by `chunks`, ffmpeg has ended before.
+    Whatever is raised, also by `chunks`, ffmpeg has ended before.
     """
-    with _started(arguments, doing, stdin=subprocess.PIPE) as running:
-        pipe = running.process.stdin
-        assert pipe is not None
+    with _started(arguments, doing, stdin=subprocess.PIPE) as (process, _):
+        assert process.stdin is not None
         for chunk in chunks:
             try:
-                pipe.write(chunk)
+                process.stdin.write(chunk)
             except OSError:  # ffmpeg has given up, and says why
                 return
-
-
-@dataclass
-class _Running:
-    """An ffmpeg that was started, and what it printed as errors once it has ended."""
-
-    process: subprocess.Popen[bytes]
-    complaints: bytes = b""
 
 
 @contextlib.contextmanager
 def _started(
     arguments: Sequence[str | Path], doing: str, stdin: int | None = None, stdout: int = subprocess.DEVNULL
-) -> Iterator[_Running]:
+) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """Starts ffmpeg; when the block is left it has ended: by itself, or killed if the block raised.
 
-    Raises:
-        MediaError: it cannot be started, or failed though the block did not.
+    The list then holds the last lines of what it printed as errors.
     """
+    said: list[str] = []
     command = [ffmpeg_path(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)]
     # a file, because a pipe that nobody empties would stop ffmpeg when a broken video fills it
     with tempfile.TemporaryFile() as complaints:
@@ -157,9 +137,8 @@ def _started(
             process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=complaints)
         except OSError as error:
             raise MediaError(f"{doing}: {command[0]} cannot be started: {error.strerror or error}") from error
-        running = _Running(process)
         try:
-            yield running
+            yield process, said
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()  # the end of the input
@@ -168,9 +147,9 @@ def _started(
             process.kill()  # Ctrl-C, or an error of the block: nothing may write behind our back
             process.communicate()  # closes the pipes and waits
         complaints.seek(0)
-        running.complaints = complaints.read()
+        said.append(last_lines(complaints.read()))
     if process.returncode != 0:
-        raise MediaError(f"{doing}: ffmpeg failed: {last_lines(running.complaints) or 'no message'}")
+        raise MediaError(f"{doing}: ffmpeg failed: {said[0] or 'no message'}")
 
 
 def last_lines(stderr: bytes) -> str:
@@ -214,11 +193,8 @@ def _pyav_version() -> int:
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
     """Decodes the first audio stream to mono 32-bit float PCM, little endian, while it is asked for.
 
-    Args:
-        piece_samples: length of every piece but the last, which may be shorter.
-
-    Raises:
-        MediaError: the file is missing, empty, or holds no sound ffmpeg can read. Damage may show only at the end.
+    Every piece but the last has `piece_samples`. Raises MediaError for a file that is missing, empty, or holds no sound
+    ffmpeg can read; damage may show only at the end.
     """
     source = Path(path)
     if not os.path.isfile(source):  # pathlib raises for names no disk can hold
@@ -229,9 +205,9 @@ def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: in
     heard = False
     try:
         doing = f"{source}: reading the sound"
-        with _started(["-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as running:
-            assert running.process.stdout is not None
-            while piece := running.process.stdout.read(4 * piece_samples):
+        with _started(["-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as (process, _):
+            assert process.stdout is not None
+            while piece := process.stdout.read(4 * piece_samples):
                 heard = True
                 yield piece
     except MediaError:
@@ -243,11 +219,7 @@ def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: in
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Counts frames and measures durations of the first video and audio stream.
-
-    Raises:
-        MediaError: no such file, or not a media file.
-    """
+    """Counts frames and measures durations of the first video and audio stream. Raises MediaError: no media file."""
     import av
 
     source = Path(path)

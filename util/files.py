@@ -94,6 +94,20 @@ def remove_leftovers(folder: Path) -> None:
                 _remove_if_dead(folder / name, folder / match["name"], match["state"])
 
 
+@contextlib.contextmanager
+def writing(path: str | Path, failure: str = "cannot be written") -> Iterator[None]:
+    """Turns an OSError of the block into a MediaError with the system's reason: disk full, read-only ..."""
+    try:
+        yield
+    except OSError as error:
+        raise MediaError(f"{path}: {failure}: {error.strerror or error}") from error
+
+
+def reading(path: str | Path) -> contextlib.AbstractContextManager[None]:
+    """As `writing`, for a block that reads."""
+    return writing(path, "cannot be read")
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """Opens an input for reading. Raises OSError, also for a pipe, socket or device, which might never end."""
     try:
@@ -114,13 +128,10 @@ def read_text(path: str | Path) -> str:
 
 def write_bytes(path: str | Path, payload: bytes) -> None:
     """Writes `payload` atomically. Raises MediaError with the system's reason (disk full, read-only ...)."""
-    try:
-        with _temporary(Path(path)) as (temporary, lock):
-            with open(lock, "wb", closefd=False) as file:  # opened anew, it would be flushed to the disk when closed
-                file.write(payload)
-            os.replace(temporary, path)
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with writing(path), _temporary(Path(path)) as (temporary, lock):
+        with open(lock, "wb", closefd=False) as file:  # opened anew, it would be flushed to the disk when closed
+            file.write(payload)
+        os.replace(temporary, path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -192,10 +203,8 @@ def require_utf8_name(path: str | Path) -> None:
 def make_directory(path: str | Path) -> Path:
     """Makes a folder with its parents. Raises MediaError with the system's reason."""
     directory = Path(path)
-    try:
+    with writing(directory, "the folder cannot be made"):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"{directory}: the folder cannot be made: {error.strerror or error}") from error
     return directory
 
 

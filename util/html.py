@@ -78,10 +78,7 @@ def write_training_page(
 ) -> None:
     """Writes `index.html` of a training: its curves, then what it showed, in the given order.
 
-    Args:
-        directory: links are relative to it, so that it can be moved or copied.
-        steps: heading and rows of each step; a row maps labels to pictures.
-        curves: name -> picture.
+    steps: heading and rows of each; a row maps labels to pictures.  curves: name -> picture.
     """
     with open_page(directory, title):
         if curves:
@@ -123,7 +120,6 @@ def add_picture(directory: Path, picture: Path, caption: str) -> None:
 
 
 def add_definitions(facts: Mapping[str, str]) -> None:
-    """Adds a list of names and values."""
     with tags.dl():
         for name, value in facts.items():
             tags.dt(name)
@@ -144,12 +140,11 @@ def _card(directory: Path, row: Mapping[str, Any]) -> None:
         elif row["status"] == "interrupted":
             tags.p("This row was interrupted; run the same command with --resume to finish it.", cls="say")
         with tags.div(cls="media"):
-            for name, caption in _VIDEOS.items():
-                for video in (output for output in outputs if output.name == name and output.is_file()):
-                    with tags.figure():
-                        source = relative_link(directory, video)
-                        tags.video(src=source, controls=True, preload="metadata", playsinline=True)
-                        tags.figcaption(caption)
+            for video in (output for name in _VIDEOS for output in outputs if output.name == name and output.is_file()):
+                with tags.figure():
+                    source = relative_link(directory, video)
+                    tags.video(src=source, controls=True, preload="metadata", playsinline=True)
+                    tags.figcaption(_VIDEOS[video.name])
             for folder in (output for output in outputs if output.name in _THUMBNAILS):
                 for picture in sorted(folder.glob(f"{folder.name}0.*"))[:1]:
                     add_picture(directory, picture, _THUMBNAILS[folder.name])

@@ -22,12 +22,9 @@ def read_json(path: str | Path, kind: type[Value], error: type[PcavsError] = Med
     Args:
         kind: a dataclass, or any type msgspec knows, e.g. `dict[str, int]`; arrays become float64. Fields that the file
             has beyond those of the dataclass are passed over.
-        error: what is raised.
-        hint: the next step, put behind the message.
-
-    Raises:
-        PcavsError: of the kind `error`: the file is missing, no JSON, too deep, or a field has another type
+        error: raised for a file that is missing, no JSON, too deep, or has a field of another type
             (`clip.json: Expected `int`, got `str` - at `$.first_frame``).
+        hint: the next step, put behind the message.
     """
     try:
         with open_file(path) as file:

@@ -9,8 +9,8 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from util.errors import MediaError, PcavsError
-from util.files import make_directory, try_lock
+from util.errors import PcavsError
+from util.files import make_directory, try_lock, writing
 
 
 class FolderInUseError(PcavsError):
@@ -19,13 +19,9 @@ class FolderInUseError(PcavsError):
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, flag: str) -> Iterator[None]:
-    """Makes a folder and keeps it for this process until the block ends.
-
-    Raises:
-        FolderInUseError: another process has it; begins with the flag. MediaError: the folder cannot be written.
-    """
+    """Makes a folder and keeps it for this process until the block ends. FolderInUseError: another process has it."""
     path = make_directory(folder) / ".in_use"
-    try:
+    with writing(folder):
         lock = _taken(path)
         if lock is None:
             who = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
@@ -33,8 +29,6 @@ def folder_lock(folder: Path, flag: str) -> Iterator[None]:
         now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
         os.truncate(lock, 0)
         os.write(lock, f"process {os.getpid()} on {platform.node()} since {now}\n".encode())
-    except OSError as error:
-        raise MediaError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -52,9 +52,7 @@ def prefetch(
 class BackgroundTasks:
     """Runs calls in threads, at most `limit` waiting; the first failure is raised by the next `submit` or `wait`.
 
-    Args:
-        workers: threads; 0 runs every call at once in the calling thread.
-        limit: calls that may wait, which bounds memory.
+    0 `workers` run every call at once in the calling thread.
     """
 
     def __init__(self, workers: int, limit: int) -> None:
@@ -136,11 +134,7 @@ def map_processes(
         function: at the top level of a module; what it raises comes up here and ends the work.
         workers: processes of this machine; 0 or 1 works in the calling one.
         dask: address of a Dask scheduler, e.g. `127.0.0.1:8786`, whose workers are taken instead.
-        on_death: gives the result of an item whose process dies when it works at nothing else. None: that is an error.
-
-    Raises:
-        WorkerDiedError: a process died and there is no `on_death`.
-        OptionError: no Dask there.
+        on_death: gives the result of an item whose process dies when it works at nothing else. None: WorkerDiedError.
     """
     if not dask and workers < 2:
         yield from map(function, items)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# a panel has 640 x 400 pixels, but letters 20 high: pages show it at half its size, so that it is sharp on a phone too
-_WIDTH_INCHES, _HEIGHT_INCHES, _DPI = 4.0, 2.5, 160
 _GREY = "dimgrey"
 
 
@@ -33,15 +31,12 @@ class Curve:
 def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", show_mean: bool = False) -> Figure:
     """Draws for each curve a pale raw and a strong smoothed line; the legend names the curves with a value of each.
 
-    Args:
-        curves: by name, at least one, none of them empty.
-        x_label: what the steps are.
-        show_mean: the legend has the mean of a curve instead of its last smoothed value.
+    There is at least one, and none is empty. The value is the mean, or else the last smoothed one.
     """
     from matplotlib.ticker import EngFormatter
     from scipy.ndimage import gaussian_filter1d
 
-    figure, axes = _new_figure(_HEIGHT_INCHES)
+    figure, axes = _new_figure(2.5)
     extremes: list[float] = []
     lines = {}
     for number, (name, curve) in enumerate(curves.items()):
@@ -68,11 +63,7 @@ def draw_panel(title: str, curves: Mapping[str, Curve], x_label: str = "step", s
 
 
 def draw_distribution(title: str, groups: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws a row of dots for each group, a dot a clip, and a stroke at their mean.
-
-    Args:
-        groups: label -> finite values, at least one in all; a group without values is left out.
-    """
+    """Draws a row of dots for each group with values, a dot a clip, and a stroke at their mean."""
     groups = {label: values for label, values in groups.items() if len(values)}
     figure, axes = _new_figure(0.75 + 0.4 * len(groups))
     for number, values in enumerate(groups.values()):
@@ -96,7 +87,8 @@ def write_png(path: Path, figure: Figure) -> None:
 def _new_figure(height_inches: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure((_WIDTH_INCHES, height_inches), dpi=_DPI, layout="constrained")
+    # 640 pixels wide, but letters 20 high: pages show it at half its size, so that it is sharp on a phone too
+    figure = Figure((4.0, height_inches), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(color=_GREY, labelcolor=_GREY, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,14 +17,10 @@ def find_program(name: str) -> str | None:
 
 
 def run_program(command: Sequence[str | Path], doing: str, stdin: bytes = b"", timeout_s: float = 120.0) -> bytes:
-    """Runs a program and returns its standard output.
+    """Runs a program, never through a shell, and returns its standard output.
 
-    Args:
-        command: the program and its arguments, passed as they are, never through a shell.
-        doing: what is being done, for the error, e.g. `speaking with flite rms`.
-
-    Raises:
-        MediaError: it cannot be started, takes longer than `timeout_s`, or fails; with the last lines it printed.
+    `doing` is for the error, e.g. `speaking with flite rms`. Raises MediaError: it cannot be started, takes longer than
+    `timeout_s`, or fails; with the last lines it printed.
     """
     try:
         done = subprocess.run([*map(str, command)], input=stdin, capture_output=True, check=False, timeout=timeout_s)

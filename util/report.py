@@ -1,20 +1,13 @@
-"""Tables and pages of an evaluation: terminal, Markdown, LaTeX, csv, and an HTML page with plots and frames."""
+"""The summary table of an evaluation for a terminal, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from dominate import tags
 
-from util.files import write_text
-from util.html import add_definitions, add_picture, open_page, relative_link
 from util.metrics.protocol import HIGHER, LOWER, NEITHER, QUANTITIES, Quantity
 
 _ARROWS = {HIGHER: " ↑", LOWER: " ↓", NEITHER: ""}
@@ -62,17 +55,6 @@ class Table:
         return lines
 
 
-@dataclass(frozen=True)
-class ClipView:
-    """A clip on the page."""
-
-    name: str
-    facts: Mapping[str, str]
-    curves: Sequence[Path]
-    frames: Mapping[str, Path]  # caption -> picture
-    remarks: Sequence[str]
-
-
 def cell_text(cell: Cell, quantity: Quantity, row_count: int) -> str:
     """`0.861 ± 0.012`, followed by `(n)` where that differs from the row's; no deviation for one clip or a whole set.
 
@@ -86,7 +68,6 @@ def cell_text(cell: Cell, quantity: Quantity, row_count: int) -> str:
 
 
 def terminal_table(table: Table) -> str:
-    """Aligned columns for a terminal."""
     lines = table.lines()
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
@@ -96,7 +77,6 @@ def terminal_table(table: Table) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """A table in Markdown."""
     lines = [[label.replace("|", "\\|"), *texts] for label, *texts in table.lines()]
     head, *rows = [f"| {' | '.join(line)} |" for line in lines]
     return "\n".join([head, "|---|" + "---:|" * (len(lines[0]) - 1), *rows]) + "\n"
@@ -112,74 +92,3 @@ def latex_table(table: Table) -> str:
     first, *others = [rf"{' & '.join(line)} \\" for line in lines]
     start = rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}"
     return "\n".join([start, r"\toprule", first, r"\midrule", *others, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def write_clips_csv(path: Path, quantities: Sequence[str], clips: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a line a clip.
-
-    Args:
-        quantities: columns; each comes a second time, as `real_...`, with the figures of the real video.
-        clips: name, group, num_frames, generated and truth (quantity -> value), remarks (list of texts).
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["clip", "group", "frames", *quantities, *(f"real_{name}" for name in quantities), "remarks"])
-    for clip in clips:
-        figures = [clip[side].get(name) for side in ("generated", "truth") for name in quantities]
-        texts = ["" if value is None else f"{value:.6g}" for value in figures]
-        writer.writerow([clip["name"], clip["group"], clip["num_frames"], *texts, "; ".join(clip["remarks"])])
-    write_text(path, buffer.getvalue())
-
-
-def write_page(
-    directory: Path,
-    title: str,
-    table: Table,
-    facts: Mapping[str, str],
-    problems: Sequence[str],
-    distributions: Mapping[str, Path],
-    worst: Sequence[ClipView],
-    worst_by: str,
-) -> None:
-    """Writes `index.html`; links are relative to its directory, so that it can be moved or copied.
-
-    Args:
-        facts: how it was measured.
-        distributions: title -> picture.
-        worst: the worst clips, by the quantity with the title `worst_by`.
-    """
-    with open_page(directory, title):
-        with tags.section(cls="card wide"), tags.table(cls="figures"):
-            head, *rows = table.lines()
-            tags.tr(*map(tags.th, head))
-            for row in rows:
-                tags.tr(*map(tags.td, row))
-        if problems:
-            with tags.section(cls="card interrupted"):
-                tags.h2("Not measured, or to be looked at")
-                tags.ul(*(tags.li(problem) for problem in problems))
-        if distributions:
-            with tags.section(cls="card curves"):
-                for name, picture in distributions.items():
-                    tags.img(src=relative_link(directory, picture), alt=f"{name} of every clip")
-        if worst:
-            tags.h2(f"Worst clips by {worst_by}")
-        for clip in worst:
-            _clip_card(directory, clip)
-        with tags.section(cls="card"):
-            tags.h2("How it was measured")
-            add_definitions(facts)
-
-
-def _clip_card(directory: Path, clip: ClipView) -> None:
-    with tags.section(cls="card"):
-        tags.h2(clip.name)
-        for remark in clip.remarks:
-            tags.p(remark, cls="say")
-        add_definitions(clip.facts)
-        with tags.div(cls="curves"):
-            for picture in clip.curves:
-                tags.img(src=relative_link(directory, picture), alt="figures over the frames", loading="lazy")
-        with tags.div(cls="curves"):
-            for caption, picture in clip.frames.items():
-                add_picture(directory, picture, caption)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from util.errors import MediaError
-from util.files import make_directory, safe_name, write_bytes, write_json, write_text
+from util.files import make_directory, safe_name, write_bytes, write_json, write_text, writing
 from util.html import write_training_page
 from util.json_files import read_json, read_json_lines
 from util.log import warn_once
@@ -61,7 +61,6 @@ class Visualizer:
         self._use_html = use_html
         self._shown = _read_shown(self._steps_path, resume_step) if use_html else []
         self._writer = _open_tensorboard(self._directory / "tensorboard", resume_step) if use_tensorboard else None
-        self._is_page_old = False
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
         """Adds a line to the log, and the values to TensorBoard. Raises MediaError when the disk refuses.
@@ -69,35 +68,28 @@ class Visualizer:
         Args:
             step: of the optimiser, counted from 1.
             values: such as {"loss/G/gan": 0.7}; what is not finite is written as null.
-            epoch: epochs done, with the fraction of the running one.
             images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
         """
         speed = {"images_per_s": images_per_s} if images_per_s else {}
         numbers = {"epoch": epoch, **speed, **values}
         finite = {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
-        try:
+        with writing(self._log_path):
             with self._log_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **finite}) + "\n")
             if self._writer is not None:
                 for name, value in numbers.items():
                     self._writer.add_scalar(name, value, step)
-        except OSError as error:
-            raise _unwritable(self._log_path, error) from error
-        self._is_page_old = True
 
     def images(self, step: int, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Writes pictures under web/images and to TensorBoard, and the page anew. Raises MediaError as `scalars`.
 
-        Args:
-            rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
+        rows: one per clip, each from label (input, target, generated ...) to (H, W, 3) uint8 RGB.
         """
         if self._writer is not None:
-            try:
+            with writing(self._directory / "tensorboard"):
                 for number, row in enumerate(rows):
                     for label, image in row.items():
                         self._writer.add_image(f"row{number}/{label}", image, step, dataformats="HWC")
-            except OSError as error:
-                raise _unwritable(self._directory / "tensorboard", error) from error
         if self._use_html:
             shown = _Shown(step, [self._write_row(step, number, row) for number, row in enumerate(rows)])
             self._shown = [shown, *(s for s in self._shown if s.step != step)][:STEPS_ON_PAGE]
@@ -109,7 +101,7 @@ class Visualizer:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._use_html and self._is_page_old:
+        if self._use_html:
             self._write_page()
 
     def _write_row(self, step: int, number: int, row: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -135,15 +127,10 @@ class Visualizer:
             for shown in self._shown
         ]
         write_training_page(self._web, f"Training of {self._directory.name}", steps, pictures)
-        self._is_page_old = False
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves.
-
-    Raises:
-        MediaError: the file is missing or cannot be read.
-    """
+    """Reads `loss_log.jsonl`, without damaged lines, such as a kill in the middle of writing leaves."""
     return [entry for entry in read_json_lines(path, dict[str, Any]) if isinstance(entry.get("step"), int)]
 
 
@@ -158,10 +145,6 @@ def curves_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
         name: Curve(np.array([step for step, _ in pairs]), np.array([value for _, value in pairs], dtype=np.float64))
         for name, pairs in points.items()
     }
-
-
-def _unwritable(path: Path, error: OSError) -> MediaError:
-    return MediaError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def _forget_after(log: Path, step: int) -> None:
@@ -195,7 +178,5 @@ def _open_tensorboard(directory: Path, resume_step: int) -> Any:
         warn_once(_log, "no TensorBoard logs are written; install them with `pip install tensorboard`")
         return None
     make_directory(directory)
-    try:
+    with writing(directory):
         return SummaryWriter(str(directory), purge_step=resume_step + 1)
-    except OSError as error:
-        raise _unwritable(directory, error) from error

@@ -1,16 +1,13 @@
 """Aligns the face in a clip or photo: NAME -> NAME_cropped, 224 x 224 frames `%06d.jpg` from 0.
 
-A clip is read twice, a frame at a time: once for the landmarks, once to write the crops. Landmarks are kept beside the
-result (`.NAME_cropped.landmarks.npz`), and a finished result of the same source and settings is used again.
+A clip is read twice, a frame at a time: once for the landmarks, once to write the crops. A finished result of the same
+source and settings is used again; other settings can take its landmarks by `--landmarks_file`.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
-import json
 import logging
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +39,7 @@ from data.prepared import Fingerprint, fingerprint, is_unchanged
 from data.video_reader import FrameSource, open_source
 from options.config import AlignOptions
 from util.errors import AlignmentError, MediaError
-from util.files import atomic_folder, make_directory, open_file, remove_leftovers, require_utf8_name, write_bytes
+from util.files import atomic_folder, make_directory, open_file, remove_leftovers, require_utf8_name, writing
 
 SHEET_NAME = "contact_sheet.png"
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
@@ -85,12 +82,11 @@ def default_output(source: Path) -> Path:
 
 
 def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
-    """Aligns one clip; `output` appears when it is complete and is left alone when that fails.
+    """Aligns one clip. A finished result of the same source and settings is used again, an older one replaced.
 
     Args:
         path: a folder of pictures, a video, or one picture.
-        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`; a finished one of the same source and
-            settings is used as it is, an older one is replaced.
+        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`.
 
     Raises:
         MediaError: the source cannot be read, or the output cannot be written or is not ours to replace.
@@ -105,21 +101,15 @@ def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
         return AlignResult(output, finished, reused=True)
     _check_replaceable(output)
     state = fingerprint(source.files)
-    found = _given_landmarks(config) or _kept_or_measured(source, output, config, state)
+    found = _given_landmarks(config) or _measure(source, config)
     record = _record(source, found, config, state)
-    try:
-        with atomic_folder(output) as part:
-            _write_crops(source, record, part)
-    except OSError as error:
-        raise MediaError(f"{output}: cannot be put in place: {error.strerror or error}") from error
+    with writing(output, "cannot be put in place"), atomic_folder(output) as part:
+        _write_crops(source, record, part)
     return AlignResult(output, record)
 
 
 def source_score(path: Path, config: AlignOptions) -> tuple[float, bool]:
-    """How VoxCeleb2-like a source already is, judged by a few of its first frames.
-
-    Returns:
-        `template_score` in pixels, and whether it needs no alignment (`is_template_like`).
+    """`template_score` of a few of the first frames, and whether the source needs no alignment.
 
     Raises:
         MediaError: the source cannot be read.
@@ -163,13 +153,8 @@ def _finished(output: Path, source: FrameSource, config: AlignOptions) -> Alignm
 
 def _ranges(numbers: Sequence[int]) -> str:
     """[0, 1, 2, 7] -> "0-2, 7"."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in parts)
+    runs = [[n for _, n in run] for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def _check_replaceable(output: Path) -> None:
@@ -204,36 +189,6 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
     missing = ~np.isfinite(points).all(axis=(1, 2))
     points[missing] = np.nan
     return _Landmarks(points, ["missing" if gone else "given" for gone in missing], path.name)
-
-
-def _kept_or_measured(source: FrameSource, output: Path, config: AlignOptions, state: Fingerprint) -> _Landmarks:
-    """The landmarks of an earlier run with the same detector and face, or new ones, which are then kept."""
-    kept = output.with_name(f".{output.name}.landmarks.npz")
-    settings = _settings(config) | {"content": state.content}
-    key = json.dumps({name: settings[name] for name in ("format", "landmarks", "face", "detect_every", "content")})
-    found = _read_kept(kept, key)
-    if found is not None:
-        _log.info("%s: landmarks by %s, kept from an earlier run", source.path, found.detector)
-        return found
-    found = _measure(source, config)
-    buffer = io.BytesIO()
-    np.savez(buffer, key=key, **vars(found))
-    write_bytes(kept, buffer.getvalue())
-    return found
-
-
-def _read_kept(path: Path, key: str) -> _Landmarks | None:
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["key"]) != key:
-                return None
-            values = {name: stored[name].tolist() for name in ("status", "detector", "most_faces")}
-            return _Landmarks(stored["points"], **values)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s: not readable (%s), the landmarks are measured again", path, error)
-        return None
 
 
 def _measure(source: FrameSource, config: AlignOptions) -> _Landmarks:

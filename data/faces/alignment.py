@@ -5,6 +5,7 @@ Source: docs/how_it_works.md section 4, checked against the published code's fig
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from data.prepared import Fingerprint
 from util.errors import AlignmentError, MediaError
@@ -38,14 +40,7 @@ RECORD_FORMAT = 1
 
 
 def three_points(landmarks: np.ndarray) -> np.ndarray:
-    """Centres of right eye, left eye and inner mouth.
-
-    Args:
-        landmarks: (..., 68, 2) float.
-
-    Returns:
-        (..., 3, 2) float64.
-    """
+    """Centres of right eye, left eye and inner mouth: (..., 68, 2) -> (..., 3, 2) float64."""
     if landmarks.shape[-2:] != (68, 2):
         raise AlignmentError(f"landmarks must be shaped (..., 68, 2), got {landmarks.shape}")
     centres = [landmarks[..., part, :].mean(axis=-2, dtype=np.float64) for part in (RIGHT_EYE, LEFT_EYE, MOUTH)]
@@ -53,10 +48,7 @@ def three_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation, uniform scale and shift that take `source` to `target` with the least squared error.
-
-    Args:
-        source, target: (points, 2) float.
+    """The rotation, uniform scale and shift that take (points, 2) to others with the least squared error.
 
     Returns:
         (2, 3) float64 matrix for column vectors (x, y, 1).
@@ -115,13 +107,9 @@ def align_matrices_smooth(points: np.ndarray, known: np.ndarray | None = None) -
 
     At the ends of the clip the weights that remain are normalised. Args and returns as in `align_matrices`.
     """
-    reach = round(4 * SMOOTH_SIGMA_FRAMES)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / SMOOTH_SIGMA_FRAMES) ** 2)
-    count = len(points)
-    weight = np.convolve(np.ones(count), kernel)[reach : reach + count]
-    columns = points.reshape(count, -1).T
-    smoothed = np.stack([np.convolve(column, kernel)[reach : reach + count] / weight for column in columns], axis=1)
-    return _mean_matrix(points, known), align_matrices_per_frame(smoothed.reshape(points.shape))[1]
+    smooth = functools.partial(gaussian_filter1d, sigma=SMOOTH_SIGMA_FRAMES, axis=0, mode="constant")
+    smoothed = smooth(points) / smooth(np.ones((len(points), 1, 1)))
+    return _mean_matrix(points, known), align_matrices_per_frame(smoothed)[1]
 
 
 def _mean_matrix(points: np.ndarray, known: np.ndarray | None) -> np.ndarray:
@@ -176,24 +164,17 @@ def template_score(landmarks: np.ndarray, width: float = TEMPLATE_SIZE, height: 
 
     Args:
         landmarks: (68, 2) or (frames, 68, 2) in pixels of the picture; frames of NaN are left out.
-        width, height: of the picture in pixels; it is thought resized to 224 x 224 as the networks' input is.
+        width, height: of the picture; it is thought resized to 224 x 224 as the networks' input is.
 
     Returns:
-        root mean square distance of eyes and mouth from their places in the template, over all frames, in pixels of
-        the 224 px template. Compare with `ALIGNED_SCORE_PX`.
-
-    Raises:
-        AlignmentError: no frame has landmarks.
+        root mean square distance of eyes and mouth from their places in the template, in its pixels.
     """
     points = _points_at_template_size(landmarks, width, height)
     return float(np.sqrt(np.mean(np.sum((points - TEMPLATE_POINTS) ** 2, axis=-1))))
 
 
 def is_template_like(landmarks: np.ndarray, width: float, height: float) -> bool:
-    """True for a picture or clip that the networks can take as it is; arguments and errors as in `template_score`.
-
-    It must be square, score at most `ALIGNED_SCORE_PX`, and show the face at the template's size (`ALIGNED_SCALES`).
-    """
+    """Whether the networks can take a picture or clip as it is: square, with a low score and a face of fitting size."""
     matrix = similarity_transform(_points_at_template_size(landmarks, width, height).mean(axis=0), TEMPLATE_POINTS)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     square = abs(width / height - 1) <= SQUARE_TOLERANCE
@@ -290,13 +271,5 @@ def read_record(path: str | Path) -> AlignmentRecord:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:
-    """Brings an image to the template: bilinear, black outside.
-
-    Args:
-        image: (H, W, 3) uint8, any channel order.
-        matrix: (2, 3), image to template.
-
-    Returns:
-        (size, size, 3) uint8.
-    """
+    """Brings an image to the template, bilinear, black outside: (H, W, 3) uint8 -> (size, size, 3) uint8."""
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

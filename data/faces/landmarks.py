@@ -75,7 +75,6 @@ class LandmarkDetector(ABC):
         """Looks for faces in reduced copies of the picture.
 
         Args:
-            image_bgr: (H, W, 3) uint8.
             thorough: look at the next larger copy, and at last with the second method, until there is a face; else
                 look once.
             face_size: pixels that the face is expected to measure: chooses the size of the first copy.
@@ -97,15 +96,7 @@ class LandmarkDetector(ABC):
         return sorted(boxes, key=lambda box: float(box_centre(box)[0]))
 
     def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
-        """The box for the next frame, from this frame's landmarks.
-
-        Args:
-            points: (68, 2) landmarks of the frame before.
-            seen: the face when it was last found: the box lies to its landmarks as the new box will lie to `points`.
-
-        Returns:
-            (4,) x0, y0, x1, y1.
-        """
+        """The box for the next frame: it lies to this one's points as the last found box to the points `seen` then."""
         scale = spread(points) / spread(seen.points)
         corners = seen.box.reshape(2, 2) - seen.points.mean(axis=0)
         return (points.mean(axis=0) + scale * corners).reshape(4)
@@ -125,9 +116,8 @@ class LandmarkDetector(ABC):
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         """Faces in the picture at its own size."""
 
-    def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:
+    def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:  # noqa: ARG002
         """Another method, for when the first finds nothing at all; boxes in pixels of `image_bgr`."""
-        del image_bgr
         return []
 
 

@@ -36,29 +36,14 @@ def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 def picture_to_template(size: int, config: DataConfig) -> np.ndarray:
-    """Undoes `data.frames.crop_template`: generated picture -> 224 px template.
-
-    Args:
-        size: side of the picture in pixels.
-
-    Returns:
-        (2, 3) float64.
-    """
+    """Undoes `data.frames.crop_template`: generated picture of `size` x `size` pixels -> 224 px template."""
     scale = (config.template_size - 2 * config.crop_len) / size
     shift = 0.5 * scale - 0.5  # cv2.resize keeps the outer edges, not the centres of the corner pixels
     return np.array([[scale, 0, shift + config.crop_len], [0, scale, shift]])
 
 
 def picture_to_source(alignment: np.ndarray, size: int, config: DataConfig) -> np.ndarray:
-    """Generated picture -> source.
-
-    Args:
-        alignment: (2, 3) matrix of alignment.json, source -> template.
-        size: side of the picture in pixels.
-
-    Returns:
-        (2, 3) float64.
-    """
+    """Generated picture of `size` x `size` pixels -> source, by the matrix of alignment.json, source -> template."""
     linear = np.linalg.inv(alignment[:, :2])
     back = np.column_stack([linear, -linear @ alignment[:, 2]])
     return compose(back, picture_to_template(size, config))
@@ -87,7 +72,7 @@ class Canvas:
 
     @property
     def is_reduced(self) -> bool:
-        """True when pixels are no longer those of the source."""
+        """Whether pixels are no longer those of the source."""
         return self.source_width - self.width > 1 or self.source_height - self.height > 1
 
     @property
@@ -126,10 +111,9 @@ def find_patch(matrix: np.ndarray, size: int, width: int, height: int, shape: st
     """Measures how far each pixel lies inside the outline, and inside the canvas where that cuts the outline off.
 
     Args:
-        matrix: (2, 3), picture -> canvas.
-        size: side of the picture in pixels.
+        matrix: picture -> canvas.
+        size: side of the picture.
         width, height: of the canvas.
-        shape: one of SHAPES.
 
     Returns:
         None when the picture lies outside the canvas.
@@ -193,10 +177,10 @@ def colour_match(original: np.ndarray, generated: np.ndarray) -> np.ndarray:
     as hair that has moved. A border with little spread, such as a plain wall, tells a shift but no gain.
 
     Args:
-        original, generated: (n, 3) float64, the same places in both.
+        original, generated: (n, 3) float64, the same places in both; without pixels nothing changes.
 
     Returns:
-        (2, 3) float64, for `apply_colours`; no change when there are no pixels.
+        (2, 3) float64, for `apply_colours`.
     """
     if not len(original):
         return np.stack([np.ones(3), np.zeros(3)])
@@ -232,15 +216,11 @@ class Paster:
         self._colours, self._frames = np.zeros((2, 3)), 0
 
     def paste(self, canvas_bgr: np.ndarray, picture_bgr: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """One frame.
+        """A frame: (H, W, 3) uint8 like the canvas, and equal to it outside the outline.
 
         Args:
-            canvas_bgr: (H, W, 3) uint8.
             picture_bgr: (S, S, 3) uint8.
-            matrix: (2, 3), picture -> canvas.
-
-        Returns:
-            (H, W, 3) uint8, a new array; equal to the canvas outside the outline.
+            matrix: picture -> canvas.
         """
         result = canvas_bgr.copy()
         size = len(picture_bgr)

@@ -22,7 +22,6 @@ from data.frames import ping_pong, read_image, write_image
 from data.prepared import is_unchanged
 from data.result_videos import mux
 from data.results import (
-    PASTED,
     PUBLISHED_FIRST_FRAME,
     ClipNote,
     Column,
@@ -36,7 +35,7 @@ from data.video_reader import FrameSource, open_source
 from options.config import FPS, DataConfig, PasteOptions
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
-from util.files import make_directory
+from util.files import make_directory, writing
 
 _KEPT_QUALITY = 98  # of a video's frames that are shown again; PNG takes ten times as long
 # without a note of the matrix, players take BT.709 for large pictures and BT.601 for small ones
@@ -46,15 +45,6 @@ _H264 = ("-vf", _TO_YUV, "-c:v", "libx264", "-crf", "18", "-preset", "veryfast",
 _ALIGN_AGAIN = "align it again with scripts/align_68.py"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where the parts come from; None: what the result's `clip.json` and the alignment name."""
-
-    alignment: Path | None = None  # a folder of align_68.py, or its alignment.json
-    background: Path | None = None  # what was aligned: a photo, a video or a folder of frames
-    audio: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,9 @@ def paste_result(
     result: Path,
     output: Path,
     options: PasteOptions | None = None,
-    sources: Sources | None = None,
+    alignment: Path | None = None,
+    background: Path | None = None,
+    audio: Path | None = None,
     frames_dir: Path | None = None,
 ) -> str:
     """Makes the video of one result folder; it appears when it is finished.
@@ -123,6 +115,7 @@ def paste_result(
     Args:
         result: folder of test.py.
         output: an .mp4, .m4v or .mov file.
+        alignment, background, audio: None: what the result's `clip.json` and the alignment name.
         frames_dir: gets every frame as `%06d.png`, too.
 
     Returns:
@@ -131,22 +124,19 @@ def paste_result(
     Raises:
         MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
     """
-    options, sources = options or PasteOptions(), sources or Sources()
+    options = options or PasteOptions()
     note = read_note(result) or ClipNote(first_frame=PUBLISHED_FIRST_FRAME)
     column = generated_column(result, find_columns(result))
-    target = _target(_alignment_file(result, note, sources.alignment), sources.background, options.max_size)
-    audio = sources.audio or noted_audio(result)
+    target = _target(_alignment_file(result, note, alignment), background, options.max_size)
+    audio = audio or noted_audio(result)
     _check_sound(audio, column.count)
     _check_places(output, frames_dir, column.count, (target.clip.path, audio))
     make_directory(output.parent)
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".paste_") as scratch:
-            silent = Path(scratch) / "silent.mp4"
-            frames = _pasted(column, target, options, note, Path(scratch))
-            _encode(frames, target.canvas, silent, output, column.count, frames_dir)
-            mux(silent, audio, output, column.count, video_comment(result))
-    except OSError as error:
-        raise MediaError(f"{output}: cannot be written: {error.strerror or error}") from error
+    with writing(output), tempfile.TemporaryDirectory(dir=output.parent, prefix=".paste_") as scratch:
+        silent = Path(scratch) / "silent.mp4"
+        frames = _pasted(column, target, options, note, Path(scratch))
+        _encode(frames, target.canvas, silent, output, column.count, frames_dir)
+        mux(silent, audio, output, column.count, video_comment(result))
     size = f"{target.canvas.width}x{target.canvas.height}"
     return f"{output}: {column.count} frames of {size} on {target.clip.path}"
 
@@ -193,8 +183,6 @@ def _check_places(output: Path, frames_dir: Path | None, count: int, inputs: Seq
     for path in inputs:
         if output.resolve() == path.resolve():
             raise MediaError(f"--output {output}: would overwrite what it is made from; choose another name")
-    if output.is_dir():
-        raise MediaError(f"--output {output}: is a folder; give a file such as {output / PASTED}")
     if frames_dir is None:
         return
     read = {folder.resolve() for path in inputs for folder in (path, path.parent)}

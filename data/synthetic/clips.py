@@ -27,7 +27,7 @@ from data.synthetic.voice import FIRST_HELD_OUT, Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg
-from util.files import atomic_path, make_directory
+from util.files import atomic_path, make_directory, writing
 from util.seed import generator_for
 
 __all__ = [
@@ -174,7 +174,7 @@ def write_clip(clip: Clip, video: str | Path) -> None:
     video = Path(video)
     make_directory(video.parent)
     size, rate = f"{clip.frames.shape[2]}x{clip.frames.shape[1]}", str(SAMPLE_RATE_HZ)
-    try:
+    with writing(video):
         with tempfile.TemporaryDirectory() as folder, atomic_path(video) as temporary:
             picture, sound = Path(folder, "frames.raw"), Path(folder, "sound.raw")
             clip.frames.tofile(picture)
@@ -198,8 +198,6 @@ def write_clip(clip: Clip, video: str | Path) -> None:
             run_ffmpeg([*inputs, *coding, protocol_free(temporary)], f"encoding {video}")
         with atomic_path(video.with_suffix(".npz")) as temporary:
             np.savez_compressed(temporary, **_truth_arrays(clip.truth))  # type: ignore[arg-type]
-    except OSError as error:
-        raise MediaError(f"{video}: cannot be written: {error.strerror or error}") from error
 
 
 def _truth_arrays(truth: Truth) -> dict[str, np.ndarray]:

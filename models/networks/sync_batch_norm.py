@@ -48,17 +48,12 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def convert_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replaces every batch norm below `module` (in place; parameters stay the same objects).
-
-    On GPUs torch's own class is used, which is faster.
-    """
+    """Replaces every batch norm below `module` (in place; parameters stay the same objects)."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # torch's own class is faster
     for name, child in list(module.named_children()):
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            if device.type == "cuda":
-                replacement: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(child)
-            else:
-                replacement = _copy_of(child)
-            setattr(module, name, replacement)
+            setattr(module, name, _copy_of(child))
         else:
             convert_batch_norm(child, device)
     return module

@@ -34,12 +34,7 @@ TRAINERS: Mapping[str, type[Stage]] = {
 
 
 def build_trainer(config: TrainConfig, device: torch.device, ranks: Ranks, num_clips: int) -> Trainer:
-    """The trainer of a run, at its first step, or where the run stopped with `--continue_train`.
-
-    Raises:
-        CheckpointError: weights that are missing or of other sizes, or a run that cannot be continued as asked.
-        PcavsError: every network is frozen.
-    """
+    """The trainer of a run, at its first step, or where the run stopped with `--continue_train`."""
     torch.manual_seed(config.seed)  # the same random start on every rank
     networks = build_networks(config, device)
     stage = TRAINERS[config.stage](networks, config, load_measures(config)).to(device)
@@ -84,11 +79,7 @@ def load_start(config: TrainConfig, letter: str, network: nn.Module) -> bool:
 
 
 def load_grown(generator: nn.Module, path: Path) -> int:
-    """Loads weights of a generator of a smaller image size; further resolutions keep their random start.
-
-    Returns:
-        how many tensors the file does not have.
-    """
+    """Loads weights of a generator of a smaller image size; returns how many tensors keep their random start."""
     state, own = read_state_dict(path), generator.state_dict()
     for key, tensor in state.items():
         if key not in own or own[key].shape != tensor.shape:

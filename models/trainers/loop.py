@@ -39,11 +39,6 @@ class Trainer:
         stage: on the device, with its starting weights.
         networks: everything that is saved, by letter (the stage's networks, and D).
         steps_per_epoch: optimiser steps in which every clip comes once.
-
-    Attributes:
-        step: optimiser steps done.
-        stop_signal: the number of the signal that asks to save and stop; 0: none came.
-        visualizer: of rank 0, set by the caller; None shows nothing. `fit` closes it.
     """
 
     def __init__(
@@ -57,42 +52,31 @@ class Trainer:
     ) -> None:
         self.stage, self.networks, self.config = stage, networks, config
         self.device, self.ranks, self.steps_per_epoch = device, ranks, steps_per_epoch
-        self.step = 0
-        self.stop_signal = 0
-        self.visualizer: Visualizer | None = None
+        self.step = 0  # optimiser steps done
+        self.stop_signal = 0  # the number of the signal that asks to save and stop; 0: none came
+        self.visualizer: Visualizer | None = None  # of rank 0, set by the caller; `fit` closes it
         self._ahead = 0  # how far the schedule is ahead of `step`: epochs of an earlier run may have had fewer steps
         if ranks.is_distributed and config.sync_batch_norm:
             for network in networks.values():
                 convert_batch_norm(network, device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._players = [Player(stage, config, device, self._scaler, ranks.is_distributed)]
-        adversary = stage.adversary
-        if adversary is not None:
-            adversary.set_trainable(True)
-            if list(adversary.parameters_to_train()):
-                self._players.append(Player(adversary, config, device, self._scaler, ranks.is_distributed))
-            adversary.set_trainable(False)
+        if stage.adversary is not None:
+            stage.adversary.set_trainable(True)
+            if list(stage.adversary.parameters_to_train()):
+                self._players.append(Player(stage.adversary, config, device, self._scaler, ranks.is_distributed))
+            stage.adversary.set_trainable(False)
         self.average = MovingAverage(networks.get("G"), config.optim.ema)
 
     def fit(self, batches: Iterable[Batch], validation: Iterable[Batch] | None = None) -> str:
         """Trains to the end of the schedule, `--max_minutes`, or a request to stop; saves in every case.
 
-        Args:
-            batches: without end, from batch `batches_seen` of the schedule on.
-
-        Returns:
-            why it ended: `done`, `time` or `stopped`.
-
-        Raises:
-            PcavsError: a loss is not a number (the batch is saved, nothing overwritten); the GPU's memory is full.
+        `batches` go on without end from batch `batches_seen` of the schedule. Returns why it ended: `done`, `time` or
+        `stopped`. Raises PcavsError: a loss is not a number (the batch is saved, nothing overwritten), a full GPU.
         """
         started = time.monotonic()
-        meter = Meter()
-        reason = "done"
-        stream = iter(batches)
-        bar = tqdm(
-            total=self.total_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=not self.ranks.is_main
-        )
+        meter, reason, stream, quiet = Meter(), "done", iter(batches), not self.ranks.is_main
+        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=quiet)
         with bar, contextlib.ExitStack() as at_end:
             if self.visualizer is not None:
                 at_end.callback(self.visualizer.close)
@@ -116,8 +100,7 @@ class Trainer:
     def training_step(self, chunk: Sequence[Batch]) -> dict[str, float]:
         """One optimiser step of the stage and one of its adversary, on the gradients of all batches of `chunk`.
 
-        Returns:
-            unweighted losses, averaged over the chunk and over ranks.
+        Returns unweighted losses, averaged over the chunk and over ranks.
         """
         # dropout and noise depend on the step, not on what ran before: a resumed run makes the same steps
         torch.manual_seed(int(generator_for(self.config.seed, 7, self.step, self.ranks.rank).integers(2**63)))

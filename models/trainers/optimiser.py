@@ -48,8 +48,7 @@ class Player:
     def backward(self, calls: Sequence[tuple[Any, ...]]) -> tuple[list[StepOutput], dict[str, float]]:
         """Forward and backward for the arguments of each call; ranks exchange gradients once, in the last one.
 
-        Returns:
-            what each call gave, and the unweighted losses, averaged over the calls as the gradients are.
+        Returns what each call gave, and the unweighted losses, averaged over the calls as the gradients are.
         """
         outputs: list[StepOutput] = []
         sums: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""How is measured: contestants take turns with the same inputs; times in seconds, work in multiply-adds (MAC)."""
+"""How is measured: contestants take turns with the same inputs; times in seconds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.io import wavfile
 from torch import nn
 from torch.utils.benchmark import select_unit, trim_sigfig
 
 from data.audio import log_mel, mel_window
-from data.frames import crop_template, write_image
+from data.frames import crop_template
 from data.synthetic.clips import Clip, make_clip
 from models.av_model import AvModel
 from models.registry import build_network
-from options.config import INFERENCE_LETTERS, NETWORK_FILE, SAMPLE_RATE_HZ, DataConfig, NetworkConfig
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, DataConfig, NetworkConfig
 from scripts.benchmarks.textbook import TextbookProcess
 from util.checkpoint import network_path, save_state_dict
 from util.files import make_directory, write_json
@@ -39,16 +38,12 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Row:
-    """The times of one contestant in one stage.
-
-    seconds: of one unit, a number a round.  macs: multiply-adds of one unit, where they are known.  peak_mib: memory.
-    """
+    """The times of one contestant in one stage."""
 
     stage: str
     contestant: str
     unit: str
-    seconds: Sequence[float]
-    macs: float | None = None
+    seconds: Sequence[float]  # of one unit, a number a round
     peak_mib: float | None = None
 
     @property
@@ -59,30 +54,25 @@ class Row:
 
 @dataclass
 class Bench:
-    """A run: what is measured, with what, and what has come out so far.
+    """A run: what is measured, with what, and what has come out so far."""
 
-    directory, epoch, sizes: the weights.  folder: scratch.  repeats: rounds.  frames: length of the clip that test.py
-    makes.  batch: frames a call of a network gets on the CPU.  train_batch: clips of a training step.
-    figures: numbers that are no times, or made of several rows.  differing: frames that are not the textbook's.
-    """
-
-    directory: Path
+    directory: Path  # of the weights
     epoch: str
     sizes: NetworkConfig
     device: torch.device
-    folder: Path
-    repeats: int = 5
-    frames: int = 50
-    batch: int = 4
+    folder: Path  # scratch
+    repeats: int = 5  # rounds
+    frames: int = 50  # that test.py makes
+    batch: int = 4  # frames a call of a network gets on the CPU
     precision: str = "fp32"
     train_batch: int = 2
     rows: list[Row] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-    differing: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)  # numbers that are no times, or made of several rows
+    differing: list[str] = field(default_factory=list)  # frames that are not the textbook's
 
     @functools.cached_property
     def clip(self) -> Clip:
-        """Who speaks and moves the head: 50 frames."""
+        """Who speaks and moves the head."""
         return make_clip(60021, 0, POSE_FRAMES)
 
     @functools.cached_property
@@ -95,21 +85,14 @@ class Bench:
         """With the same weights."""
         return TextbookProcess(self.directory, self.epoch, self.sizes, self.device)
 
-    def close(self) -> None:
-        """Ends the textbook's process."""
-        if "textbook" in self.__dict__:
-            self.textbook.close()
-
     def load_model(self, precision: str) -> AvModel:
-        """AvModel in a precision."""
+        """Ours in another precision."""
         return AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, precision)
 
     def make_batch(self, count: int) -> Batch:
-        """What the networks get for the first frames of the clip.
+        """What the networks get for the first frames of the clip, as arrays, which travel between processes quickly.
 
-        Returns:
-            references and poses (B, 3, S, S) in [-1, 1], mel windows (B, 1, 80, 20), noise (B, 1, s, s) a layer. They
-            are arrays, which travel to another process as plain bytes.
+        References and poses (B, 3, S, S) in [-1, 1], mel windows (B, 1, 80, 20), noise (B, 1, s, s) a layer.
         """
         config, mel = DataConfig(crop_size=self.sizes.crop_size), log_mel(self.clip.wave)
         noise = self.model.noise_for("random", 0, range(count)) or []
@@ -118,33 +101,16 @@ class Bench:
         windows = np.stack([mel_window(mel, frame) for frame in range(count)])
         return references, poses, windows, [layer.numpy() for layer in noise]
 
-    def write_pictures(self) -> Path:
-        """Writes the clip as JPEG and returns the folder."""
-        folder = make_directory(self.folder / "pictures")
-        for number, frame in enumerate(self.clip.frames):
-            write_image(folder / f"{number:06d}.jpg", frame)
-        return folder
-
-    def write_sound(self, seconds: float) -> Path:
-        """Writes the clip's voice, repeated to a length, as WAV."""
-        path = self.folder / f"{seconds:g}.wav"
-        wave = np.resize(self.clip.wave, round(seconds * SAMPLE_RATE_HZ))
-        wavfile.write(path, SAMPLE_RATE_HZ, (wave.clip(-1, 1) * 32767).astype(np.int16))
-        return path
-
     def race(
         self,
         stage: str,
         unit: str,
         contestants: Mapping[str, tuple[Callable[[], object], float]],
-        macs: float | None = None,
         peaks_mib: Mapping[str, float | None] | None = None,
     ) -> list[Row]:
         """Lets contestants take turns, so that what disturbs the machine disturbs all of them, and keeps their rows.
 
-        Args:
-            contestants: name -> (function, how many units a call makes).
-            macs: multiply-adds of a unit.
+        contestants: name -> (function, how many units a call makes).
         """
         times: dict[str, list[float]] = {name: [] for name in contestants}
         warm_up = 3 if self.device.type == "cuda" else 1  # a graph is captured after some calls
@@ -156,7 +122,7 @@ class Bench:
                     torch.cuda.synchronize(self.device)
                 if turn >= 0:
                     times[name].append((time.perf_counter() - started) / units)
-        made = [Row(stage, name, unit, seconds, macs, (peaks_mib or {}).get(name)) for name, seconds in times.items()]
+        made = [Row(stage, name, unit, seconds, (peaks_mib or {}).get(name)) for name, seconds in times.items()]
         self.rows += made
         return made
 
@@ -185,7 +151,6 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
         head = first.setdefault((row.stage, row.unit), row)
         remarks = [f"{row.median / head.median:.2f} x the first"] if row is not head else []
         remarks += [f"{1 / row.median:.3g} frames/s"] if row.unit == "frame" else []
-        remarks += [f"{row.macs / row.median / 1e9:.0f} GMAC/s"] if row.macs else []
         remarks += [f"{row.peak_mib:.0f} MiB"] if row.peak_mib else []
         quartiles = " - ".join(show_seconds(value) for value in np.percentile(row.seconds, [25, 75]))
         lines.append(

@@ -9,29 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.io import wavfile
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from data.audio import load_audio, log_mel
-from data.frames import crop_template
+from data.frames import crop_template, write_image
 from data.metadata import write_rows
 from data.results import RowReport, read_report
 from data.voxtest_dataset import TestItem
 from models.av_model import AvModel
-from models.networks import textbook
-from models.registry import build_network
-from options.config import DRIVEN, FPS, DataConfig, NetworkConfig
+from options.config import DRIVEN, FPS, SAMPLE_RATE_HZ, DataConfig, NetworkConfig
 from scripts.benchmarks.measure import OURS, POSE_FRAMES, TEXTBOOK, Batch, Bench, Row, peak_memory_mib, seeded_weights
 from scripts.benchmarks.training import stage_training
 from util.errors import PcavsError
+from util.files import make_directory
 from util.images import to_uint8
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,68 +37,6 @@ GPU_PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 SAMENESS = "largest difference of a frame from the textbook's, of 255"
 PSNR = "PSNR of a frame against the textbook's, dB"
 _PUBLISHED_BATCH = 16
-
-
-def bare_convolutions(sizes: NetworkConfig, device: torch.device) -> tuple[Callable[[], None], float]:
-    """A function that computes G's convolutions for one frame and nothing else, blurs left out; their multiply-adds.
-
-    34.5 GMAC at the published sizes. They get random numbers in channels-last layout.
-    """
-    found: list[tuple[list[int], list[int], Sequence[Any]]] = []
-    macs = 0.0
-
-    def note(x: list[int], weight: list[int], *rest: Any, out_shape: list[int], **_: Any) -> int:
-        nonlocal macs
-        if weight[0] > 1:  # no blur
-            found.append((x, weight, rest))
-            macs += conv_flop_count(x, weight, out_shape, transposed=rest[4]) / 2
-        return 0
-
-    with torch.device("meta"), FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution: note}):
-        generator: Any = build_network("G", sizes)
-        smallest = generator.noise_sizes[0]
-        identity_map = torch.zeros(1, sizes.generator_input_channels, smallest, smallest)
-        textbook.generate(generator, identity_map, torch.zeros(1, sizes.style_dim))
-    calls = [(_random(x, device), _random(weight, device), rest) for x, weight, rest in found]
-
-    def run() -> None:
-        with torch.no_grad():
-            for x, weight, (_, *how) in calls:
-                torch.convolution(x, weight, None, *how)
-
-    return run, macs
-
-
-def _random(shape: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
-
-
-def race_ceilings(bench: Bench, name: str, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of the faster of two: a square matrix product, a 3x3 convolution.
-
-    They come from different libraries, and on processors of AMD the convolution is twice as fast.
-    """
-    size, images = (8192, 32) if bench.device.type == "cuda" else (2048, 1)
-    matrix = torch.randn(size, size, device=bench.device, dtype=dtype)
-    x, weight = (_random(shape, bench.device, dtype) for shape in ((images, 256, 56, 56), (256, 256, 3, 3)))
-    rows = [
-        *bench.race("matrix product", f"{size} x {size}", {name: (lambda: matrix @ matrix, 1)}, float(size**3)),
-        *bench.race("3x3 convolution", "56 px, 256", {name: (lambda: F.conv2d(x, weight, padding=1), images)},
-                    256 * 256 * 9 * 56.0**2),
-    ]  # fmt: skip
-    return max((row.macs or 0) / min(row.seconds) for row in rows)
-
-
-def stage_ceilings(bench: Bench) -> None:
-    """Both, in two precisions."""
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        race_ceilings(bench, name, dtype)
-
-
-def stage_audio(bench: Bench) -> None:
-    """A minute of sound from the file to its spectrogram."""
-    path = bench.write_sound(60)
-    bench.race("audio to spectrogram", "60 s", {OURS: (lambda: log_mel(load_audio(path)), 1)})
 
 
 def stage_encoder(bench: Bench, letter: str) -> None:
@@ -123,19 +57,13 @@ def stage_encoder(bench: Bench, letter: str) -> None:
 
 
 def stage_generator(bench: Bench) -> None:
-    """G beside its textbook form and its convolutions alone, and whether it gives the textbook's frame."""
+    """G beside its textbook form, and whether it gives the textbook's frame."""
     bench.textbook("load", *bench.make_batch(1))
-    alone, macs = bare_convolutions(bench.sizes, bench.device)
-    cores = torch.get_num_threads() if bench.device.type == "cpu" else 1
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        ours, slow, *bare = bench.race("G", "frame", {
-            OURS: (images_call(bench, bench.model, bench.make_batch(bench.batch)), bench.batch),
-            TEXTBOOK: (functools.partial(bench.textbook, "run", "G"), 1),
-            "bare convolutions": (alone, 1),
-            "bare convolutions, a frame a core": (lambda: [*pool.map(lambda _: alone(), range(cores))], cores),
-        }, macs)  # fmt: skip
+    ours, slow = bench.race("G", "frame", {
+        OURS: (images_call(bench, bench.model, bench.make_batch(bench.batch)), bench.batch),
+        TEXTBOOK: (functools.partial(bench.textbook, "run", "G"), 1),
+    })  # fmt: skip
     bench.figures["G: times the frames a second of the textbook"] = slow.median / ours.median
-    bench.figures["G: its time in those of its bare convolutions"] = ours.median / min(row.median for row in bare)
     note_sameness(bench, bench.model, bench.precision)
 
 
@@ -154,7 +82,6 @@ def note_sameness(bench: Bench, model: AvModel, precision: str) -> None:
 
 
 def on_device(bench: Bench, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """A batch as tensors."""
     references, poses, mel, *noise = (torch.from_numpy(x).to(bench.device) for x in (*batch[:3], *batch[3]))
     return references, poses, mel, noise
 
@@ -165,16 +92,6 @@ def images_call(bench: Bench, model: AvModel, batch: Batch) -> Callable[[], Tens
     identity = model.encode_identity(references[:1])
     mouth, pose = model.encode_speech(mel), model.encode_pose(poses)
     return lambda: model.generate(identity, mouth, pose, noise)
-
-
-def stage_startup(bench: Bench) -> None:
-    """Until `--help` answers, beside bare interpreters."""
-    run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=ROOT)
-    bench.race("start-up", "start", {
-        "test.py --help": (lambda: run([sys.executable, "test.py", "--help"]), 1),
-        "python alone": (lambda: run([sys.executable, "-c", "pass"]), 1),
-        "import torch, cv2": (lambda: run([sys.executable, "-c", "import torch, cv2"]), 1),
-    })  # fmt: skip
 
 
 class RunTimes(NamedTuple):
@@ -190,8 +107,12 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
     """Runs test.py on the synthetic row with so many seconds of sound, and with other weights if a folder is given."""
     results, weights = Path(tempfile.mkdtemp(dir=bench.folder)), directory or bench.directory
     table, log, output = results / "row.csv", results / "log.txt", results / "out"
-    pictures = bench.write_pictures()
-    write_rows(table, [(pictures, 1, pictures, POSE_FRAMES, bench.write_sound(seconds), "None", 0, "None")])
+    pictures, sound = make_directory(results / "pictures"), results / "sound.wav"
+    for number, frame in enumerate(bench.clip.frames):
+        write_image(pictures / f"{number:06d}.jpg", frame)
+    wave = np.resize(bench.clip.wave, round(seconds * SAMPLE_RATE_HZ))
+    wavfile.write(sound, SAMPLE_RATE_HZ, (wave.clip(-1, 1) * 32767).astype(np.int16))
+    write_rows(table, [(pictures, 1, pictures, POSE_FRAMES, sound, "None", 0, "None")])
     command: list[object] = [
         sys.executable, "test.py", "--checkpoints_dir", weights.parent, "--name", weights.name, "--which_epoch",
         "latest" if directory else bench.epoch, "--meta_path_vox", table, "--results_dir", output, "--gpu_ids",
@@ -201,11 +122,10 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     peak = first = None
     started = time.perf_counter()
+    words = [str(word) for word in command]
     with (
         log.open("w") as file,
-        subprocess.Popen(
-            [str(word) for word in command], stdout=file, stderr=file, cwd=ROOT, env=environment
-        ) as process,
+        subprocess.Popen(words, stdout=file, stderr=file, cwd=ROOT, env=environment) as process,
     ):
         try:
             while process.poll() is None:
@@ -264,25 +184,21 @@ def stage_long(bench: Bench) -> None:
 
 def stage_gpu(bench: Bench) -> None:
     """G and the whole chain on the GPU by batch and precision, each beside its textbook form. (Not verified so far.)"""
-    peak = race_ceilings(bench, "bf16", torch.bfloat16)
-    _, work = bare_convolutions(bench.sizes, bench.device)
     plain: dict[tuple[str, int], float] = {}  # seconds of the textbook in fp32, the first precision
     for precision in GPU_PRECISIONS:
         model = bench.load_model(precision)
         for size in GPU_BATCHES:
             batch = bench.make_batch(size)
             bench.textbook("load", *batch)
-            for what, ours, slow, macs in (
-                ("G", (images_call(bench, model, batch), size), "G", work),
-                ("whole chain", chain_call(bench, model, batch), "frames", None),
+            for what, ours, slow in (
+                ("G", (images_call(bench, model, batch), size), "G"),
+                ("whole chain", chain_call(bench, model, batch), "frames"),
             ):
                 stage = f"{what}, {precision}, batch {size}"
                 theirs = (functools.partial(bench.textbook, "run", slow, precision), size)
-                row, other = bench.race(stage, "frame", {OURS: ours, TEXTBOOK: theirs}, macs)
+                row, other = bench.race(stage, "frame", {OURS: ours, TEXTBOOK: theirs})
                 fp32 = plain.setdefault((what, size), other.median)
                 bench.figures[f"{stage}: times the fp32 textbook"] = fp32 / row.median
-                if macs:
-                    bench.figures[f"{stage}: share of the bf16 peak"] = macs / row.median / peak
         note_sameness(bench, model, precision)
 
 
@@ -298,13 +214,10 @@ def chain_call(bench: Bench, model: AvModel, batch: Batch) -> tuple[Callable[[],
 
 
 STAGES: Mapping[str, Callable[[Bench], None]] = {
-    "ceilings": stage_ceilings,
-    "audio": stage_audio,
     "V": functools.partial(stage_encoder, letter="V"),
     "E": functools.partial(stage_encoder, letter="E"),
     "A_sync": functools.partial(stage_encoder, letter="A_sync"),
     "G": stage_generator,
-    "startup": stage_startup,
     "test": stage_end_to_end,
     "long": stage_long,
     "train": stage_training,

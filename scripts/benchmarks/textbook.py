@@ -90,7 +90,7 @@ def in_textbook_layout(network: nn.Module) -> nn.Module:
 
 
 class TextbookProcess:
-    """A Textbook in another process; it computes only while it is asked to."""
+    """A Textbook in another process; it computes only while it is asked to, and ends with this object."""
 
     def __init__(self, directory: Path, epoch: str, sizes: NetworkConfig, device: torch.device) -> None:
         self._weights = (directory, epoch, sizes, device)
@@ -103,10 +103,6 @@ class TextbookProcess:
             return self._pool.submit(_call, self._weights, method, *arguments).result()
         except RuntimeError as error:  # also that of a broken pool
             raise PcavsError(f"the textbook form failed (out of memory?): {error}") from error
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._pool.shutdown()
 
 
 def _start_process(threads: int) -> None:

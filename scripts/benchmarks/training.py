@@ -29,9 +29,7 @@ _CLIPS, _CLIP_FRAMES = 4, 50
 
 def stage_training(bench: Bench) -> None:
     """Steps of the joint stage: time, memory, and what loading their clips takes."""
-    config = training_config(bench)
-    dataset = training_items(config)
-    batch = training_batch(config, dataset, bench.device)
+    config, dataset, batch = training_inputs(bench)
     calls: dict[str, Callable[[], object]] = {}
     memory: dict[str, float | None] = {}
     for name in (OURS, TEXTBOOK):
@@ -46,31 +44,26 @@ def stage_training(bench: Bench) -> None:
     bench.figures["training: loading processes that keep one device busy"] = config.batch_size * clip / step
 
 
-def training_config(bench: Bench) -> TrainConfig:
-    """The joint stage at the benchmark's sizes."""
-    return TrainConfig(
+def training_inputs(bench: Bench) -> tuple[TrainConfig, VoxTrainDataset, dict[str, Any]]:
+    """The joint stage at the benchmark's sizes, synthetic clips as train.py loads them, and a batch on the device.
+
+    Where the batch is larger than the number of clips, other pieces of the same clips fill it.
+    """
+    config = TrainConfig(
         checkpoints_dir=bench.folder,
         batch_size=bench.train_batch,
         precision=bench.precision,
         data=DataConfig(crop_size=bench.sizes.crop_size, clip_len=bench.sizes.clip_len),
         network=bench.sizes,
     )
-
-
-def training_items(config: TrainConfig) -> VoxTrainDataset:
-    """Synthetic clips as a loading process of train.py reads them."""
     records = []
     for number in range(_CLIPS):
-        path = config.checkpoints_dir / "clips" / f"{number}.mp4"
+        path = bench.folder / "clips" / f"{number}.mp4"
         write_clip(make_clip(number, 0, _CLIP_FRAMES), path)
         records.append(ClipRecord(path, None, _CLIP_FRAMES, f"id{number:05d}", number))
-    return VoxTrainDataset(records, config.data, config.seed, config.fields, config.network.n_mel_t)
-
-
-def training_batch(config: TrainConfig, dataset: VoxTrainDataset, device: torch.device) -> dict[str, Any]:
-    """A batch of the loader; where it is larger than the number of clips, other pieces of the same clips fill it."""
+    dataset = VoxTrainDataset(records, config.data, config.seed, config.fields, config.network.n_mel_t)
     items = [dataset[number // _CLIPS, number % _CLIPS] for number in range(config.batch_size)]
-    return to_device(collate(items), device)
+    return config, dataset, to_device(collate(items), bench.device)
 
 
 def build_trainer(config: TrainConfig, device: torch.device, with_textbook: bool) -> Trainer:

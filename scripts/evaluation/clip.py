@@ -23,7 +23,7 @@ from util.metrics.landmark_distance import landmark_distances
 from util.metrics.protocol import MODEL_SYNC, NEED_FACES, NEED_REAL, QUANTITIES
 from util.metrics.ssim import psnr, ssim
 
-FAKE, REAL = "generated", "truth"  # the sides of a pair
+FAKE, REAL = "generated", "truth"  # the sides of a pair, and their figures in a ClipResult
 _BATCH = 16  # frames handed to Inception together
 _SHORT_SOUND_S = 0.25  # the sound may end so much before the pictures
 _SYNC_QUANTITIES = {  # metric -> its LSE-C, LSE-D and offset
@@ -66,22 +66,12 @@ def metrics_by_reason(missing: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(reason, ", ".join(m for m, r in missing.items() if r == reason)) for reason in reasons]
 
 
-@dataclass(frozen=True)
-class LandmarkedFrame:
-    """A frame of one of the two videos, and the landmarks in it."""
-
-    number: int
-    image: np.ndarray  # (H, W, 3) uint8 BGR
-    points: np.ndarray  # (68, 2) float64, NaN without a face or where no metric needs one
-
-
 def measure_pair(
     pair: VideoPair, config: EvaluationConfig, instruments: Instruments, with_truth: bool = True
 ) -> tuple[ClipResult, Curves, Features]:
     """Measures a generated video, and with `with_truth` the real one by the same ruler.
 
-    Raises:
-        MediaError: a video cannot be read, or sizes or rates differ.
+    Raises MediaError: a video cannot be read, or sizes or rates differ.
     """
     opened = open_pair(pair, config.resample)
     result = ClipResult(
@@ -119,13 +109,19 @@ class _Measurement:
         curves: dict[str, dict[str, list[float]]] = {side: {} for side in self.sides}
         count = 0
         for real, generated in self.opened.frames() if metrics else ():
-            images = {REAL: real, FAKE: generated}
-            frames = {s: _landmarked(count, image, trackers.get(s)) for s, image in images.items() if image is not None}
-            for side in trackers:
-                faceless[side] += bool(np.isnan(frames[side].points).any())
+            images = {FAKE: generated} if real is None else {FAKE: generated, REAL: real}
+            points = {side: _landmarks(tracker, images[side]) for side, tracker in trackers.items()}
+            for side, found in points.items():
+                faceless[side] += bool(np.isnan(found).any())
             for side in self.sides:
-                for quantity, value in self._frame_values(self._metrics_of(side, metrics), side, frames).items():
-                    curves[side].setdefault(quantity, []).append(value)
+                for metric in [name for name in self._metrics_of(side, metrics) if name not in skipped]:
+                    try:
+                        values = self._frame_values(metric, side, count, images, points)
+                    except PcavsError as error:  # the frame is unfit for it
+                        skipped[metric] = str(error)
+                        continue
+                    for quantity, value in values.items():
+                        curves[side].setdefault(quantity, []).append(value)
             count += 1
         if metrics and count < self.opened.num_frames:
             self.result.problems.append(f"only {count} of {self.opened.num_frames} frames could be read")
@@ -136,12 +132,12 @@ class _Measurement:
             if not any(np.isfinite(values).any() for values in known):
                 skipped[metric] = "no face in any of the frames that were looked at"
         # where only the generated video lacks faces, the real one is still measured
-        left = {FAKE: _without(curves[FAKE], set(skipped))}
-        if REAL in self.sides:
-            left[REAL] = _without(curves[REAL], unfit)
-        for side, arrays in left.items():
-            finite = {name: values[np.isfinite(values)] for name, values in arrays.items()}
-            self._figures(side).update({name: float(values.mean()) for name, values in finite.items() if len(values)})
+        left: Curves = {}
+        for side, without in zip(self.sides, (set(skipped), unfit), strict=False):
+            measured = {q: np.array(v) for q, v in curves[side].items() if QUANTITIES[q].metric not in without}
+            finite = {quantity: values[np.isfinite(values)] for quantity, values in measured.items()}
+            getattr(self.result, side).update({q: float(v.mean()) for q, v in finite.items() if len(v)})
+            left[side] = measured
         return left
 
     def _usable_metrics(self, wanted: Sequence[str]) -> list[str]:
@@ -153,9 +149,6 @@ class _Measurement:
                 self.result.skipped["identity"] = str(error)
         without = {*self.result.skipped, *self.result.inapplicable}
         return [name for name in _FRAME_METRICS if name in wanted and name not in without]
-
-    def _figures(self, side: str) -> dict[str, float]:
-        return self.result.generated if side == FAKE else self.result.truth
 
     def _metrics_of(self, side: str, metrics: Sequence[str]) -> Sequence[str]:
         """All, but the likeness of a real video says something only if it shows the same person."""
@@ -174,56 +167,39 @@ class _Measurement:
         return FaceTracker(self.instruments.detector, "largest", detect_every)
 
     def _embed_reference(self) -> np.ndarray:
-        """Of the reference picture, or of the first real frame with a face.
-
-        Raises:
-            MediaError: neither is known, or there is no face.
-        """
+        """Of the reference picture, or of the first real frame with a face."""
         assert self.instruments.embedder is not None
         picture, tracker = self.opened.pair.reference, self._tracker(detect_every=1)
         if picture is None and (self.opened.real is None or not self.opened.pair.same_person):
             raise MediaError("no reference picture, and no real video of the same person, to compare with")
         for image in [read_image(_picture_file(picture))] if picture else self.opened.real_frames():
-            face, _ = tracker.step(image)
-            if face is not None:
-                return self.instruments.embedder.embed(image, face.points)
+            points = _landmarks(tracker, image)
+            if not np.isnan(points).any():
+                return self.instruments.embedder.embed(image, points)
         raise MediaError(f"no face in the reference {picture}" if picture else "no face in the real video")
 
     def _frame_values(
-        self, metrics: Sequence[str], side: str, frames: Mapping[str, LandmarkedFrame]
+        self, metric: str, side: str, number: int, images: Mapping[str, np.ndarray], points: Mapping[str, np.ndarray]
     ) -> dict[str, float]:
-        """What the metrics say of a frame of one side; one that it is unfit for is dropped, with the reason."""
-        values: dict[str, float] = {}
-        for metric in [name for name in metrics if name not in self.result.skipped]:
-            try:
-                values |= self._metric_values(metric, side, frames)
-            except PcavsError as error:
-                self.result.skipped[metric] = str(error)
-        return values
-
-    def _metric_values(self, metric: str, side: str, frames: Mapping[str, LandmarkedFrame]) -> dict[str, float]:
-        """Quantity -> value, NaN where there is no face."""
-        shown = frames[side]
+        """Quantity -> value of a frame, NaN where there is no face."""
         if metric == "ssim":
-            return {"ssim": ssim(frames[REAL].image, shown.image)}
+            return {"ssim": ssim(images[REAL], images[side])}
         if metric == "psnr":
-            return {"psnr": psnr(frames[REAL].image, shown.image)}
+            return {"psnr": psnr(images[REAL], images[side])}
         if metric == "cpbd":
-            return {"cpbd": cpbd(cv2.cvtColor(shown.image, cv2.COLOR_BGR2GRAY))}
+            return {"cpbd": cpbd(cv2.cvtColor(images[side], cv2.COLOR_BGR2GRAY))}
         if metric == "lmd":
-            distances = landmark_distances(frames[REAL].points[None], shown.points[None])
+            distances = landmark_distances(points[REAL][None], points[side][None])
             return {name: float(distances[key][0]) for name, key in _LMD.items()}
-        return {"identity": self._likeness(shown)}
-
-    def _likeness(self, shown: LandmarkedFrame) -> float:
         assert self.reference is not None
         assert self.instruments.embedder is not None
         every = self.config.protocol.identity_every
         # from the middle of the interval on: the first real frame may be the reference itself
         first = min(every // 2, self.opened.num_frames - 1)
-        if shown.number % every != first or np.isnan(shown.points).any():
-            return math.nan
-        return float(cosine_similarity(self.reference, self.instruments.embedder.embed(shown.image, shown.points)))
+        if number % every != first or np.isnan(points[side]).any():
+            return {"identity": math.nan}
+        embedding = self.instruments.embedder.embed(images[side], points[side])
+        return {"identity": float(cosine_similarity(self.reference, embedding))}
 
     def _note_missing_faces(self, faceless: Mapping[str, int], num_frames: int, metrics: Sequence[str]) -> None:
         """Says how many frames have no face; where no frame has one, the metrics that need one are skipped."""
@@ -255,7 +231,7 @@ class _Measurement:
             if short_s > _SHORT_SOUND_S and problem not in self.result.problems:
                 self.result.problems.append(problem)
             figures = (scores.lse_c, scores.lse_d, float(scores.offset_frames))
-            self._figures(side).update(zip(_SYNC_QUANTITIES[metric], figures, strict=True))
+            getattr(self.result, side).update(zip(_SYNC_QUANTITIES[metric], figures, strict=True))
 
     def inception_features(self) -> Features:
         """Features of evenly spread frames: (n, D) float32 each."""
@@ -276,9 +252,10 @@ class _Measurement:
         return self.opened.generated_frames() if side == FAKE else self.opened.real_frames()
 
 
-def _landmarked(number: int, image: np.ndarray, tracker: FaceTracker | None) -> LandmarkedFrame:
-    face = tracker.step(image)[0] if tracker is not None else None
-    return LandmarkedFrame(number, image, np.full((68, 2), np.nan) if face is None else face.points)
+def _landmarks(tracker: FaceTracker, image: np.ndarray) -> np.ndarray:
+    """(68, 2) float64, NaN without a face."""
+    face, _ = tracker.step(image)
+    return np.full((68, 2), np.nan) if face is None else face.points
 
 
 def _picture_file(path: Path) -> Path:
@@ -289,7 +266,3 @@ def _picture_file(path: Path) -> Path:
     if not pictures:
         raise MediaError(f"{path}: the reference holds no picture")
     return pictures[0]
-
-
-def _without(curves: Mapping[str, Sequence[float]], metrics: set[str]) -> dict[str, np.ndarray]:
-    return {name: np.array(values) for name, values in curves.items() if QUANTITIES[name].metric not in metrics}

@@ -83,10 +83,7 @@ class Instruments:
 
 
 def load_instruments(config: EvaluationConfig) -> Instruments:
-    """Loads what the metrics need, or takes what the last call has loaded for the same settings and weights.
-
-    What cannot be loaded is noted in `missing`, and the others go on.
-    """
+    """What the metrics need, as the last call for the same settings and weights has loaded it; see `missing`."""
     return _load(config, config.weights_state())
 
 
@@ -107,11 +104,10 @@ def _load(config: EvaluationConfig, _: FileStates) -> Instruments:
 
     instruments.detector = load(NEED_FACES, lambda: _load_detector(config))
     instruments.embedder = load(["identity"], lambda: _load_embedder(config))
-    scorers = {
-        "sync": load(["sync"], lambda: load_syncnet(config.syncnet, config.device)),
-        MODEL_SYNC: load([MODEL_SYNC], lambda: load_sync_model(config.sync_model, config.device)),
-    }
-    instruments.sync = {metric: scorer for metric, scorer in scorers.items() if scorer is not None}
+    if scorer := load(["sync"], lambda: load_syncnet(config.syncnet, config.device)):
+        instruments.sync["sync"] = scorer
+    if scorer := load([MODEL_SYNC], lambda: load_sync_model(config.sync_model, config.device)):
+        instruments.sync[MODEL_SYNC] = scorer
     instruments.features = load(["frechet"], lambda: _load_inception(config))
     return instruments
 
@@ -139,11 +135,7 @@ def _load_inception(config: EvaluationConfig) -> tuple[Callable[[np.ndarray], np
 
 
 def load_syncnet(path: Path | None, device: str = "cpu") -> tuple[SyncScorer, str]:
-    """The published measure of sync, see `util.metrics.sync_score.score_clip`, and its name.
-
-    Raises:
-        CheckpointError: no file, or weights of something else.
-    """
+    """The published measure of sync, see `util.metrics.sync_score.score_clip`, and its name."""
     if path is None or not path.is_file():
         raise CheckpointError(f"no weights{'' if path is None else f' at {path}'}: {_SYNCNET_HINT}")
     import torch
@@ -177,12 +169,6 @@ def load_sync_model(folder: Path | None, device: str = "cpu") -> tuple[SyncScore
 
     Args:
         folder: with `latest_net_A_sync.pth`, `latest_net_E.pth` and, for other than the published sizes, network.json.
-
-    Returns:
-        the measure, and its name.
-
-    Raises:
-        CheckpointError: no folder, a file is missing, or weights of something else.
     """
     if folder is None:
         raise CheckpointError("no weights: give the folder of a trained model as --sync_model DIR")
@@ -225,8 +211,4 @@ def _sync_weights(folder: Path) -> list[Path]:
 
 
 def _weights_name(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return f"{path.name} (SHA-256 {digest.hexdigest()[:12]})"
+    return f"{path.name} (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"

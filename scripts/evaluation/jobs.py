@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,9 +47,6 @@ class MeasureTask:
     key: str  # changes with the pair, its files and all settings
 
 
-Settings = TypeVar("Settings", MeasureTask, VideoPair, EvaluationConfig)
-
-
 def plan(
     pairs: Sequence[VideoPair], config: EvaluationConfig, folder: Path, missing: Iterable[str] = ()
 ) -> list[MeasureTask]:
@@ -68,7 +65,7 @@ def plan(
     tasks, weights = [], config.weights_state()
     for number, (pair, name) in enumerate(zip(pairs, names, strict=True)):
         named = dataclasses.replace(pair, name=name)
-        files = file_states([pair.generated, pair.real, pair.audio, pair.real_audio, pair.reference])
+        files = file_states([pair.generated, pair.real, pair.audio, pair.reference])
         parts = (_FORMAT, named, files, config, number in chosen, weights, sorted(missing))
         key = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
         tasks.append(MeasureTask(named, clips / f"{name}.json", number in chosen, key))
@@ -81,9 +78,7 @@ def measure_all(
     """Measures every pair; figures and curves of each are on disk as soon as they are known.
 
     Args:
-        tasks: from `plan`.
-        workers: processes; 0 or 1 measures in this one.
-        dask: address of a Dask scheduler, whose workers are taken instead.
+        workers, dask: see `util.parallel.map_processes`.
         resume: take figures that an earlier run has left there, if neither files nor settings have changed.
 
     Returns:
@@ -91,10 +86,9 @@ def measure_all(
 
     Raises:
         MediaError: the disk refuses, or a process died.
-        OptionError: no Dask there.
     """
-    known = {task.pair.name: _earlier_result(task) for task in tasks} if resume else {}
-    results = {name: result for name, result in known.items() if result is not None}
+    known = [_earlier_result(task) for task in tasks] if resume else []
+    results = {result.name: result for result in known if result is not None}
     left = [task for task in tasks if task.pair.name not in results]
     measure = functools.partial(_measure_in_process, config=config, alone=workers < 2 and not dask)
     if dask:  # its workers work in other folders
@@ -115,10 +109,9 @@ def measure_all(
     return [results[task.pair.name] for task in tasks]
 
 
-def _absolute(settings: Settings) -> Settings:
+def _absolute(settings: Any) -> Any:
     """A dataclass whose paths are the same in every folder."""
-    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    paths: dict[str, Any] = {name: value.absolute() for name, value in values.items() if isinstance(value, Path)}
+    paths = {name: value.absolute() for name, value in vars(settings).items() if isinstance(value, Path)}
     return dataclasses.replace(settings, **paths)
 
 
@@ -137,22 +130,21 @@ def _measure_in_process(task: MeasureTask, config: EvaluationConfig, alone: bool
 def run_task(task: MeasureTask, config: EvaluationConfig, instruments: Instruments) -> ClipResult:
     """Measures a pair and writes what came out; a video that cannot be read is an `error`, tried again next time."""
     started = time.monotonic()
+    for path in (task.path, task.path.with_suffix(".npz")):  # an older run's would be taken for this one's
+        path.unlink(missing_ok=True)
     try:
         result, curves, features = measure_pair(task.pair, config, instruments, task.with_truth)
     except PcavsError as error:
-        for path in (task.path, task.path.with_suffix(".npz")):  # an older run's would be taken for this one's
-            path.unlink(missing_ok=True)
         return ClipResult(task.pair.name, task.pair.group, error=str(error))
     if features:
         buffer = io.BytesIO()
         np.savez(buffer, **features)  # type: ignore[arg-type]
         write_bytes(task.path.with_suffix(".npz"), buffer.getvalue())
-    else:  # an older run's
-        task.path.with_suffix(".npz").unlink(missing_ok=True)
     seconds = round(time.monotonic() - started, 3)
     # the features first: figures that are there must be whole
-    measured = {"key": task.key, "seconds": seconds, "result": dataclasses.asdict(result)}
-    write_json(task.path, {**measured, "frames": _plain_curves(curves)})
+    frames = {side: {name: _plain(values) for name, values in sets.items()} for side, sets in curves.items()}
+    stored = {"key": task.key, "seconds": seconds, "result": dataclasses.asdict(result), "frames": frames}
+    write_json(task.path, stored)
     return result
 
 
@@ -165,14 +157,9 @@ def read_curves(path: Path) -> Curves:
         raise MediaError(f"{path}: cannot be read ({error}); measure again without --resume") from error
 
 
-def _plain_curves(curves: Curves) -> dict[str, dict[str, list[float | None]]]:
+def _plain(values: np.ndarray) -> list[float | None]:
     """JSON knows no NaN."""
-    return {
-        side: {
-            name: [round(v, 6) if math.isfinite(v) else None for v in values.tolist()] for name, values in sets.items()
-        }
-        for side, sets in curves.items()
-    }
+    return [round(v, 6) if math.isfinite(v) else None for v in values.tolist()]
 
 
 def _earlier_result(task: MeasureTask) -> ClipResult | None:

@@ -19,7 +19,7 @@ from data.frames import list_frames
 from data.lrw_dataset import scan_lrw
 from data.media import Cut, extract_frames, extract_sound, inspect
 from data.metadata import unique_names, write_rows
-from data.prepared import FrameShelf, SoundShelf, origin_of
+from data.prepared import Shelf, origin_of
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes
 
@@ -44,19 +44,14 @@ class ReenactedClip:
 def make_test_set(
     source: Path, folder: Path, poses: Sequence[str], how_many: int | None = None, max_seconds: float | None = None
 ) -> tuple[Path, list[str]]:
-    """Writes the clips of a source and the metadata file by which test.py generates them.
+    """Writes the clips of a list or tree and the metadata file by which test.py generates them.
 
     Args:
-        source: a list, or a VoxCeleb2 or LRW tree.
         poses: `self`, `cross` or both: whose head pose drives a clip.
         how_many: clips, evenly spread over the source; None takes all.
-        max_seconds: of each clip.
 
     Returns:
         the metadata file, and what is missing in it.
-
-    Raises:
-        PcavsError: no clip can be used.
     """
     clips, problems = prepare_clips(spread_over(read_records(source), how_many), folder, max_seconds)
     rows, missing = metadata_rows(clips, poses)
@@ -68,11 +63,7 @@ def make_test_set(
 
 
 def read_records(source: Path) -> list[ClipRecord]:
-    """The clips of a list, or of a VoxCeleb2 or LRW tree: its test split where it has one.
-
-    Raises:
-        PcavsError: no such list or tree, or no clips in it.
-    """
+    """The clips of a list, or of a VoxCeleb2 or LRW tree: its test split where it has one."""
     if not source.is_dir():
         return read_list(source)
     if (source / "lipread_mp4").is_dir() or any(source.glob(f"*/{SPLIT}/*.mp4")):
@@ -92,11 +83,7 @@ def spread_over(records: Sequence[ClipRecord], count: int | None) -> list[ClipRe
 def prepare_clips(
     records: Sequence[ClipRecord], folder: Path, max_seconds: float | None
 ) -> tuple[list[ReenactedClip], list[str]]:
-    """Writes frames, first frame and sound of every clip; what is there of an unchanged clip is used again.
-
-    Returns:
-        the clips, and why others cannot be used.
-    """
+    """Writes frames, first frame and sound of every clip, or uses them again; and why others cannot be used."""
     parts = ("_".join(record.path.with_suffix("").parts[-3:]).strip("/.") for record in records)
     names = unique_names(safe_name(name)[-_LONGEST_NAME:] for name in parts)
     clips, problems = [], []
@@ -112,10 +99,10 @@ def _prepare_clip(record: ClipRecord, name: str, folder: Path, max_seconds: floa
     cut, options = Cut(0.0, max_seconds), {"duration_s": max_seconds}
     sound_path = find_sound(record.path, record.audio)
     pictures, sound = inspect(record.path), inspect(sound_path)
-    frames = FrameShelf(folder / "frames").get(
+    frames = Shelf(folder / "frames").get(
         name, origin_of(record.path, options), lambda part: extract_frames(pictures, part, cut)
     )
-    wav = SoundShelf(folder / "sound").get(
+    wav = Shelf(folder / "sound", ".wav").get(
         name, origin_of(sound_path, options), lambda part: extract_sound(sound, part, cut)
     )
     first = list_frames(frames.path)[0]

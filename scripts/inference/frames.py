@@ -40,35 +40,23 @@ from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
 
-_BATCHES_IN_WORK = 2
 _WAITING_WRITES = 64  # frames
 
 
 @dataclass(frozen=True)
 class Work:
-    """A result in the making.
+    """A result in the making."""
 
-    folder: where it is made: in its place, or beside an earlier result that it replaces when it is whole.
-    columns: those it is going to have, from left to right.  kept: indices of frames that are there already.
-    made_with: the settings in words.
-    """
-
-    folder: Path
-    columns: list[Column]
-    kept: frozenset[int]
-    made_with: str
+    folder: Path  # its place, or one beside an earlier result that it replaces when it is whole
+    columns: list[Column]  # those it is going to have, from left to right
+    kept: frozenset[int]  # indices of frames that are there already
+    made_with: str  # the settings in words
 
 
 def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
     """Makes the folders of a result and notes in `clip.json` what makes it.
 
-    Args:
-        result: its folder.
-        frames: numbers of the frames at 25 fps.
-        device: its kind, `cpu` or `cuda`.
-
-    Raises:
-        MediaError: a folder cannot be made.
+    frames: their numbers at 25 fps.  device: its kind, `cpu` or `cuda`.
     """
     names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
     names += [MOUTH] if clip.mouth_dir else []
@@ -110,13 +98,7 @@ def generate_frames(
     Pictures are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
     pictures handed over are on disk.
 
-    Args:
-        columns: get the pictures.
-        title: of the progress bar.
-        written: indices in it are left out; the others are added when they are on disk.
-
-    Raises:
-        MediaError: a frame cannot be read or written.
+    columns: get the pictures.  written: indices in it are left out; the others are added when they are on disk.
     """
     written = written or Progress()
     indices = [index for index in range(len(dataset)) if index not in written]
@@ -138,7 +120,7 @@ def generate_frames(
         written.add(index)
 
     cues = dataset.items(indices, min(config.num_threads, 2))
-    ahead = _BATCHES_IN_WORK * config.batch_size
+    ahead = 2 * config.batch_size
     pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
     images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
     bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])

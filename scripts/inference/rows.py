@@ -36,13 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 def run_rows(config: TestConfig) -> int:
-    """Generates the selected rows of the metadata file with one model.
+    """Generates the selected rows of the metadata file with one model: 0 all rows done, 1 some failed, 130 interrupted.
 
-    Returns:
-        the exit code: 0 all rows done, 1 some failed, 130 interrupted.
-
-    Raises:
-        PcavsError: the metadata file or the weights cannot be read; no row was tried.
+    Raises PcavsError before any row is tried: the metadata file or the weights cannot be read.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
@@ -192,10 +188,9 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
 
 
 def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:
-    """Writes `report.json` or a rank's part of it, with the former the gallery.
+    """Writes `report.json` or a rank's part of it, with the former the gallery; whether the disk took it.
 
-    Returns:
-        whether it could be written; a full disk must not keep the summary from being printed.
+    A full disk must not keep the summary from being printed.
     """
     report = Report(rows, to_builtins(config))
     try:

@@ -24,7 +24,7 @@ from data.synthetic.clips import (
 )
 from options.config import DataConfig
 from util.errors import MediaError
-from util.files import atomic_path, make_directory
+from util.files import atomic_path, make_directory, writing
 from util.seed import generator_for
 
 REFERENCE_GAP = 25  # the reference is one of so many frames after the measured ones
@@ -102,11 +102,8 @@ def load_speakers(
 
 def _save_speaker(speaker: Speaker, path: Path) -> None:
     arrays = {f.name: np.asarray(getattr(speaker, f.name)) for f in dataclasses.fields(Speaker)}
-    try:
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with writing(path), atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def _read_speaker(path: Path) -> Speaker:

@@ -17,16 +17,9 @@ _LONGEST_RUN = 100  # pixels an edge is followed to each side
 
 
 def cpbd(grey: np.ndarray) -> float:
-    """Cumulative probability of blur detection of one frame; a clip's score is the mean over frames.
+    """Cumulative probability of blur detection of one frame, in [0, 1], higher is sharper; 0 without edges.
 
-    Args:
-        grey: (H, W) uint8, at least 64 x 64; by `cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)`.
-
-    Returns:
-        a number in [0, 1], higher is sharper; 0 for a picture without edges.
-
-    Raises:
-        MediaError: other type or shape, or a picture smaller than a block.
+    grey: (H, W) uint8, at least 64 x 64; by `cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)`.  Raises MediaError for others.
     """
     if grey.dtype != np.uint8 or grey.ndim != 2 or min(grey.shape) < BLOCK:
         raise MediaError(
@@ -44,11 +37,8 @@ def cpbd(grey: np.ndarray) -> float:
 def edge_blocks(grey: np.ndarray) -> np.ndarray:
     """Which blocks hold more than 0.2 % edge pixels, by scikit-image's Canny with its defaults (sigma 1).
 
-    Canny takes longer than all the rest. Nearly always the edges that are beyond doubt in the middle rows of every
-    block are enough, and the answer is the same.
-
-    Returns:
-        (blocks,) bool, row by row.
+    (blocks,) bool, row by row. Canny takes longer than all the rest. Nearly always the edges that are beyond doubt in
+    the middle rows of every block are enough, and the answer is the same.
     """
     from skimage.feature import canny
 

@@ -51,12 +51,6 @@ def frechet_distance(real: Moments, generated: Moments) -> float:
     complex numbers, and singular covariances (fewer vectors than dimensions) need no help. With few vectors the figure
     is far too large, so compare only figures of the same N.
 
-    Returns:
-        a number of at least 0, in squared units of the features.
-
-    Raises:
-        MediaError: a single vector.
-
     Source: Dowson & Landau 1982; Heusel et al. 2017 for images.
     """
     s, t = real.covariance, generated.covariance
@@ -76,9 +70,6 @@ def inception_features(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     Returns:
         a function (B, H, W, 3) uint8 BGR -> (B, 2048) float32; frames are resized to 299 px, bilinear, antialiased.
-
-    Raises:
-        CheckpointError: the file is missing or holds other weights.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; torchvision's weights are inception_v3_google-0cc3c7bd.pth")

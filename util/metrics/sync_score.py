@@ -103,9 +103,6 @@ def num_windows(num_frames: int, num_samples: int) -> int:
     """How many windows the published tool makes: shorter stream in frames - 5.
 
     One less than fit the picture, because the MFCC of n frames of sound are one step short of 4 n.
-
-    Raises:
-        MediaError: not even one.
     """
     shorter = min(num_frames, num_samples * FPS // SAMPLE_RATE_HZ)
     if shorter <= WINDOW_FRAMES:
