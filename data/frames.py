@@ -26,6 +26,7 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SMALL_JPEG = MOST_PIXELS // 64 // 8  # bytes
 _JPEG_TAIL = 65536  # bytes that cameras may append
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_FADE_FRAMES = 20
 _PNG_END = b"IEND\xaeB`\x82"
 
 _log = logging.getLogger(__name__)
@@ -214,6 +215,22 @@ def crop_template(image_bgr: np.ndarray, config: DataConfig | None = None) -> np
     if face.shape[:2] != (config.crop_size, config.crop_size):
         face = cv2.resize(face, (config.crop_size, config.crop_size), interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(face, cv2.COLOR_BGR2RGB)
+
+
+def cross_fade(index: int, length: int) -> tuple[int, int, float]:
+    """Plays `length` frames again and again from the start, each end blended into the next start for up to 0.8 s.
+
+    Returns:
+        two positions, and the share of the second one; without a blend they are the same.
+
+    >>> [cross_fade(i, 5) for i in range(5)]
+    [(0, 0, 0.0), (1, 1, 0.0), (2, 2, 0.0), (3, 0, 0.3333333333333333), (4, 1, 0.6666666666666666)]
+    """
+    overlap = min(_FADE_FRAMES, length // 2)
+    turn, position = divmod(index, length - overlap)
+    if turn == 0 or position >= overlap:
+        return position, position, 0.0
+    return position + length - overlap, position, (position + 1) / (overlap + 1)
 
 
 def ping_pong(index: int, length: int) -> int:

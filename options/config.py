@@ -26,6 +26,7 @@ TRAINED_ON = "trained_on.txt"  # beside weights that know some people only: whom
 STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
+ANGLES = ("yaw", "pitch", "roll")  # of a head; signs as in data.synthetic.person.FaceState
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,28 @@ class NetworkConfig:
         return config
 
 
+POSE_LOOPS = ("ping_pong", "cross_fade")
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """What is done to the pose codes of a clip; by default nothing. Raises OptionError for what cannot be honoured."""
+
+    pose_scale: float = 1.0  # of the motion about the clip's mean
+    pose_smooth: float = 0.0  # seconds, deviation of the Gaussian
+    pose_offset: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees, in the order of ANGLES
+    pose_hold: float | None = None  # seconds; the pose of this moment all the time
+    pose_loop: str = "ping_pong"  # how a pose video goes on that is shorter than the sound
+
+    def __post_init__(self) -> None:
+        if self.pose_scale > 3:
+            raise OptionError(f"--pose_scale must be from 0 (still) to 3, got {self.pose_scale}")
+        if self.pose_smooth > 10:
+            raise OptionError(f"--pose_smooth must be from 0 to 10 seconds, got {self.pose_smooth}")
+        if not all(abs(angle) <= 45 for angle in self.pose_offset):
+            raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
+
+
 @dataclass(frozen=True)
 class TestConfig:
     """One run of test.py."""
@@ -192,6 +215,7 @@ class TestConfig:
     input_id_feature: bool = False
     noise: str = "random"
     seed: int = 0
+    load_codes: Path | None = None
     # which rows
     list_start: int = 0
     list_end: int | None = None
@@ -200,6 +224,7 @@ class TestConfig:
     frame_format: str = "jpg"
     gen_video: bool = False
     labels: bool = False
+    save_codes: bool = False
     resume: bool = False
     overwrite: bool = False
     verbose: bool = False
@@ -207,6 +232,7 @@ class TestConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    pose: PoseOptions = field(default_factory=PoseOptions)
 
     __test__ = False  # pytest collects classes called Test*
 
@@ -265,6 +291,7 @@ class PrepareOptions:
     align: str = "off"  # off, auto (only what is not aligned yet) or all
     faces: AlignOptions = field(default_factory=AlignOptions)
     convert_spectrogram: bool = False
+    seed: int = 0  # of the motion of a head that is drawn
 
 
 @dataclass(frozen=True)

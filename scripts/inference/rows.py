@@ -19,7 +19,7 @@ import torch
 from data.metadata import Row, read_rows, unique_names
 from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
-from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, TRAINED_ON, TestConfig
@@ -159,13 +159,16 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     }
     _warn_of_strangers(config, clip.reference_dir)
     started = time.monotonic()
-    dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
+    dataset = VoxTestDataset(
+        clip, config.data, config.published_timing, with_pose=config.driving_pose, loop=config.pose.pose_loop
+    )
     result = config.results_dir / report.name
     logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
     report.frames = report.frames_reused = len(work.kept)
     report.made_with = work.made_with
     report.outputs = [str(result / column.prefix) for column in work.columns]
+    report.outputs += [str(result / CODES)] if config.save_codes else []
     written = Progress(work.kept)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
