@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
-from util.files import atomic_path
+from util.files import atomic_path, writing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -74,13 +74,10 @@ def run_ffmpeg_to(
     output: Path, arguments: Sequence[str | Path], doing: str, check: Callable[[Path], None] | None = None
 ) -> None:
     """Runs ffmpeg with `output` as its last argument; the file appears when it is finished and `check` is content."""
-    try:
-        with atomic_path(output) as temporary:
-            run_ffmpeg([*arguments, protocol_free(temporary)], doing)
-            if check is not None:
-                check(temporary)
-    except OSError as error:
-        raise MediaError(f"{doing}: {output} cannot be written: {error.strerror or error}") from error
+    with writing(output), atomic_path(output) as temporary:
+        run_ffmpeg([*arguments, protocol_free(temporary)], doing)
+        if check is not None:
+            check(temporary)
 
 
 def run_ffmpeg_long(
