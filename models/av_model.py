@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from models.fast.convolution import available
 from models.fast.inference import FastGenerator, prepare_encoder
 from models.loading import load_networks
-from models.stream import CueGroup, CueType, Workers, frames_in_order
+from models.stream import CueType, Workers, frames_in_order
 from options.config import AudioConfig, NetworkConfig
 from util.device import set_up_for_inference
 from util.images import tensor_to_uint8, tensor_to_unit_range
 from util.seed import generator_for
 
 SPEECH_GAIN = 1.2
+_POSES_KEPT = 4096  # codes; when frames of a longer pose video come back, they are encoded again
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -142,15 +143,26 @@ class AvModel:
         workers = self._workers
         piece = workers.piece if ahead else 1
 
-        def encode_poses(pictures: Sequence[np.ndarray]) -> Tensor:
-            pixels = workers.upload(torch.from_numpy(np.stack(pictures)))
-            with workers.computing():
-                return workers.apply(piece, self._pose_codes, tensor_to_unit_range(pixels.permute(0, 3, 1, 2)))
+        kept: dict[int, Tensor] = {}  # pose codes by number of the picture
 
-        def make_frames(group: CueGroup[CueType]) -> list[np.ndarray]:
-            layers = self.noise_for(noise, seed, [cue.frame for cue in group.cues]) if self._uses_noise else None
-            mel = workers.upload(torch.from_numpy(np.stack([cue.mel for cue in group.cues])))
-            codes = [fixed_pose if slot is None else slot.result() for slot in group.pose_slots]
+        def encode_poses(group: Sequence[CueType]) -> list[Tensor | None]:
+            codes = {cue.pose_index: kept.get(cue.pose_index) for cue in group}
+            new = {cue.pose_index: cue.pose for cue in group if cue.pose is not None and codes[cue.pose_index] is None}
+            if new:  # two threads that meet a picture at the same time both encode it
+                pixels = workers.upload(torch.from_numpy(np.stack(list(new.values()))))
+                with workers.computing():
+                    made = workers.apply(piece, self._pose_codes, tensor_to_unit_range(pixels.permute(0, 3, 1, 2)))
+                found = dict(zip(new, made, strict=True))
+                if len(kept) > _POSES_KEPT:
+                    kept.clear()
+                kept.update(found)
+                codes |= found
+            return [fixed_pose if cue.pose is None else codes[cue.pose_index] for cue in group]
+
+        def make_frames(group: Sequence[CueType]) -> list[np.ndarray]:
+            layers = self.noise_for(noise, seed, [cue.frame for cue in group]) if self._uses_noise else None
+            mel = workers.upload(torch.from_numpy(np.stack([cue.mel for cue in group])))
+            codes = encode_poses(group)
             with workers.computing():
                 pose = torch.stack([code.reshape(-1) for code in codes if code is not None])
                 mouth = workers.apply(piece, self._mouth_codes, mel)
@@ -158,7 +170,7 @@ class AvModel:
                 arrays = workers.download(tensor_to_uint8(images), images.isfinite().flatten(1).all(dim=1))
             return arrays()
 
-        return frames_in_order(workers, cues, encode_poses, make_frames, piece, ahead)
+        return frames_in_order(workers, cues, make_frames, piece, ahead)
 
     def noise_for(self, mode: str, seed: int, frames: Sequence[int]) -> list[Tensor] | None:
         """Noise images for `generate`: one (B or 1, 1, H, W) tensor per layer, or None.
