@@ -23,7 +23,6 @@ from util.files import atomic_path, writing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
 
 
 @dataclass(frozen=True)
@@ -165,26 +164,8 @@ def open_media(path: str | Path) -> InputContainer:
     import av
 
     # PyAV 19 reads such text without being told, and no longer knows the argument
-    keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(protocol_free(path), "r", **keywords)
-
-
-def named_colours(picture: VideoFrame) -> dict[str, Any]:
-    """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
-
-    PyAV does so by itself from 17 on. Before, it takes every video for BT.601: HD is up to 22 levels off.
-    """
-    if _pyav_version() >= 17:
-        return {}
-    source = {"src_colorspace": picture.colorspace, "src_color_range": picture.color_range}
-    return {**source, "dst_colorspace": 0, "dst_color_range": "JPEG"}
-
-
-@functools.cache
-def _pyav_version() -> int:
-    import av
-
-    return int(av.__version__.split(".")[0])
 
 
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
