@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from data.frames import IMAGE_SUFFIXES, list_frames
-from data.metadata import MOST_FRAMES, read_table, whole_number
+from data.metadata import MOST_FRAMES, read_csv, whole_number
 from data.video_reader import read_header
 from options.config import FPS, LONGEST_S
 from util.errors import MediaError, MetadataError, OptionError
@@ -60,17 +60,11 @@ class ClipRecord:
 def read_list(path: str | Path) -> list[ClipRecord]:
     """Reads a list of clips. Raises MetadataError, which names file and line."""
     source = Path(path)
-    reader = csv.reader(io.StringIO(read_table(source, "list of clips", _HOW_TO_WRITE), newline=""), strict=True)
-    records = []
-    try:
-        header = next(reader, [])
-        if tuple(header) != COLUMNS:
-            raise MetadataError(f"{source}:1: the columns must be {','.join(COLUMNS)}, got {','.join(header)!r}")
-        for fields in reader:
-            if fields:
-                records.append(_record(fields, source, f"{source}:{reader.line_num}"))
-    except csv.Error as error:
-        raise MetadataError(f"{source}:{reader.line_num}: {error}; {_HOW_TO_WRITE}") from error
+    lines = read_csv(source, "list of clips", _HOW_TO_WRITE)
+    place, header = next(lines, (f"{source}:1", []))
+    if tuple(header) != COLUMNS:
+        raise MetadataError(f"{place}: the columns must be {','.join(COLUMNS)}, got {','.join(header)!r}")
+    records = [_record(fields, source, place) for place, fields in lines]
     if not records:
         raise MetadataError(f"{source}: holds no clips; {_HOW_TO_WRITE}")
     return records

@@ -54,7 +54,7 @@ def make_pose_folder(
     digest = hashlib.sha256(np.round(angles, 3).astype("<f4").tobytes()).hexdigest()
     # with all that makes it in its name, no programme takes the place of another
     source = f"pose:{programme.words} {json.dumps(options)} {digest[:16]}"
-    origin = SourceNote(NOTE_FORMAT, source, 0, 0, digest, options)
+    origin = SourceNote(NOTE_FORMAT, source, digest, options)
     return Shelf(parent).get(prepared_name(Path(programme.name)), origin, lambda part: _write(part, angles))
 
 

@@ -1,6 +1,6 @@
 """Things made from a source (frame folders, WAV files): whole or absent, found again, never taken by another source.
 
-Beside what is made lies a note, `.source.json`, of the source's path, size, time and SHA-256 and of how it was made.
+Beside what is made lies a note, `.source.json`, of the source's path and SHA-256 and of how it was made.
 """
 
 from __future__ import annotations
@@ -68,8 +68,6 @@ class SourceNote:
 
     format: int
     source: str  # absolute path
-    size: int  # bytes; of all its pictures, for a folder
-    mtime_ns: int  # the newest
     sha256: str  # of names and contents
     options: dict[str, Any]  # how it is made
     extent: int = 0  # frames or bytes of what was made
@@ -78,11 +76,8 @@ class SourceNote:
 def origin_of(path: Path, options: dict[str, Any]) -> SourceNote:
     """Reads a file or folder of pictures through. Raises MediaError: it cannot be read."""
     files = open_source(path).files if path.is_dir() else (path,)
-    digest = fingerprint(files).content
-    states = [file.stat() for file in files]
-    size, newest = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
     name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")  # JSON cannot hold other bytes
-    return SourceNote(NOTE_FORMAT, name, size, newest, digest, options)
+    return SourceNote(NOTE_FORMAT, name, fingerprint(files).content, options)
 
 
 def prepared_name(source: Path) -> str:

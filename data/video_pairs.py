@@ -8,23 +8,20 @@ BGR.
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from data.clip_reader import load_sound
 from data.frames import crop_template, pictures_in
-from data.metadata import read_table
+from data.metadata import read_csv
 from data.prepared import NOTE_NAME, SourceNote
 from data.results import (
     FIXED_POSE,
@@ -190,18 +187,13 @@ def pairs_from_csv(path: Path) -> FoundPairs:
         MetadataError: no such file, not text, unknown columns, a bad value, or no rows; names file and line.
         MediaError: a result whose `clip.json` cannot be read.
     """
-    reader = csv.DictReader(io.StringIO(read_table(path, "csv of pairs", _COLUMNS), newline=""), strict=True)
-    pairs = []
-    try:
-        columns = reader.fieldnames or []
-        unknown = [name for name in columns if name not in CSV_COLUMNS]
-        if unknown or "generated" not in columns:
-            wrong = f"unknown column {unknown[0]!r}" if unknown else "no column `generated`"
-            raise MetadataError(f"{path}:1: {wrong}; {_COLUMNS}")
-        for row in reader:
-            pairs.append(_csv_pair(row, path.parent, f"{path}:{reader.line_num}"))
-    except csv.Error as error:
-        raise MetadataError(f"{path}:{reader.line_num}: {error}") from error
+    lines = read_csv(path, "csv of pairs", _COLUMNS)
+    place, columns = next(lines, (f"{path}:1", []))
+    unknown = [name for name in columns if name not in CSV_COLUMNS]
+    if unknown or "generated" not in columns:
+        wrong = f"unknown column {unknown[0]!r}" if unknown else "no column `generated`"
+        raise MetadataError(f"{place}: {wrong}; {_COLUMNS}")
+    pairs = [_csv_pair(columns, fields, path.parent, place) for place, fields in lines]
     if not pairs:
         raise MetadataError(f"{path}: holds no pairs; {_COLUMNS}")
     return FoundPairs(tuple(pairs))
@@ -338,10 +330,10 @@ def _origin(frames: Path) -> str | None:
     return None
 
 
-def _csv_pair(row: Mapping[str | None, Any], folder: Path, place: str) -> VideoPair:
-    if None in row or None in row.values():
+def _csv_pair(columns: Sequence[str], fields: Sequence[str], folder: Path, place: str) -> VideoPair:
+    if len(fields) != len(columns):
         raise MetadataError(f"{place}: not as many fields as the first line names")
-    values = {str(column): text.strip() for column, text in row.items()}
+    values = {column: text.strip() for column, text in zip(columns, fields, strict=True)}
     paths = {name: folder / values[name] for name in ("generated", "real", "audio", "reference") if values.get(name)}
     if "generated" not in paths:
         raise MetadataError(f"{place}: `generated` is empty; every pair needs a video or a folder of frames")

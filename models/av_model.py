@@ -12,7 +12,6 @@ models/stream.py says which thread computes what when.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,14 @@ from torch import Tensor, nn
 from models.fast.convolution import available
 from models.fast.inference import FastGenerator, prepare_encoder
 from models.loading import load_networks
-from models.stream import CueGroup, CueType, Workers, frames_in_order
+from models.stream import CueType, Workers, frames_in_order
 from options.config import AudioConfig, NetworkConfig
 from util.device import set_up_for_inference
 from util.images import tensor_to_uint8, tensor_to_unit_range, to_unit_range
 from util.seed import generator_for
 
 SPEECH_GAIN = 1.2
+_POSES_KEPT = 4096  # codes; when frames of a longer pose video come back, they are encoded again
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -149,18 +149,25 @@ class AvModel:
         workers = self._workers
         piece = workers.piece if ahead else 1
         edited: dict[int, Tensor] = {}  # pose codes by frame number, until the frame is made
+        kept: dict[int, Tensor] = {}  # pose codes by number of the picture
 
-        def encode_poses(pictures: Sequence[np.ndarray]) -> Tensor:
-            pixels = workers.upload(torch.from_numpy(np.stack(pictures)))
-            with workers.computing():
-                return workers.apply(piece, self._pose_codes, tensor_to_unit_range(pixels.permute(0, 3, 1, 2)))
-
-        def pose_of(cue: CueType, slot: Future[Tensor] | None) -> Tensor | None:
-            if cue.frame in edited:
-                return edited.pop(cue.frame)
+        def encode_poses(group: Sequence[CueType]) -> list[Tensor | None]:
+            if edit_pose is not None:
+                return [edited.pop(cue.frame) for cue in group]
             if pose_codes is not None:
-                return pose_codes[cue.frame]
-            return fixed_pose if slot is None else slot.result()
+                return [pose_codes[cue.frame] for cue in group]
+            codes = {cue.pose_index: kept.get(cue.pose_index) for cue in group}
+            new = {cue.pose_index: cue.pose for cue in group if cue.pose is not None and codes[cue.pose_index] is None}
+            if new:  # two threads that meet a picture at the same time both encode it
+                pixels = workers.upload(torch.from_numpy(np.stack(list(new.values()))))
+                with workers.computing():
+                    made = workers.apply(piece, self._pose_codes, tensor_to_unit_range(pixels.permute(0, 3, 1, 2)))
+                found = dict(zip(new, made, strict=True))
+                if len(kept) > _POSES_KEPT:
+                    kept.clear()
+                kept.update(found)
+                codes |= found
+            return [fixed_pose if cue.pose is None else codes[cue.pose_index] for cue in group]
 
         def with_edited_poses(edit: Callable[[Tensor], Tensor]) -> Iterator[CueType]:
             for cue in cues:
@@ -171,23 +178,22 @@ class AvModel:
                 edited[cue.frame] = edit(code[0])
                 yield cue
 
-        def make_frames(group: CueGroup[CueType]) -> list[np.ndarray]:
-            layers = self.noise_for(noise, seed, [cue.frame for cue in group.cues]) if self._uses_noise else None
-            mel = workers.upload(torch.from_numpy(np.stack([cue.mel for cue in group.cues])))
-            codes = [pose_of(cue, slot) for cue, slot in zip(group.cues, group.pose_slots, strict=True)]
+        def make_frames(group: Sequence[CueType]) -> list[np.ndarray]:
+            layers = self.noise_for(noise, seed, [cue.frame for cue in group]) if self._uses_noise else None
+            mel = workers.upload(torch.from_numpy(np.stack([cue.mel for cue in group])))
+            codes = encode_poses(group)
             with workers.computing():
                 pose = torch.stack([code.reshape(-1) for code in codes if code is not None])
                 if mouth_codes is None:
                     mouth = workers.apply(piece, self._mouth_codes, mel)
                 else:
-                    mouth = mouth_codes[[cue.frame for cue in group.cues]]
+                    mouth = mouth_codes[[cue.frame for cue in group]]
                 images = workers.apply(piece, self._images, *self._for_generator(identity, mouth, pose, layers))
                 arrays = workers.download(tensor_to_uint8(images), images.isfinite().flatten(1).all(dim=1))
             return arrays()
 
-        needs_pictures = pose_codes is None and edit_pose is None
         driving = cues if edit_pose is None else with_edited_poses(edit_pose)
-        return frames_in_order(workers, driving, encode_poses if needs_pictures else None, make_frames, piece, ahead)
+        return frames_in_order(workers, driving, make_frames, piece, ahead)
 
     def noise_for(self, mode: str, seed: int, frames: Sequence[int]) -> list[Tensor] | None:
         """Noise images for `generate`: one (B or 1, 1, H, W) tensor per layer, or None.

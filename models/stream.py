@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +16,6 @@ from torch import Tensor
 
 from models.cuda_graphs import CudaGraphs
 from util.errors import MediaError
-
-POSES_KEPT = 4096  # codes; when frames of a longer pose video come back, they are encoded again
 
 
 class Cue(Protocol):
@@ -42,16 +39,6 @@ class Cue(Protocol):
 
 
 CueType = TypeVar("CueType", bound=Cue)
-
-
-@dataclass(frozen=True)
-class CueGroup(Generic[CueType]):
-    """Cues whose frames are made together."""
-
-    cues: Sequence[CueType]
-    pose_slots: Sequence[Future[Tensor] | None]  # where the pose code of each cue will be; None: it has no picture
-    # the slots to fill when this group's turn comes, with their pictures; all others were given to earlier groups
-    new_pictures: Sequence[tuple[Future[Tensor], np.ndarray]]
 
 
 class Workers:
@@ -146,25 +133,22 @@ class Workers:
 def frames_in_order(
     workers: Workers,
     cues: Iterable[CueType],
-    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]] | None,
-    make_frames: Callable[[CueGroup[CueType]], Sequence[np.ndarray]],
+    make_frames: Callable[[Sequence[CueType]], Sequence[np.ndarray]],
     group_size: int,
     ahead: int,
 ) -> Generator[tuple[CueType, np.ndarray], None, None]:
-    """Frames while their cues arrive, as AvModel.stream yields them; `workers` call the two functions.
+    """Frames while their cues arrive, as AvModel.stream yields them; `workers` call the function.
 
     Args:
-        encode_poses: pictures (S, S, 3) uint8 -> the code of each; None: pictures are not looked at.
         make_frames: a group of B cues -> (B, S, S, 3) uint8, and (B,) whether a frame is free of NaN.
         ahead: cues that may be taken before the frame of an earlier one is yielded.
     """
     iterator = iter(cues)
-    codes: OrderedDict[int, Future[Tensor]] = OrderedDict()
-    in_work: deque[tuple[CueGroup[CueType], Future[Sequence[np.ndarray]]]] = deque()
+    in_work: deque[tuple[Sequence[CueType], Future[Sequence[np.ndarray]]]] = deque()
 
     def finished() -> Iterator[tuple[CueType, np.ndarray]]:
         group, frames = in_work.popleft()
-        for cue, picture, is_finite in zip(group.cues, *frames.result(), strict=True):
+        for cue, picture, is_finite in zip(group, *frames.result(), strict=True):
             if not is_finite:
                 hint = "" if workers.dtype == torch.float32 else "; try --precision fp32"
                 reason = f"the networks gave NaN or infinity; are the weights damaged?{hint}"
@@ -172,55 +156,15 @@ def frames_in_order(
             yield cue, picture
 
     try:
-        while taken := list(itertools.islice(iterator, group_size)):
-            group = _grouped(taken, codes, encode_poses is not None)
-            in_work.append((group, workers.submit(_work_on, group, encode_poses, make_frames)))
-            while sum(len(other.cues) for other, _ in in_work) > ahead:
+        while group := list(itertools.islice(iterator, group_size)):
+            in_work.append((group, workers.submit(make_frames, group)))
+            while sum(len(other) for other, _ in in_work) > ahead:
                 yield from finished()
         while in_work:
             yield from finished()
     finally:
-        for group, frames in in_work:
-            if frames.cancel():  # a newer group may have begun already and wait for a code of this one
-                for slot, _ in group.new_pictures:
-                    slot.cancel()
-
-
-def _grouped(
-    cues: Sequence[CueType], codes: OrderedDict[int, Future[Tensor]], with_pictures: bool
-) -> CueGroup[CueType]:
-    """The group of some cues; `codes` holds the slots of the last pose pictures by number, and gets the new ones."""
-    slots: list[Future[Tensor] | None] = []
-    new_pictures = []
-    for cue in cues:
-        if cue.pose is None or not with_pictures:
-            slots.append(None)
-            continue
-        if cue.pose_index not in codes:
-            codes[cue.pose_index] = Future()
-            new_pictures.append((codes[cue.pose_index], cue.pose))
-        codes.move_to_end(cue.pose_index)
-        slots.append(codes[cue.pose_index])
-    while len(codes) > POSES_KEPT:
-        codes.popitem(last=False)
-    return CueGroup(cues, slots, new_pictures)
-
-
-def _work_on(
-    group: CueGroup[CueType],
-    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]] | None,
-    make_frames: Callable[[CueGroup[CueType]], Sequence[np.ndarray]],
-) -> Sequence[np.ndarray]:
-    try:  # the slots come first, for other groups wait for them, also when something fails
-        if encode_poses is not None and group.new_pictures:
-            codes = encode_poses([picture for _, picture in group.new_pictures])
-            for (slot, _), code in zip(group.new_pictures, codes, strict=True):
-                slot.set_result(code)
-    except BaseException as error:
-        for slot, _ in group.new_pictures:
-            slot.set_exception(error)
-        raise
-    return make_frames(group)
+        for _, frames in in_work:
+            frames.cancel()
 
 
 def _start_worker(device: torch.device, threads: int) -> None:

@@ -64,7 +64,7 @@ def write_result(
 
 
 def source_note(sha256: str, extent: int = 2) -> str:
-    return json.dumps(dataclasses.asdict(SourceNote(NOTE_FORMAT, "clip.mp4", 1, 1, sha256, {}, extent)))
+    return json.dumps(dataclasses.asdict(SourceNote(NOTE_FORMAT, "clip.mp4", sha256, {}, extent)))
 
 
 def write_report(results: Path, *rows: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("[a-z]*/README.md")])
 # folders that a clone has whole
 CODE = ("options", "data", "models", "util", "scripts", "experiments", "tests", "docs")
-OTHERS = ("pip", "cp", "apt-get", "source")  # programs that are not ours
+OTHERS = ("ffmpeg", "pip", "cp", "apt-get", "source")  # programs that are not ours
 COMMANDS = ["test.py", "train.py", "tests/parity.py", *(f"scripts/{p.name}" for p in ROOT.glob("scripts/[a-z]*.py"))]
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.stream import POSES_KEPT, CueGroup, Workers, frames_in_order
+from models.stream import Workers, frames_in_order
 from tests.numbered_cues import NumberedCue, make_cues
 from util.errors import MediaError
 
@@ -29,32 +27,16 @@ def workers() -> Workers:
     return made
 
 
-class Encoder:
-    """Gives the first number of a picture as its code, and keeps the pictures."""
-
-    def __init__(self) -> None:
-        self.encoded: list[np.ndarray] = []
-
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:
-        self.encoded += pictures
-        return [torch.tensor(int(picture.flat[0])) for picture in pictures]
-
-
-def make_frames(group: CueGroup[NumberedCue]) -> list[np.ndarray]:
-    """(B, 1, 1, 3) pictures of frame number, pose code and size of the group."""
-    codes = [slot.result() if slot is not None else 255 for slot in group.pose_slots]
-    pictures = [[[[cue.frame % 256, code, len(codes)]]] for cue, code in zip(group.cues, codes, strict=True)]
-    return [np.array(pictures, np.uint8), np.ones(len(codes), bool)]
+def make_frames(group: Sequence[NumberedCue]) -> list[np.ndarray]:
+    """(B, 1, 1, 3) pictures of frame number, first number of the pose picture and size of the group."""
+    pictures = [[[[cue.frame % 256, cue.pose.flat[0], len(group)]]] for cue in group if cue.pose is not None]
+    return [np.array(pictures, np.uint8), np.ones(len(group), bool)]
 
 
 def run(
-    workers: Any,
-    cues: Iterable[NumberedCue],
-    ahead: int = 0,
-    group_size: int = 1,
-    encode: Callable[..., Any] | None = None,
+    workers: Any, cues: Iterable[NumberedCue], ahead: int = 0, group_size: int = 1
 ) -> Generator[tuple[NumberedCue, np.ndarray], None, None]:
-    return frames_in_order(workers, cues, encode or Encoder(), make_frames, group_size, ahead)
+    return frames_in_order(workers, cues, make_frames, group_size, ahead)
 
 
 def arriving(cues: Sequence[NumberedCue], asked: list[int]) -> Iterator[NumberedCue]:
@@ -86,25 +68,12 @@ def test_error_of_a_network_is_raised_by_run(workers: Workers) -> None:
 
 @pytest.mark.parametrize(("ahead", "group_size"), [(0, 1), (1, 1), (7, 1), (50, 1), (1, 4), (16, 4)])
 def test_every_cue_gets_its_own_frame_in_order(workers: Workers, ahead: int, group_size: int) -> None:
-    cues, encode = make_cues(30, poses=4, size=1), Encoder()
-    made = list(run(workers, cues, ahead, group_size, encode))
+    cues = make_cues(30, poses=4, size=1)
+    made = list(run(workers, cues, ahead, group_size))
     assert [cue for cue, _ in made] == cues
     expected = [[cue.frame, cue.pose.flat[0]] for cue in cues if cue.pose is not None]
     assert [picture.flat[:2].tolist() for _, picture in made] == expected
     assert [int(picture.flat[2]) for _, picture in made] == [group_size] * 28 + [2 if group_size == 4 else 1] * 2
-    assert len(encode.encoded) == 4
-
-
-def test_picture_is_encoded_again_once_so_many_others_have_come(workers: Workers) -> None:
-    encode = Encoder()
-    cues = make_cues(POSES_KEPT + 1, poses=POSES_KEPT + 1, size=1)
-    list(run(workers, [*cues, cues[-1]], ahead=50, encode=encode))
-    assert len(encode.encoded) == POSES_KEPT + 1
-    list(run(workers, [*cues, cues[0]], ahead=50, encode=encode))
-    assert len(encode.encoded) == 2 * (POSES_KEPT + 1) + 1
-    encode = Encoder()
-    list(run(workers, [cues[0], *cues[:-1], cues[0], cues[-1], cues[0]], ahead=50, encode=encode))
-    assert len(encode.encoded) == POSES_KEPT + 1  # the one that came last is not the one that is forgotten
 
 
 def test_live_frame_comes_before_the_next_cue_is_asked_for(workers: Workers) -> None:
@@ -120,31 +89,15 @@ def test_only_so_many_cues_are_taken_ahead(workers: Workers) -> None:
 
 
 def test_frame_with_nan_is_an_error_when_it_is_due(workers: Workers) -> None:
-    def broken(group: CueGroup[NumberedCue]) -> list[np.ndarray]:
+    def broken(group: Sequence[NumberedCue]) -> list[np.ndarray]:
         pictures, _ = make_frames(group)
-        return [pictures, np.array([cue.frame != 2 for cue in group.cues])]
+        return [pictures, np.array([cue.frame != 2 for cue in group])]
 
     made = []
     with pytest.raises(MediaError, match="frame 2: the networks gave NaN or infinity"):
-        for cue, _ in frames_in_order(workers, make_cues(8, size=1), Encoder(), broken, 4, 8):
+        for cue, _ in frames_in_order(workers, make_cues(8, size=1), broken, 4, 8):
             made.append(cue.frame)
     assert made == [0, 1]
-
-
-def test_error_of_a_pose_reaches_every_frame_that_waits_for_it(workers: Workers) -> None:
-    waiting = []
-
-    def refuse(pictures: Sequence[np.ndarray]) -> list[Tensor]:
-        raise ValueError("no such face")
-
-    def noted(group: CueGroup[NumberedCue]) -> list[np.ndarray]:
-        waiting.append(group.pose_slots[0])
-        return make_frames(group)
-
-    with pytest.raises(ValueError, match="no such face"):
-        list(frames_in_order(workers, make_cues(8, poses=1, size=1), refuse, noted, 1, 8))
-    assert all(isinstance(slot.exception(timeout=5), ValueError) for slot in waiting)
-    assert len(list(run(workers, make_cues(2, size=1)))) == 2  # the workers go on
 
 
 def test_error_of_the_cues_ends_the_stream(workers: Workers) -> None:
@@ -162,30 +115,3 @@ def test_stream_that_is_closed_keeps_no_worker_waiting(workers: Workers) -> None
         next(stream)
         stream.close()
     assert len(list(run(workers, make_cues(2, size=1)))) == 2
-
-
-def test_closed_stream_frees_a_group_that_began_before_the_one_it_waits_for() -> None:
-    submitted: list[Future[Any]] = []
-    last_begun = threading.Event()
-
-    def make(group: CueGroup[NumberedCue]) -> list[np.ndarray]:
-        if group.cues[0].frame == 3:
-            last_begun.set()
-        group.pose_slots[0].result(timeout=5)
-        return make_frames(group)
-
-    with ThreadPoolExecutor(1) as pool:
-
-        class Submitter:
-            dtype = torch.float32
-
-            def submit(self, *work: Any) -> Future[Any]:
-                """The second group is taken by a thread that does not come to begin it."""
-                submitted.append(Future() if len(submitted) == 1 else pool.submit(*work))
-                return submitted[-1]
-
-        stream = frames_in_order(Submitter(), make_cues(4, poses=2, size=1), Encoder(), make, 1, 3)
-        next(stream)
-        assert last_begun.wait(timeout=5)
-        stream.close()
-        assert isinstance(submitted[3].exception(timeout=10), CancelledError)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -97,7 +96,7 @@ def test_seeded_weights_are_the_same_again_and_make_a_picture_that_depends_on_ev
     for name in names[:-1]:
         states = [torch.load(bench.folder / folder / name, weights_only=True) for folder in "ab"]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    references, poses, mel, noise = stages.on_device(bench, bench.make_batch(2))
+    references, poses, mel, noise = bench.make_batch(2)
 
     def image(references: torch.Tensor, mel: torch.Tensor, poses: torch.Tensor, noise: list | None) -> torch.Tensor:
         codes = bench.model.encode_speech(mel[:1]), bench.model.encode_pose(poses[:1])
@@ -115,11 +114,10 @@ def test_seeded_weights_are_the_same_again_and_make_a_picture_that_depends_on_ev
 
 def test_textbook_frames_are_those_of_the_model(bench: Bench):
     batch, model = bench.make_batch(2), bench.model
-    bench.textbook("load", *batch)
-    driven, own = bench.textbook("frames")
-    np.testing.assert_allclose(driven, stages.images_call(bench, model, batch)().numpy(), atol=1e-5)
+    driven, own = bench.textbook.frames(batch)
+    np.testing.assert_allclose(driven, stages.images_call(model, batch)().numpy(), atol=1e-5)
     references, _, mel, noise = batch
-    theirs = stages.images_call(bench, model, (references, references, mel, noise))()
+    theirs = stages.images_call(model, (references, references, mel, noise))()
     np.testing.assert_allclose(own, theirs.numpy(), atol=1e-5)
     assert np.abs(driven - own).max() > 5e-5
 
@@ -237,17 +235,6 @@ def test_test_py_that_fails_is_reported_with_its_output(bench: Bench):
     (bench.directory / "latest_net_V.pth").write_bytes(b"nothing")
     with pytest.raises(PcavsError, match=r"(?s)test\.py failed with exit code 1.*latest_net_V\.pth"):
         stages.run_test(bench, 0.2)
-
-
-def test_failure_of_the_textbook_is_told(bench: Bench):
-    references, poses, mel, noise = bench.make_batch(1)
-    with pytest.raises(PcavsError, match="the textbook form failed"):
-        bench.textbook("load", references[:, :2], poses, mel, noise)
-    bench.textbook("load", references, poses, mel, noise)
-    for process in multiprocessing.active_children():
-        process.kill()
-    with pytest.raises(PcavsError, match=r"the textbook form failed \(out of memory"):
-        bench.textbook("run", "E")
 
 
 def test_stages_follow_from_the_flags():

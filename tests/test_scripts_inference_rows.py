@@ -776,7 +776,7 @@ def test_model_of_some_people_warns_of_pictures_that_are_none_of_them(
         (folder / "trained_on.txt").write_text("synthetic people\n")
     workspace.write_csv(workspace.add_inputs(name))
     if kind == "rendered":
-        note = SourceNote(1, str(workspace.root / "clip.mp4"), 1, 1, "", {})
+        note = SourceNote(1, str(workspace.root / "clip.mp4"), "", {})
         (workspace.misc / "Input" / "a" / ".source.json").write_text(json.dumps(dataclasses.asdict(note)))
         (workspace.root / "clip.npz").write_bytes(b"truth")
     assert workspace.run("--driving_pose", "--name", "box") == 0

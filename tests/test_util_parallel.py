@@ -15,7 +15,7 @@ import pytest
 
 from util.errors import OptionError
 from util.files import atomic_path
-from util.parallel import BackgroundTasks, Progress, WorkerDiedError, map_processes, prefetch
+from util.parallel import Progress, WorkerDiedError, map_processes, prefetch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,47 +55,6 @@ def test_prefetch_reads_only_so_far_ahead() -> None:
     assert next(stream) == 0
     assert len(taken) == 4
     stream.close()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_background_tasks_do_all_calls(workers: int) -> None:
-    done: set[int] = set()
-    tasks = BackgroundTasks(workers, limit=3)
-    for number in range(50):
-        tasks.submit(done.add, number)
-    tasks.wait()
-    assert done == set(range(50))
-
-
-def test_background_tasks_raise_the_first_failure_and_finish_the_rest() -> None:
-    done: list[int] = []
-
-    def work(number: int) -> None:
-        if number == 1:
-            raise OSError("disk full")
-        done.append(number)
-
-    tasks = BackgroundTasks(workers=1, limit=10)
-    for number in range(4):
-        tasks.submit(work, number)
-    with pytest.raises(OSError, match="disk full"):
-        tasks.wait()
-    assert done == [0, 2, 3]
-
-
-def test_background_tasks_bound_what_waits() -> None:
-    gate = threading.Event()
-    tasks = BackgroundTasks(workers=1, limit=2)
-    tasks.submit(gate.wait)
-    tasks.submit(gate.wait)
-    blocked = threading.Thread(target=tasks.submit, args=(gate.wait,))
-    blocked.start()
-    blocked.join(0.1)
-    assert blocked.is_alive()
-    gate.set()
-    blocked.join(5)
-    assert not blocked.is_alive()
-    tasks.wait()
 
 
 def test_progress_waits_for_what_is_not_done_yet() -> None:

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
-from util.files import atomic_path
+from util.files import atomic_path, writing
 from util.log import warn_once
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
 
 _log = logging.getLogger(__name__)
 
@@ -79,13 +78,10 @@ def run_ffmpeg_to(
     output: Path, arguments: Sequence[str | Path], doing: str, check: Callable[[Path], None] | None = None
 ) -> None:
     """Runs ffmpeg with `output` as its last argument; the file appears when it is finished and `check` is content."""
-    try:
-        with atomic_path(output) as temporary:
-            run_ffmpeg([*arguments, protocol_free(temporary)], doing)
-            if check is not None:
-                check(temporary)
-    except OSError as error:
-        raise MediaError(f"{doing}: {output} cannot be written: {error.strerror or error}") from error
+    with writing(output), atomic_path(output) as temporary:
+        run_ffmpeg([*arguments, protocol_free(temporary)], doing)
+        if check is not None:
+            check(temporary)
 
 
 def run_ffmpeg_long(
@@ -173,31 +169,13 @@ def open_media(path: str | Path) -> InputContainer:
     import av
 
     # PyAV 19 reads such text without being told, and no longer knows the argument
-    keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(protocol_free(path), "r", **keywords)
 
 
 def decodable(streams: Iterable[Any]) -> list[Any]:
     """The streams that there is a decoder for."""
     return [stream for stream in streams if stream.codec_context is not None]
-
-
-def named_colours(picture: VideoFrame) -> dict[str, Any]:
-    """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
-
-    PyAV does so by itself from 17 on. Before, it takes every video for BT.601: HD is up to 22 levels off.
-    """
-    if _pyav_version() >= 17:
-        return {}
-    source = {"src_colorspace": picture.colorspace, "src_color_range": picture.color_range}
-    return {**source, "dst_colorspace": 0, "dst_color_range": "JPEG"}
-
-
-@functools.cache
-def _pyav_version() -> int:
-    import av
-
-    return int(av.__version__.split(".")[0])
 
 
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:

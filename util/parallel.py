@@ -1,4 +1,4 @@
-"""Work beside the main thread: an ordered prefetch, a bounded queue of writes, processes over many items."""
+"""Work beside the main thread: an ordered prefetch, processes over many items."""
 
 from __future__ import annotations
 
@@ -32,51 +32,20 @@ def prefetch(
 ) -> Generator[Result, None, None]:
     """Yields `function(item)` in order while threads compute up to `ahead` further ones; 0 workers: in this thread.
 
-    An exception of `function` comes up where its result would have come.
+    An exception of `function` comes up where its result would have come. At the end, also after an exception and when
+    the generator is closed, what was handed to the threads is done.
     """
     if workers == 0:
         yield from map(function, items)
         return
-    pool = ThreadPoolExecutor(workers)
     pending: deque[Future[Result]] = deque()
-    try:
+    with ThreadPoolExecutor(workers) as pool:
         for item in items:
             pending.append(pool.submit(function, item))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-class BackgroundTasks:
-    """Runs calls in threads, at most `limit` waiting; the first failure is raised by the next `submit` or `wait`.
-
-    0 `workers` run every call at once in the calling thread.
-    """
-
-    def __init__(self, workers: int, limit: int) -> None:
-        self._pool = ThreadPoolExecutor(workers) if workers else None
-        self._limit = limit
-        self._pending: deque[Future[None]] = deque()
-
-    def submit(self, function: Callable[..., None], *arguments: object) -> None:
-        """Queues one call; blocks while `limit` are waiting."""
-        if self._pool is None:
-            function(*arguments)
-            return
-        while self._pending and (len(self._pending) >= self._limit or self._pending[0].done()):
-            self._pending.popleft().result()
-        self._pending.append(self._pool.submit(function, *arguments))
-
-    def wait(self) -> None:
-        """Returns when all calls are done. Raises the first failure; the other calls are finished all the same."""
-        if self._pool is None:
-            return
-        self._pool.shutdown(wait=True)
-        while self._pending:
-            self._pending.popleft().result()
 
 
 class Progress:
@@ -89,6 +58,9 @@ class Progress:
 
     def __contains__(self, number: int) -> bool:
         return number in self._done
+
+    def __len__(self) -> int:
+        return len(self._done)
 
     def add(self, number: int) -> None:
         """Notes that a piece is done."""

@@ -24,7 +24,7 @@ from data.synthetic.clips import Clip, make_clip
 from models.av_model import AvModel
 from models.registry import build_network
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, DataConfig, NetworkConfig
-from scripts.benchmarks.textbook import TextbookProcess
+from scripts.benchmarks.textbook import Batch, Textbook
 from util.checkpoint import network_path, save_state_dict
 from util.files import make_directory, write_json
 from util.images import to_unit_range
@@ -33,7 +33,6 @@ from util.json_files import to_builtins
 OURS, TEXTBOOK = "ours", "textbook"
 POSE_FRAMES = 50
 HEADER = f"| {'stage':26} | {'contestant':33} |    median |           quartiles | of one      | |\n{'|---' * 6}|"
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -81,25 +80,25 @@ class Bench:
         return self.load_model(self.precision)
 
     @functools.cached_property
-    def textbook(self) -> TextbookProcess:
+    def textbook(self) -> Textbook:
         """With the same weights."""
-        return TextbookProcess(self.directory, self.epoch, self.sizes, self.device)
+        return Textbook(self.directory, self.epoch, self.sizes, self.device)
 
     def load_model(self, precision: str) -> AvModel:
         """Ours in another precision."""
         return AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, precision)
 
     def make_batch(self, count: int) -> Batch:
-        """What the networks get for the first frames of the clip, as arrays, which travel between processes quickly.
+        """What the networks get for the first frames of the clip, on the device.
 
         References and poses (B, 3, S, S) in [-1, 1], mel windows (B, 1, 80, 20), noise (B, 1, s, s) a layer.
         """
         config, mel = DataConfig(crop_size=self.sizes.crop_size), log_mel(self.clip.wave)
         noise = self.model.noise_for("random", 0, range(count)) or []
         images = [to_unit_range(crop_template(frame, config)) for frame in self.clip.frames]
-        references, poses = np.stack(images[-1:] * count), np.stack(images[:count])
-        windows = np.stack([mel_window(mel, frame) for frame in range(count)])
-        return references, poses, windows, [layer.numpy() for layer in noise]
+        inputs = images[-1:] * count, images[:count], [mel_window(mel, frame) for frame in range(count)]
+        references, poses, windows = (torch.from_numpy(np.stack(each)).to(self.device) for each in inputs)
+        return references, poses, windows, [layer.to(self.device) for layer in noise]
 
     def race(
         self,

@@ -24,7 +24,8 @@ from data.results import RowReport, read_report
 from data.voxtest_dataset import TestItem
 from models.av_model import AvModel
 from options.config import DRIVEN, FPS, SAMPLE_RATE_HZ, DataConfig, NetworkConfig
-from scripts.benchmarks.measure import OURS, POSE_FRAMES, TEXTBOOK, Batch, Bench, Row, peak_memory_mib, seeded_weights
+from scripts.benchmarks.measure import OURS, POSE_FRAMES, TEXTBOOK, Bench, Row, peak_memory_mib, seeded_weights
+from scripts.benchmarks.textbook import Batch
 from scripts.benchmarks.training import stage_training
 from util.errors import PcavsError
 from util.files import make_directory
@@ -43,8 +44,7 @@ def stage_encoder(bench: Bench, letter: str) -> None:
     """V, E or A_sync; the textbook form in the batches that suit it best."""
     model = bench.model
     count, slow_count = {"V": (1, 1), "E": (bench.batch, 1), "A_sync": (16, 16)}[letter]
-    bench.textbook("load", *bench.make_batch(slow_count))
-    references, poses, mel, _ = on_device(bench, bench.make_batch(count))
+    references, poses, mel, _ = bench.make_batch(count)
     ours: dict[str, Callable[[], object]] = {
         "V": lambda: model.encode_identity(references),
         "E": lambda: model.encode_pose(poses),
@@ -52,16 +52,15 @@ def stage_encoder(bench: Bench, letter: str) -> None:
     }
     bench.race(letter, "frame", {
         OURS: (ours[letter], count),
-        TEXTBOOK: (functools.partial(bench.textbook, "run", letter), slow_count),
+        TEXTBOOK: (bench.textbook.call(letter, bench.make_batch(slow_count)), slow_count),
     })  # fmt: skip
 
 
 def stage_generator(bench: Bench) -> None:
     """G beside its textbook form, and whether it gives the textbook's frame."""
-    bench.textbook("load", *bench.make_batch(1))
     ours, slow = bench.race("G", "frame", {
-        OURS: (images_call(bench, bench.model, bench.make_batch(bench.batch)), bench.batch),
-        TEXTBOOK: (functools.partial(bench.textbook, "run", "G"), 1),
+        OURS: (images_call(bench.model, bench.make_batch(bench.batch)), bench.batch),
+        TEXTBOOK: (bench.textbook.call("G", bench.make_batch(1)), 1),
     })  # fmt: skip
     bench.figures["G: times the frames a second of the textbook"] = slow.median / ours.median
     note_sameness(bench, bench.model, bench.precision)
@@ -70,9 +69,8 @@ def stage_generator(bench: Bench) -> None:
 def note_sameness(bench: Bench, model: AvModel, precision: str) -> None:
     """Compares a frame, all networks included, with the textbook's; in single precision it must be equal within 1."""
     batch = bench.make_batch(1)
-    bench.textbook("load", *batch)
-    theirs = bench.textbook("frames")[0]
-    frame = images_call(bench, model, batch)().cpu().numpy()
+    theirs = bench.textbook.frames(batch)[0]
+    frame = images_call(model, batch)().cpu().numpy()
     apart = float(np.abs(to_uint8(frame).astype(int) - to_uint8(theirs)).max())
     error = float(np.square(frame - theirs, dtype=np.float64).mean())
     bench.figures[f"{SAMENESS}, {precision}"] = apart
@@ -81,14 +79,9 @@ def note_sameness(bench: Bench, model: AvModel, precision: str) -> None:
         bench.differing.append(f"ours and the textbook form compute different frames: {apart:g} of 255 apart")
 
 
-def on_device(bench: Bench, batch: Batch) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    references, poses, mel, *noise = (torch.from_numpy(x).to(bench.device) for x in (*batch[:3], *batch[3]))
-    return references, poses, mel, noise
-
-
-def images_call(bench: Bench, model: AvModel, batch: Batch) -> Callable[[], Tensor]:
+def images_call(model: AvModel, batch: Batch) -> Callable[[], Tensor]:
     """A function that makes the frames of a batch from codes that are there."""
-    references, poses, mel, noise = on_device(bench, batch)
+    references, poses, mel, noise = batch
     identity = model.encode_identity(references[:1])
     mouth, pose = model.encode_speech(mel), model.encode_pose(poses)
     return lambda: model.generate(identity, mouth, pose, noise)
@@ -143,16 +136,15 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
 
 def stage_end_to_end(bench: Bench) -> None:
     """test.py from start to exit, in turn with textbook frames, which are spared start-up, files, sound and videos."""
-    batches = {size: bench.make_batch(size) for size in (1, _PUBLISHED_BATCH)}
-    times: dict[int, list[float]] = {size: [] for size in batches}
+    calls = {size: bench.textbook.call("frames", bench.make_batch(size)) for size in (1, _PUBLISHED_BATCH)}
+    times: dict[int, list[float]] = {size: [] for size in calls}
     runs = []
     for _ in range(max(1, bench.repeats // 2)):  # each takes long
         runs.append(run_test(bench, bench.frames / FPS))
-        for size, batch in batches.items():
-            bench.textbook("load", *batch)
+        for size, call in calls.items():
             for _ in range(2):
                 started = time.perf_counter()
-                bench.textbook("run", "frames")
+                call()
                 times[size].append((time.perf_counter() - started) / size)
     stage, count = "test.py with videos", runs[0].row.frames
     peak = max((run.peak_mib for run in runs if run.peak_mib), default=None)
@@ -189,13 +181,12 @@ def stage_gpu(bench: Bench) -> None:
         model = bench.load_model(precision)
         for size in GPU_BATCHES:
             batch = bench.make_batch(size)
-            bench.textbook("load", *batch)
             for what, ours, slow in (
-                ("G", (images_call(bench, model, batch), size), "G"),
+                ("G", (images_call(model, batch), size), "G"),
                 ("whole chain", chain_call(bench, model, batch), "frames"),
             ):
                 stage = f"{what}, {precision}, batch {size}"
-                theirs = (functools.partial(bench.textbook, "run", slow, precision), size)
+                theirs = (bench.textbook.call(slow, batch, precision), size)
                 row, other = bench.race(stage, "frame", {OURS: ours, TEXTBOOK: theirs})
                 fp32 = plain.setdefault((what, size), other.median)
                 bench.figures[f"{stage}: times the fp32 textbook"] = fp32 / row.median
@@ -205,11 +196,12 @@ def stage_gpu(bench: Bench) -> None:
 def chain_call(bench: Bench, model: AvModel, batch: Batch) -> tuple[Callable[[], object], int]:
     """A function that makes frames as test.py does until they are in RAM, and how many it makes."""
     references, _, mel, _ = batch
-    identity = model.encode_identity(torch.from_numpy(references[:1]).to(bench.device))
+    identity = model.encode_identity(references[:1])
+    mel_windows = mel.cpu().numpy()
     config, size = DataConfig(crop_size=bench.sizes.crop_size), len(mel)
     pictures = [crop_template(frame, config) for frame in bench.clip.frames]
     count = 8 if size == 1 else 2 * size
-    cues = [TestItem(i, mel[i % size], i, pictures[i % POSE_FRAMES]) for i in range(count)]
+    cues = [TestItem(i, mel_windows[i % size], i, pictures[i % POSE_FRAMES]) for i in range(count)]
     return lambda: list(model.stream(identity, cues, ahead=0 if size == 1 else size)), count
 
 

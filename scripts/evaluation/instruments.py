@@ -178,18 +178,13 @@ def load_sync_model(folder: Path | None, device: str = "cpu", any_size: bool = F
     import torch
 
     from data.audio import log_mel, mel_window
-    from models.registry import OPTIONAL_HEADS, build_network
-    from util.checkpoint import load_network, require_networks
+    from models.loading import load_networks
     from util.images import to_unit_range
     from util.metrics.sync_score import WINDOW_FRAMES, num_windows, sync_scores, unit_vectors
 
-    require_networks(folder, _EPOCH, _SYNC_LETTERS)
-    config, networks = NetworkConfig.of_checkpoint(folder, any_size), []
-    for letter, path in zip(_SYNC_LETTERS, _sync_weights(folder), strict=True):
-        network: Any = build_network(letter, config)
-        load_network(network, path, OPTIONAL_HEADS[letter])
-        networks.append(network.eval().requires_grad_(False).to(device))
-    voice, face = networks
+    config = NetworkConfig.of_checkpoint(folder, any_size)
+    networks: dict[str, Any] = load_networks(folder, _EPOCH, config, _SYNC_LETTERS)
+    voice, face = (networks[letter].eval().requires_grad_(False).to(device) for letter in _SYNC_LETTERS)
 
     def score(frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray) -> SyncScores:
         mel = log_mel(wave)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,15 @@ from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
 from scripts.inference.codes import by_frame, clip_codes
 from util.checkpoint import network_path
-from util.errors import MediaError, PcavsError
+from util.errors import MediaError
 from util.files import make_directory, write_bytes
 from util.images import to_unit_range
 from util.log import progress
-from util.parallel import BackgroundTasks, Progress
+from util.parallel import Progress, prefetch
 
 logger = logging.getLogger(__name__)
 
-_WAITING_WRITES = 64  # frames
+_WAITING_WRITES = 16  # frames
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,14 @@ def generate_frames(
     dataset: VoxTestDataset,
     columns: Sequence[Column],
     title: str,
-    written: Progress | None = None,
-) -> Generator[int, None, None]:
-    """Generates a clip, yielding every index when its pictures are handed to the writer.
+    written: Progress,
+) -> None:
+    """Generates a clip; pictures are loaded ahead and written behind the network in threads.
 
-    Pictures are loaded ahead and written behind the network in threads. When the iterator ends, or is closed, all
-    pictures handed over are on disk.
+    What was generated before an exception is on disk when it comes.
 
     columns: get the pictures.  written: indices in it are left out; the others are added when they are on disk.
     """
-    written = written or Progress()
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
     keep_as = columns[0].folder.parent / CODES if config.save_codes else None
@@ -108,9 +106,9 @@ def generate_frames(
     fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     suffix = columns[0].suffix
     reference = _encoded(dataset.references[0], suffix)
-    writer = BackgroundTasks(config.num_threads, _WAITING_WRITES)
 
-    def write(index: int, item: TestItem, image_rgb: np.ndarray) -> None:
+    def write(frame: tuple[int, tuple[TestItem, np.ndarray]]) -> None:
+        index, (item, image_rgb) = frame
         pictures = {INPUT: reference, POSE: item.pose, MOUTH: item.mouth, DRIVEN: image_rgb, FIXED: image_rgb}
         # the generated picture goes last, because its presence says that the frame is finished
         for column in sorted(columns, key=lambda column: column.prefix in GENERATED):
@@ -123,21 +121,11 @@ def generate_frames(
     ahead = 2 * config.batch_size
     pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
     images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
+    done = prefetch(write, zip(indices, images, strict=True), config.num_threads, _WAITING_WRITES)
     bar = progress(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
-    try:
-        with bar:
-            for index, (item, image) in zip(indices, images, strict=True):
-                writer.submit(write, index, item, image)
-                yield index
-                bar.update()
-    except BaseException:  # Ctrl-C included: what was handed over is still written, the first error counts
-        with contextlib.suppress(PcavsError):
-            writer.wait()
-        raise
-    finally:
-        images.close()
-        cues.close()
-    writer.wait()
+    with bar, contextlib.closing(cues), contextlib.closing(images), contextlib.closing(done):
+        for _ in done:
+            bar.update()
 
 
 def _encoded(image_rgb: np.ndarray | None, suffix: str) -> bytes:

@@ -165,7 +165,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     result = config.results_dir / report.name
     logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
-    report.frames = report.frames_reused = len(work.kept)
+    report.frames_reused = len(work.kept)
     report.made_with = work.made_with
     report.outputs = [str(result / column.prefix) for column in work.columns]
     report.outputs += [str(result / CODES)] if config.save_codes else []
@@ -175,15 +175,13 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         try:
             if config.gen_video:
                 videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
-            frames = generate_frames(model, config, dataset, work.columns, report.name, written)
-            with contextlib.closing(frames):
-                for _ in frames:
-                    report.frames += 1
+            generate_frames(model, config, dataset, work.columns, report.name, written)
             report.seconds = round(time.monotonic() - started, 3)
-            report.fps = round((report.frames - report.frames_reused) / report.seconds, 3)
+            report.fps = round((len(written) - len(work.kept)) / report.seconds, 3)
             if videos is not None:
                 report.outputs += [str(result / path.name) for path in videos.result()]
         finally:
+            report.frames = len(written)
             written.stop()
     if work.folder != result:
         put_in_place(work.folder, result)
