@@ -25,7 +25,7 @@ from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, r
 from data.results import read_column
 from options.config import COLUMNS, FPS
 from util.errors import MediaError
-from util.ffmpeg import decodable, open_media, probe
+from util.ffmpeg import decodable, named_colours, open_media, probe
 from util.files import require_utf8_name
 from util.log import warn_once
 
@@ -229,7 +229,7 @@ def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def _upright(picture: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
     # one converter for all: picture.to_ndarray(format=...) sets up its own each time, for 1 ms
-    image = convert.reformat(picture, format="bgr24").to_ndarray()
+    image = convert.reformat(picture, format="bgr24", **named_colours(picture)).to_ndarray()
     # how a phone was held; a display turns the picture by it
     return np.ascontiguousarray(np.rot90(image, picture.rotation // 90)) if picture.rotation else image
 
@@ -341,7 +341,8 @@ def _pictures_from(container: Any, stream: Any, time_s: float) -> Iterator[tuple
 def _key_times(stream: Any) -> list[float]:
     """Times of the pictures from which decoding can start, by the index of the file; they may be a bit late."""
     start = stream.start_time or 0
-    return [float((entry.timestamp - start) * stream.time_base) for entry in stream.index_entries if entry.is_keyframe]
+    entries = getattr(stream, "index_entries", ())  # PyAV 14 does not have it, and decodes all up to the last frame
+    return [float((entry.timestamp - start) * stream.time_base) for entry in entries if entry.is_keyframe]
 
 
 def _start_s(stream: Any) -> float:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -279,6 +280,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_frames_by_number_far_apart_are_not_all_decoded(tmp_path: Path, decoded: list[int]) -> None:
     path = write_numbered(tmp_path / "a.mp4", 60, 64, keys_every=10).path
     assert _by_number(path, [1, 52]) == [1, 52]
+    with av.open(str(path)) as container:
+        if not hasattr(container.streams.video[0], "index_entries"):
+            pytest.skip("this PyAV does not tell where key pictures are")
     # from the start to 1, then from key picture 50 to 52
     assert decoded == [0, 1, 50, 51, 52]
 

@@ -29,7 +29,7 @@ from options.config import PasteOptions
 from scripts.paste_back import main
 from tests.conftest import Workspace, voice, write_wav
 from util.errors import MediaError
-from util.ffmpeg import probe, run_ffmpeg
+from util.ffmpeg import named_colours, probe, run_ffmpeg
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (160, 120)  # of the sources, width and height
@@ -120,7 +120,7 @@ def _still(scene: Scene, count: int = 5, picture: np.ndarray | None = None) -> S
 
 def _decoded(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="bgr24", **named_colours(frame)) for frame in container.decode(video=0)]
 
 
 def _clear_levels(frames: Sequence[np.ndarray]) -> list[int]:
@@ -316,7 +316,7 @@ def test_colours_survive_the_encoding_and_are_labelled(scene: Scene) -> None:
         context = container.streams.video[0].codec_context
         assert (context.colorspace, context.color_range, context.pix_fmt) == (1, 1, "yuv420p")  # BT.709, limited
         picture = next(container.decode(video=0))
-        frame = picture.to_ndarray(format="bgr24")
+        frame = picture.to_ndarray(format="bgr24", **named_colours(picture))
     for columns in (np.s_[5:70], np.s_[90:155]):
         assert np.abs(frame[5:25, columns].astype(int) - photo[5:25, columns]).max() <= 4
 

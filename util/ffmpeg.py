@@ -26,6 +26,7 @@ from util.log import warn_once
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 _log = logging.getLogger(__name__)
 
@@ -169,13 +170,31 @@ def open_media(path: str | Path) -> InputContainer:
     import av
 
     # PyAV 19 reads such text without being told, and no longer knows the argument
-    keywords: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
     return av.open(protocol_free(path), "r", **keywords)
 
 
 def decodable(streams: Iterable[Any]) -> list[Any]:
     """The streams that there is a decoder for."""
     return [stream for stream in streams if stream.codec_context is not None]
+
+
+def named_colours(picture: VideoFrame) -> dict[str, Any]:
+    """Keywords for PyAV's conversion to RGB, so that it goes by the matrix and range that the video names.
+
+    PyAV does so by itself from 17 on. Before, it takes every video for BT.601: HD is up to 22 levels off.
+    """
+    if _pyav_version() >= 17:
+        return {}
+    source = {"src_colorspace": picture.colorspace, "src_color_range": picture.color_range}
+    return {**source, "dst_colorspace": 0, "dst_color_range": "JPEG"}
+
+
+@functools.cache
+def _pyav_version() -> int:
+    import av
+
+    return int(av.__version__.split(".")[0])
 
 
 def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: int) -> Iterator[bytes]:
