@@ -26,9 +26,10 @@ _LIKELY = np.array([0.12, 0.1, 0.12, 0.12, 0.12, 0.1, 0.2, 0.2])  # how far the 
 _SMALLEST = np.array([-9, -9, 0.42, 0.06, 0.03, -9, -9, -9])
 _LARGEST = np.array([9, 9, 0.72, 9, 9, 9, 9, 9])
 # how lids close
-_LIFT = 0.04  # of the opening: how far the lower lid comes up
+_BEYOND = 0.1  # of the opening: how far the upper lid comes down over the lower one
 _LASHES = 0.11  # width of the dark edge that goes down with the upper lid
 _RIM = 0.09  # how far that edge reaches over the lower one
+_DARK = 0.4  # of the light that the closed line loses
 _SHADE = 0.2  # a fold darker than the skin below the eye by this part is drawn as that skin
 _SOFT_CORNER = 0.03  # the edges meet a little outside of the corners
 _REACH = 1.3  # of the half width: where they are together
@@ -37,7 +38,7 @@ _PROFILE = 0.66  # of the wider eye's width: the other one is less
 _RIM_STEP = 7.5  # of colour in a row below the eye; at most 6.9 on bare faces
 _TINT = 18.0  # difference of colour to the cheek; at most 17 on bare faces
 _HIDDEN = 0.12  # how unlike skin eyes are, see `_contrast`
-_CLOSED = 0.22  # height to width
+_CLOSED = 0.235  # height to width, mean of both
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def unsuited(image_bgr: np.ndarray, eyes: Sequence[Eye]) -> str:
             return "glasses"
     if min(eye.contrast for eye in eyes) < _HIDDEN:
         return "hidden eyes"
-    return "closed eyes" if max(eye.opening for eye in eyes) < _CLOSED else ""
+    return "closed eyes" if sum(eye.opening for eye in eyes) < 2 * _CLOSED else ""
 
 
 def eye_contrast(image_bgr: np.ndarray, points: np.ndarray) -> float:
@@ -238,7 +239,7 @@ def _close_eye(image: np.ndarray, closed: np.ndarray, eye: Eye, closure: float) 
     across, height = (place[..., 0] - x) / half, place[..., 1]
     upper, lower = _edges(eye.lids, across)
     opening = np.maximum(lower - upper, 0)
-    edge = upper + closure * (1 - _LIFT) * opening
+    edge = upper + closure * (1 + _BEYOND) * opening
     rim = np.minimum(_RIM, 0.3 * opening)
 
     above = upper - _LASHES
@@ -249,12 +250,16 @@ def _close_eye(image: np.ndarray, closed: np.ndarray, eye: Eye, closure: float) 
     width = max(round(0.2 * float(np.hypot(*eye.axis))), 1)
     lack = 1 - cv2.blur(lid_pixels.mean(axis=2), (width, width)) / np.maximum(skin.mean(axis=2), 1)
     shown = np.clip((height - upper + eye.room) / np.maximum(edge - above + eye.room - 2 * _LASHES, 0.01), 0, 1)
-    shown *= closure * opening / max(opening.max(), 1e-6) * np.clip((edge - height) / _LASHES - 0.4, 0, 0.6) / 0.6
+    part_closed = closure * opening / max(opening.max(), 1e-6)
+    shown *= part_closed * np.clip((edge - height) / _LASHES - 0.4, 0, 0.6) / 0.6
     lid_pixels += (shown * np.clip(lack / _SHADE, 0, 1))[..., None] * (skin - lid_pixels)
 
-    risen = lower - closure * _LIFT * opening
-    below = -_stretched(-height, -risen, -lower - closure * rim, -lower - 0.4)
-    below_pixels = _shifted(image, eye, grid, np.where(height > risen, below - height, 0))
+    line = part_closed * np.clip(1 - np.abs(height - edge - rim / 2) / (rim / 2 + 0.04), 0, 1)
+    line *= np.clip((0.7 - lack) / 0.3, 0, 1)  # dark lashes stay as they are
+    lid_pixels *= 1 - _DARK * line[..., None]
+    met = lower + closure * _BEYOND * opening
+    below = -_stretched(-height, -met, -lower - closure * rim, -lower - 0.4)
+    below_pixels = _shifted(image, eye, grid, np.where(height > met, below - height, 0))
     covered = np.clip((edge + rim - height) * float(np.hypot(*eye.axis)) + 0.5, 0, 1)[..., None]
     mixed = below_pixels + covered * (lid_pixels - below_pixels)
     closed[low[1] : high[1], low[0] : high[0]] = np.rint(mixed).astype(np.uint8)

@@ -21,6 +21,7 @@ from data.results import CLIP_NOTE, ClipNote, Column, begin_anew, holds_results,
 from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
+from scripts.inference.blinks import ClipBlinks
 from util.checkpoint import network_path
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, write_bytes
@@ -81,6 +82,7 @@ def generate_frames(
     columns: Sequence[Column],
     title: str,
     written: Progress | None = None,
+    blinks: ClipBlinks | None = None,
 ) -> Generator[int, None, None]:
     """Generates a clip, yielding every index when its pictures are handed to the writer.
 
@@ -88,6 +90,7 @@ def generate_frames(
     pictures handed over are on disk.
 
     columns: get the pictures.  written: indices in it are left out; the others are added when they are on disk.
+    blinks: of the generated face.
     """
     written = written or Progress()
     indices = [index for index in range(len(dataset)) if index not in written]
@@ -113,7 +116,7 @@ def generate_frames(
     try:
         with bar:
             for index, (item, image) in zip(indices, images, strict=True):
-                writer.submit(write, index, item, image)
+                writer.submit(write, index, item, blinks.apply(index, image) if blinks else image)
                 yield index
                 bar.update()
     except BaseException:  # Ctrl-C included: what was handed over is still written, the first error counts
@@ -141,7 +144,8 @@ def _note_of(result: Path) -> ClipNote | None:
 
 def _in_words(config: TestConfig) -> str:
     pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
-    return f"model {config.name}, epoch {config.which_epoch}, {pose}, noise {config.noise}, seed {config.seed}"
+    blink = f"blink {config.blink}, " if config.blinks else ""
+    return f"model {config.name}, epoch {config.which_epoch}, {pose}, {blink}noise {config.noise}, seed {config.seed}"
 
 
 def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:

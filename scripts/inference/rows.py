@@ -22,6 +22,7 @@ from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, re
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, TestConfig
+from scripts.inference.blinks import ClipBlinks
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
@@ -157,6 +158,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     }
     started = time.monotonic()
     dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
+    blinks = ClipBlinks(config, clip, dataset) if config.blinks else None
     result = config.results_dir / report.name
     logger.info("%s: %d frames", report.name, len(dataset))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
@@ -169,10 +171,11 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         try:
             if config.gen_video:
                 videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
-            frames = generate_frames(model, config, dataset, work.columns, report.name, written)
+            frames = generate_frames(model, config, dataset, work.columns, report.name, written, blinks)
             with contextlib.closing(frames):
                 for _ in frames:
                     report.frames += 1
+            report.blinks = blinks.summary() if blinks else ""
             report.seconds = round(time.monotonic() - started, 3)
             report.fps = round((report.frames - report.frames_reused) / report.seconds, 3)
             if videos is not None:
