@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
-from options.config import FPS, AudioConfig
+from options.config import FPS, LONGEST_S, AudioConfig
 from util.errors import MediaError
 from util.ffmpeg import decode_audio_pieces
 
@@ -40,7 +40,8 @@ def audio_pieces(path: str | Path) -> Iterator[np.ndarray]:
         (samples,) float32 at `SAMPLE_RATE_HZ`, nominally in [-1, 1], not normalised.
 
     Raises:
-        MediaError: missing, empty or unreadable; shorter than one mel window (0.2 s); NaN or infinite samples.
+        MediaError: missing, empty or unreadable; shorter than one mel window (0.2 s); NaN or infinite samples; longer
+            than `LONGEST_S`.
     """
     samples = 0
     for payload in decode_audio_pieces(path, AudioConfig.sample_rate_hz, _PIECE_BINS * AudioConfig.hop_length):
@@ -48,6 +49,9 @@ def audio_pieces(path: str | Path) -> Iterator[np.ndarray]:
         if not np.isfinite(piece).all():
             raise MediaError(f"{path}: the sound contains NaN or infinite samples; convert it to 16-bit WAV first")
         samples += len(piece)
+        if samples > LONGEST_S * AudioConfig.sample_rate_hz:
+            hint = "take a part of it by scripts/prepare_testing_files.py --start S --duration S"
+            raise MediaError(f"{path}: more than {LONGEST_S // 3600} hours of sound; {hint}")
         yield piece
     shortest = AudioConfig.bins_per_window * AudioConfig.hop_length
     if samples < shortest:

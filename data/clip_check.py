@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data.clip_list import FoundClip, count_frames
 from data.clip_reader import find_sound
 from data.frames import list_frames, read_image
@@ -21,6 +19,7 @@ from options.config import FPS
 from util.errors import MediaError, PcavsError
 from util.files import require_utf8_name, writing
 from util.json_files import read_json_lines
+from util.log import progress
 from util.parallel import map_processes
 
 CHECKS = ("fast", "full")  # in order of thoroughness
@@ -88,7 +87,7 @@ class ClipChecks:
         on_death = functools.partial(_check_of_killer, root=self._root, check=self._check)
         found = map_processes(check, todo, workers, dask, on_death)
         file = self._folder / f"checked-{part[0]:05d}-of-{part[1]:05d}.jsonl"
-        for checked in tqdm(found, total=len(todo), unit="clip", desc="checking clips", disable=not todo):
+        for checked in progress(found, total=len(todo), unit="clip", desc="checking clips", disable=not todo):
             with writing(file), file.open("ab", buffering=0) as lines:
                 # the line break in front ends a line that a killed run tore
                 lines.write(f"\n{json.dumps(asdict(checked))}".encode())
@@ -162,3 +161,8 @@ def _check_folder(folder: Path, full: bool) -> float:
     for path in paths if full else {paths[0], paths[-1]}:
         read_image(path)
     return len(paths) / FPS
+
+
+def holds_checks(path: Path) -> bool:
+    """Whether a file is empty or one of checked-*.jsonl, to which lines may be added."""
+    return path.stat().st_size == 0 or any(True for _ in read_json_lines(path, ClipCheck))

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data.frames import IMAGE_SUFFIXES, list_frames
 from data.metadata import MOST_FRAMES, read_table, whole_number
 from data.video_reader import read_header
-from options.config import FPS
+from options.config import FPS, LONGEST_S
 from util.errors import MediaError, MetadataError, OptionError
 from util.files import write_text
+from util.log import progress
 from util.parallel import prefetch
 from util.seed import generator_for
 
@@ -74,6 +74,14 @@ def read_list(path: str | Path) -> list[ClipRecord]:
     if not records:
         raise MetadataError(f"{source}: holds no clips; {_HOW_TO_WRITE}")
     return records
+
+
+def holds_list(path: Path) -> bool:
+    """Whether a file is a list of clips."""
+    try:
+        return path.read_bytes().splitlines()[:1] == [",".join(COLUMNS).encode()]
+    except OSError:
+        return False
 
 
 def write_list(path: str | Path, records: Iterable[ClipRecord]) -> None:
@@ -155,7 +163,7 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
 
     found = find_clips(root, "any")
     counts = prefetch(count_or_error, [clip.path for clip in found], _HEADER_THREADS, ahead=4 * _HEADER_THREADS)
-    bar = tqdm(counts, total=len(found), unit="clip", desc="reading headers", disable=None)
+    bar = progress(counts, total=len(found), unit="clip", desc="reading headers")
     results = list(zip(found, bar, strict=True))
     broken = [str(error) for _, error in results if isinstance(error, MediaError)]
     if broken:
@@ -176,11 +184,11 @@ def count_frames(path: Path) -> int:
     if path.is_dir():
         return len(list_frames(path))
     header = read_header(path)
-    if header.num_frames and header.rate == FPS:
-        return header.num_frames
-    count = round(header.duration_s * FPS)
+    count = header.num_frames if header.num_frames and header.rate == FPS else round(header.duration_s * FPS)
     if count < 1:
         raise MediaError(f"{path}: its header says that it has no frames")
+    if count > LONGEST_S * FPS:
+        raise MediaError(f"{path}: has {count} frames by its header, training clips are shorter than 3 hours")
     return count
 
 
@@ -265,6 +273,8 @@ def _record(fields: list[str], source: Path, place: str) -> ClipRecord:
     if len(fields) != len(COLUMNS):
         raise MetadataError(f"{place}: expected {len(COLUMNS)} fields, got {len(fields)}; {_HOW_TO_WRITE}")
     path, audio, num_frames, speaker, label = fields
+    if any("\0" in field for field in fields):
+        raise MetadataError(f"{place}: holds a zero byte; {_HOW_TO_WRITE}")
     if not path:
         raise MetadataError(f"{place}: the path is empty; every row needs one")
     return ClipRecord(

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ MOST_PIXELS = 120 * 10**6  # of a picture that is read
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _SMALL_JPEG = MOST_PIXELS // 64 // 8  # bytes
 _JPEG_TAIL = 65536  # bytes that cameras may append
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_FADE_FRAMES = 20
 _PNG_END = b"IEND\xaeB`\x82"
 
 _log = logging.getLogger(__name__)
@@ -138,6 +141,8 @@ def read_image(path: str | Path) -> np.ndarray:
         # a block of 64 pixels takes a bit of a JPEG at the least: a small one is no huge picture
         if len(payload) > _SMALL_JPEG or not payload.startswith(JPEG_START):
             require_size(path, io.BytesIO(payload))
+        if payload.startswith(_PNG_START) and not _has_room_for_chunks(payload):
+            raise MediaError(f"{path}: not a readable picture (damaged)")
         # OpenCV 4 decodes a JPEG that was cut off without a word
         cut_off = payload.startswith(JPEG_START) and JPEG_END not in payload[-_JPEG_TAIL:]
         pixels = np.frombuffer(payload, dtype=np.uint8)
@@ -147,6 +152,29 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise MediaError(f"{path}: not a readable picture (damaged, empty, or another kind of file)")
     return image
+
+
+def _has_room_for_chunks(payload: bytes) -> bool:
+    """Whether the parts of a PNG are as long as they say: OpenCV takes gigabytes for one that claims them."""
+    start, is_last = len(_PNG_START), False
+    while not is_last and start + 12 <= len(payload):
+        is_last = payload[start + 4 : start + 8] == _PNG_END[:4]
+        start += 12 + int.from_bytes(payload[start : start + 4], "big")
+    return is_last and start <= len(payload)
+
+
+def is_sound_jpeg(payload: bytes) -> bool:
+    """Whether the data of a JPEG reach to its last row; OpenCV and Pillow fill up with grey what is missing."""
+    import av
+
+    decoder: Any = av.CodecContext.create("mjpeg", "r")
+    decoder.options = {"err_detect": "explode"}
+    try:
+        return not any(picture.is_corrupt for picture in decoder.decode(av.Packet(payload)))
+    except av.error.InvalidDataError:
+        return False
+    except av.error.FFmpegError:
+        return True  # a kind of JPEG that it does not know
 
 
 def require_size(path: str | Path, file: Path | io.BytesIO) -> None:
@@ -187,6 +215,22 @@ def crop_template(image_bgr: np.ndarray, config: DataConfig | None = None) -> np
     if face.shape[:2] != (config.crop_size, config.crop_size):
         face = cv2.resize(face, (config.crop_size, config.crop_size), interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(face, cv2.COLOR_BGR2RGB)
+
+
+def cross_fade(index: int, length: int) -> tuple[int, int, float]:
+    """Plays `length` frames again and again from the start, each end blended into the next start for up to 0.8 s.
+
+    Returns:
+        two positions, and the share of the second one; without a blend they are the same.
+
+    >>> [cross_fade(i, 5) for i in range(5)]
+    [(0, 0, 0.0), (1, 1, 0.0), (2, 2, 0.0), (3, 0, 0.3333333333333333), (4, 1, 0.6666666666666666)]
+    """
+    overlap = min(_FADE_FRAMES, length // 2)
+    turn, position = divmod(index, length - overlap)
+    if turn == 0 or position >= overlap:
+        return position, position, 0.0
+    return position + length - overlap, position, (position + 1) / (overlap + 1)
 
 
 def ping_pong(index: int, length: int) -> int:

@@ -23,6 +23,7 @@ from data.webdataset_shards import ShardDataset, read_index
 from options.config import TrainConfig
 from util.distributed import Ranks
 from util.errors import MediaError, MetadataError
+from util.parallel import ctrl_c
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def _shard_batches(
         epoch += 1
 
 
-def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) -> DataLoader:
+def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) -> Iterator[Batch]:
     workers: dict[str, Any] = {}
     if config.num_threads:
         workers = {
@@ -126,4 +127,7 @@ def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) 
             "prefetch_factor": 2,
             "worker_init_fn": worker_init,
         }
-    return DataLoader(dataset, collate_fn=collate, pin_memory=pin_memory, **batching, **workers)
+    loader = DataLoader(dataset, collate_fn=collate, pin_memory=pin_memory, **batching, **workers)
+    with ctrl_c(held_back=True):  # from the loading processes, too: one that still imports would die of it
+        batches = iter(loader)
+    yield from batches

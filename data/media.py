@@ -22,14 +22,24 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
-from data.frames import JPEG_END, JPEG_START, encode_image, is_whole, list_frames, read_image, require_size
-from data.video_reader import first_times, open_container, open_source
-from options.config import FPS, SAMPLE_RATE_HZ, AudioConfig
+from data.audio import audio_pieces
+from data.frames import (
+    JPEG_END,
+    JPEG_START,
+    encode_image,
+    is_sound_jpeg,
+    is_whole,
+    list_frames,
+    read_image,
+    require_size,
+)
+from data.video_reader import first_frames, open_container, open_source
+from options.config import FPS, LONGEST_S, SAMPLE_RATE_HZ, AudioConfig
 from util.errors import MediaError
-from util.ffmpeg import protocol_free, run_ffmpeg_long
+from util.ffmpeg import decodable, protocol_free, run_ffmpeg_long
 from util.files import open_file, reading, require_utf8_name, write_bytes
+from util.log import progress
 
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
@@ -70,6 +80,8 @@ class Media:
     is_plain_wav: bool = False  # 16 kHz mono 16-bit WAV already
     origin_s: float = 0.0  # the file's own time at our instant 0
     length_s: float = 0.0  # by the file's header; 0: it does not say
+    is_interlaced: bool = False
+    has_float_sound: bool = False  # which may be no number
 
     @property
     def has_frames(self) -> bool:
@@ -109,6 +121,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     Raises:
         MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
+    _require_length(media, cut)
     if media.kind == "folder":
         _copy_folder(media, folder, cut)
     elif media.kind == "picture":
@@ -121,6 +134,8 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
         count = len(list_frames(folder))
     except MediaError as error:
         raise MediaError(_nothing("picture", media, cut)) from error
+    if count > LONGEST_S * FPS:
+        raise MediaError(_too_long(media))
     if not is_whole(folder / f"{count - 1:06d}.jpg"):
         raise MediaError(f"{media.path}: its last frame could not be written completely; is the disk full?")
     return count
@@ -156,13 +171,17 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
     if not media.has_sound:
         hint = "a video without sound" if media.kind == "clip" else f"a {media.kind}, it has no sound"
         raise MediaError(f"{media.path}: is {hint}; give a recording or a video with sound")
-    end = f":end={cut.duration_s:.6f}" if cut.duration_s is not None else ""
+    _require_length(media, cut)
+    if media.has_float_sound:  # as whole numbers these would be clicks
+        for _ in audio_pieces(media.path):
+            pass
     filters = [
         f"asetpts=PTS-round({media.origin_s + cut.start_s:.6f}/TB)",
-        f"atrim=start=0{end}",
+        f"atrim=start=0:end={LONGEST_S + 1 if cut.duration_s is None else cut.duration_s:.6f}",
         f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",  # silence before the first sample and in gaps
     ]
-    arguments = ["-copyts", "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
+    check = ["-err_detect", "crccheck"]  # see util.ffmpeg
+    arguments = ["-copyts", *check, "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
     output = ["-ac", "1", "-c:a", "pcm_s16le", "-map_metadata", "-1", "-fflags", "+bitexact", "-f", "wav"]
     _run(media, "sound", [*arguments, *output, protocol_free(wav)], _expected_s(media, cut))
     try:
@@ -170,6 +189,8 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
             samples = written.getnframes()
     except (OSError, EOFError, wave.Error) as error:
         raise MediaError(f"{media.path}: its sound could not be written as WAV: {error}") from error
+    if samples > LONGEST_S * SAMPLE_RATE_HZ:
+        raise MediaError(_too_long(media))
     if samples == 0:
         raise MediaError(_nothing("sound", media, cut))
     shortest_s = AudioConfig.bins_per_window * AudioConfig.hop_length / SAMPLE_RATE_HZ
@@ -184,26 +205,31 @@ def _inspect_streams(path: Path) -> Media:
         if container.format.name.split(",")[0] in _NO_RECORDINGS:
             raise MediaError(f"{path}: is a text or a play list, not a picture or recording")
         # an album cover is a video stream of one picture
-        pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+        pictures = (s for s in decodable(container.streams.video) if not s.disposition & Disposition.attached_pic)
         video = next(pictures, None)
-        audio = next(iter(container.streams.audio), None)
+        audio = next(iter(decodable(container.streams.audio)), None)
         streams = [stream for stream in (video, audio) if stream is not None]
         if not streams:
             raise MediaError(f"{path}: holds neither pictures nor sound")
-        starts = first_times(container, streams)
-        if not starts:
+        first = first_frames(container, streams)
+        if not first:
             raise MediaError(f"{path}: damaged: not one picture or sound in it can be decoded")
-        seen = video is not None and video.index in starts
+        seen = video is not None and video.index in first
         if seen and video is not None:
             _check_side(path, video.codec_context.width, video.codec_context.height)
         coding = audio and (audio.codec_context.name, audio.codec_context.sample_rate, audio.codec_context.channels)
+        is_interlaced = seen and first[video.index][1].interlaced_frame  # type: ignore[union-attr]
+        if is_interlaced:
+            _log.info("%s: is interlaced; every two half pictures become one whole frame", path)
         return Media(
             path,
             kind="clip" if seen else "sound",
-            has_sound=audio is not None and audio.index in starts,
+            has_sound=audio is not None and audio.index in first,
             is_plain_wav=not seen and container.format.name == "wav" and coding == ("pcm_s16le", SAMPLE_RATE_HZ, 1),
-            origin_s=min(starts.values()),
+            origin_s=min(start_s for start_s, _ in first.values()),
             length_s=(container.duration or 0) / av.time_base,
+            is_interlaced=is_interlaced,
+            has_float_sound=audio is not None and audio.codec_context.name.startswith("pcm_f"),
         )
 
 
@@ -214,6 +240,7 @@ def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
         # to the key picture before; not "accurate", which would drop the picture that is on screen at the start
         seek = ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{origin_us / 1e6 - _SEEK_MARGIN_S:.3f}"]
     filters = [
+        *(["bwdif=mode=send_frame"] if media.is_interlaced else []),
         "settb=1/1000000",
         f"setpts=PTS-({origin_us})",
         f"fps=fps={FPS}:start_time=0:round=near",
@@ -226,10 +253,20 @@ def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
         # without -reinit_filter 0 a change of size within the clip would start the clock of `fps` anew
         "-copyts", *seek, "-reinit_filter", "0", "-i", protocol_free(media.path), "-map", "0:V:0",
         "-vf", ",".join(filters), "-q:v", "2", "-start_number", "0",
-        *(["-frames:v", str(cut.num_frames)] if cut.num_frames is not None else []),
+        "-frames:v", str(LONGEST_S * FPS + 1 if cut.num_frames is None else cut.num_frames),
     ]  # fmt: skip
     pattern = protocol_free(str(folder).replace("%", "%%")) + "/%06d.jpg"
     _run(media, "frames", [*arguments, "-f", "image2", pattern], _expected_s(media, cut))
+
+
+def _require_length(media: Media, cut: Cut) -> None:
+    if _expected_s(media, cut) > LONGEST_S:
+        raise MediaError(_too_long(media))
+
+
+def _too_long(media: Media) -> str:
+    lasts = f"lasts {media.length_s / 3600:.1f} hours by its header, " if media.length_s > LONGEST_S else ""
+    return f"{media.path}: {lasts}more than {LONGEST_S // 3600} hours are not read; take a part by --duration"
 
 
 def _expected_s(media: Media, cut: Cut) -> float:
@@ -251,7 +288,7 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
 
 
 def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
-    return tqdm(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
+    return progress(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
@@ -272,6 +309,8 @@ def _as_jpeg(path: Path, image: np.ndarray) -> bytes:
     """A picture file as JPEG: its own bytes if they are an upright one, else `image`, which was read from it."""
     _check_side(path, image.shape[1], image.shape[0])
     payload = path.read_bytes()
+    if payload.startswith(JPEG_START) and not is_sound_jpeg(payload):
+        _log.warning("%s: damaged, a part of the picture is grey or wrong; copy it again", path)
     with _pillow(path, io.BytesIO(payload)) as opened:
         if opened is not None:
             opened.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a small decoding that still reads the file to its end
@@ -287,11 +326,11 @@ def _pillow(path: Path, file: Any) -> Iterator[Any]:
     """Opens a picture with Pillow, which complains of truncated files; None for formats that only OpenCV knows."""
     require_size(path, file)
     try:
-        opened = Image.open(file)
-    except UnidentifiedImageError:
-        yield None
-        return
-    try:
+        try:
+            opened = Image.open(file)
+        except UnidentifiedImageError:
+            yield None
+            return
         with opened:
             yield opened
     except (OSError, SyntaxError, ValueError, EOFError) as error:

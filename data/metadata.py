@@ -99,7 +99,7 @@ class Row:
             audio=self._find(audio),
             mouth_dir=None if mouth in _NO_PATH else self._find(mouth),
             num_mouth_frames=self._count("mouth", num_mouth, at_least=0 if mouth in _NO_PATH else 1),
-            spectrogram=found_spectrogram if found_spectrogram and found_spectrogram.is_file() else None,
+            spectrogram=found_spectrogram if found_spectrogram and os.path.isfile(found_spectrogram) else None,
         )
 
     def _count(self, what: str, text: str, at_least: int) -> int:

@@ -18,15 +18,19 @@ from data.faces.align_clip import align_source, default_output, source_score
 from data.faces.alignment import RECORD_NAME
 from data.media import Cut, Media, count_ready_frames, extract_frames, extract_sound, inspect
 from data.metadata import Row, format_row, read_table, split_fields, text_rows, write_rows
+from data.pose_programme import MOTION_WORDS, PoseProgramme, find_programme
+from data.pose_source import make_pose_folder
 from data.prepared import Shelf, SourceNote, origin_of, prepared_name
-from options.config import PrepareOptions
+from options.config import AudioConfig, PrepareOptions
+from util.arrays import read_arrays
 from util.errors import AlignmentError, MediaError, MetadataError
 from util.ffmpeg import probe
-from util.files import write_bytes
+from util.files import claim_output, write_bytes
 
 # what a source can be used for, and the folder below `dir_path` that gets what is made of it
 REFERENCE, POSE_SOURCE, AUDIO_SOURCE, MOUTH_SOURCE = ROLES = ("Input", "Pose_Source", "Audio_Source", "Mouth_Source")
 _BATCH_FORMAT = "a line is: id pose audio [mouth], separated by spaces, paths with spaces in double quotes"
+DEFAULT_MOTION = "idle"  # of a head that is drawn where nobody names a pose source
 BATCH_COLUMNS = ("id", "pose", "audio", "mouth")  # in the order of ROLES
 
 _log = logging.getLogger(__name__)
@@ -62,7 +66,8 @@ def batch_sources(line: Row) -> dict[str, Path]:
     for role, text in zip(ROLES, fields, strict=False):
         beside = line.source.parent / text
         if text not in ("None", "none", "") or role in (REFERENCE, AUDIO_SOURCE):
-            found[role] = beside if beside.exists() and not Path(text).exists() else Path(text)
+            is_beside = os.path.exists(beside) and not os.path.exists(text)  # pathlib raises for too long names
+            found[role] = beside if is_beside else Path(text)
     return found
 
 
@@ -83,8 +88,8 @@ class RowPreparer:
         """Prepares the sources of a row.
 
         Args:
-            sources: role -> source. Without a pose source the reference gives the pose; without a mouth source the
-                audio source gives the frames, if it is a video.
+            sources: role -> source; that of the pose may be words, see `find_programme`. Without a pose source the
+                reference gives the pose; without a mouth source the audio source gives the frames, if it is a video.
             labels: what messages call the ROLES.
 
         Returns:
@@ -93,10 +98,14 @@ class RowPreparer:
         Raises:
             PcavsError: a source cannot be read or made use of; others may have been prepared by then.
         """
-        media = _inspect_sources(sources, labels)
+        programme = find_programme(str(sources[POSE_SOURCE])) if POSE_SOURCE in sources else None
+        files = {role: path for role, path in sources.items() if role != POSE_SOURCE or programme is None}
+        media = _inspect_sources(files, labels)
         reference, num_references = self._frames_of(REFERENCE, media[REFERENCE])
         pose, num_poses = self._frames_of(POSE_SOURCE, media[POSE_SOURCE]) if POSE_SOURCE in media else (None, 0)
         wav = self._wav_of(media[AUDIO_SOURCE])
+        if programme is not None:
+            pose, num_poses = self._drawn(programme, wav)
         mouth, num_mouths = self._mouth_frames(media)
         spectrogram = shown(_write_spectrogram(wav)) if self._config.convert_spectrogram else "dummy"
         return [
@@ -113,6 +122,13 @@ class RowPreparer:
         result = align_source(folder, default_output(folder), self._config.faces)
         self._say(str(result))
         return result.output, result.record.num_frames
+
+    def _drawn(self, programme: PoseProgramme, wav: Path) -> tuple[Path, int]:
+        """The folder of pose frames of a head that is drawn; they lie like the template, and are not aligned."""
+        config = self._config
+        made = make_pose_folder(config.dir_path / POSE_SOURCE, programme, config.seed, wav, config.faces)
+        self._say(f"{shown(made.path)}: {made.extent} frames of a synthetic head, {made.how}")
+        return made.path, made.extent
 
     def _mouth_frames(self, media: dict[str, Media]) -> tuple[Path | None, int]:
         if MOUTH_SOURCE in media:
@@ -179,7 +195,8 @@ def _inspect_sources(sources: dict[str, Path], labels: Sequence[str]) -> dict[st
         try:
             media[role] = found = inspect(path)
         except MediaError as error:
-            raise MediaError(f"{label} {error}") from error
+            hint = f", and no motion ({MOTION_WORDS})" if role == POSE_SOURCE and not os.path.exists(path) else ""
+            raise MediaError(f"{label} {error}{hint}") from error
         if role == AUDIO_SOURCE and not found.has_sound:
             raise MediaError(f"{label} {path}: has no sound ({found.kind}); give a recording or a video with sound")
         if role != AUDIO_SOURCE and not found.has_frames:
@@ -192,8 +209,17 @@ def _write_spectrogram(wav: Path) -> Path:
     buffer = io.BytesIO()
     np.save(buffer, log_mel(load_audio(wav)))
     path = wav.with_suffix(".npy")
+    claim_output(path, "--convert_spectrogram:", overwrite=False, is_ours=_is_spectrogram)
     write_bytes(path, buffer.getvalue())
     return path
+
+
+def _is_spectrogram(path: Path) -> bool:
+    try:
+        stored = read_arrays(path, ".npy spectrogram").get("")
+    except MediaError:
+        return False
+    return stored is not None and stored.ndim == 2 and stored.shape[1] == AudioConfig.num_mel_bands
 
 
 def add_row(csv_path: Path, fields: Iterable[object], append: bool) -> bool:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from options.config import COLUMNS, DRIVEN, FIXED, GENERATED, DataConfig
+from options.config import COLUMNS, DRIVEN, FIXED, FPS, GENERATED, LONGEST_S, DataConfig
 from util.errors import MediaError
 from util.files import MARK, carries_mark, claim_output, replace_folder, write_json, writing
 from util.json_files import read_json, to_builtins
@@ -24,6 +24,7 @@ from util.json_files import read_json, to_builtins
 CLIP_NOTE, REPORT, GALLERY = "clip.json", "report.json", "index.html"
 OPTIONS, OPTIONS_TEXT = "options.json", "options.txt"
 CONCAT, WITH_SOUND, SPEAKING, PASTED = "concat.mp4", "avconcat.mp4", "generated.mp4", "pasted.mp4"
+CODES = "codes.npz"
 PUBLISHED_FIRST_FRAME = 2  # number of the published code's frame 0
 FIXED_POSE = "of the reference"  # what a report says in place of a pose source
 
@@ -53,7 +54,7 @@ class ClipNote:
 
     audio: str | None = None
     reference: str | None = None
-    first_frame: Annotated[int, Meta(ge=0)] = 0
+    first_frame: Annotated[int, Meta(ge=0, le=LONGEST_S * FPS)] = 0
     crop_len: Annotated[int, Meta(ge=0)] = DataConfig.crop_len
     columns: tuple[str, ...] = ()
     settings: str = ""
@@ -212,7 +213,7 @@ def read_column(folder: Path) -> Column:
 def _is_ours(path: Path) -> bool:
     """Whether a path relative to a result is that of a frame, a video or the note that a run writes."""
     if len(path.parts) == 1:
-        return path.name in {CLIP_NOTE, CONCAT, WITH_SOUND, SPEAKING, *(f"{name}.mp4" for name in COLUMNS)}
+        return path.name in {CLIP_NOTE, CODES, CONCAT, WITH_SOUND, SPEAKING, *(f"{name}.mp4" for name in COLUMNS)}
     folder, name = path.parts[0], path.name
     is_frame = re.fullmatch(rf"{re.escape(folder)}\d+\.(jpg|png)", name) is not None
     return len(path.parts) == 2 and folder in COLUMNS and is_frame

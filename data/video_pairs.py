@@ -346,12 +346,15 @@ def _csv_pair(row: Mapping[str | None, Any], folder: Path, place: str) -> VideoP
     if "generated" not in paths:
         raise MetadataError(f"{place}: `generated` is empty; every pair needs a video or a folder of frames")
     first_frame = values.get("first_frame", "")
-    if first_frame and not (first_frame.isascii() and first_frame.isdecimal()):
-        raise MetadataError(f"{place}: first_frame must be a number from 0, got {first_frame!r}")
+    if first_frame and not (first_frame.isascii() and first_frame.isdecimal() and len(first_frame) <= 6):
+        raise MetadataError(f"{place}: first_frame must be a number from 0 to 999999, got {first_frame!r}")
     if values.get("crop", "") not in ("", "0", "1"):
         raise MetadataError(f"{place}: crop must be 1, 0 or empty, got {values['crop']!r}")
     generated, real = paths["generated"], paths.get("real")
-    pair = _generated_pair(values.get("name") or generated.stem, generated, 0, values.get("crop") == "1")
+    try:
+        pair = _generated_pair(values.get("name") or generated.stem, generated, 0, values.get("crop") == "1")
+    except OSError as error:  # a name that no disk can hold
+        raise MetadataError(f"{place}: {generated}: {error.strerror}") from error
     number = int(first_frame or pair.first_frame)
     is_mouth_column = real is not None and real.name == MOUTH  # of a result: cut and cropped like the generated frames
     return dataclasses.replace(

@@ -25,13 +25,16 @@ from data.frames import IMAGE_SUFFIXES, list_numbered_pictures, list_pictures, r
 from data.results import read_column
 from options.config import COLUMNS, FPS
 from util.errors import MediaError
-from util.ffmpeg import named_colours, open_media, probe
+from util.ffmpeg import decodable, named_colours, open_media, probe
 from util.files import require_utf8_name
+from util.log import warn_once
 
 _EARLY_END_S = 1.0  # a picture that ends so long before its file is worth a warning
 _LONGEST_HOLD_S = 0.1
 _REORDERED_S = 0.5  # pictures are decoded less than this before their time
 _RATE_TOLERANCE = 0.2  # frames a second: headers of short clips are off by as much, the next other rate is 24
+MOST_FRAMES = 400_000  # of a video that is read as a whole: an hour at 100 fps
+_TOO_LONG = f"more than {MOST_FRAMES} are not read; take a part by scripts/prepare_testing_files.py --duration S"
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +57,10 @@ def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
 
 def video_stream(container: Any) -> Any:
     """The first video stream. Raises ValueError, which `open_container` turns into a MediaError."""
-    if not container.streams.video:
+    streams = decodable(container.streams.video)
+    if not streams:
         raise ValueError("it holds no pictures")
-    return container.streams.video[0]
+    return streams[0]
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ def read_header(path: Path) -> VideoHeader:
         )
 
 
-def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
-    """Number of each stream -> time of its first picture or sound that can be decoded, by the clock of the file."""
-    times: dict[int, float] = {}
+def first_frames(container: Any, streams: Sequence[Any]) -> dict[int, tuple[float, Any]]:
+    """Number of each stream -> its first picture or sound that can be decoded, and when, by the clock of the file."""
+    found: dict[int, tuple[float, Any]] = {}
     for packet in container.demux(streams):
-        if packet.stream.index in times:
+        if packet.stream.index in found:
             continue
         try:
             frames = packet.decode()
@@ -99,10 +103,10 @@ def first_times(container: Any, streams: Sequence[Any]) -> dict[int, float]:
         if frames:
             start_s = float(frames[0].time or 0)
             # sound before 0 is an encoder warming up, which not every FFmpeg shows
-            times[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s
-        if len(times) == len(streams):
+            found[packet.stream.index] = max(start_s, 0.0) if packet.stream.type == "audio" else start_s, frames[0]
+        if len(found) == len(streams):
             break
-    return times
+    return found
 
 
 def check_stream(path: Path, kind: str, decode_all: bool) -> float:
@@ -115,7 +119,7 @@ def check_stream(path: Path, kind: str, decode_all: bool) -> float:
         MediaError: not a recording, no such stream, or damage.
     """
     with open_container(path, "video" if kind == "video" else "recording") as container:
-        stream = next((s for s in container.streams if s.type == kind), None)
+        stream = next((s for s in decodable(container.streams) if s.type == kind), None)
         if stream is None:
             raise MediaError(f"{path}: has no {kind} stream")
         stream.thread_type = "NONE"  # many clips are checked at a time
@@ -186,15 +190,17 @@ def open_source(path: str | Path) -> FrameSource:
     """
     source = Path(path)
     require_utf8_name(source)
-    if source.is_dir():
+    if os.path.isdir(source):  # pathlib raises for names no disk can hold
         files = tuple(list_pictures(source))
         return FrameSource(source, "folder", files, len(files))
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise MediaError(f"{source}: no such folder, video or picture")
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return FrameSource(source, "image", (source,), 1)
     header = read_header(source)
     expected = header.num_frames or round(header.duration_s * (header.rate or 0)) or None
+    if (expected or 0) > MOST_FRAMES:
+        raise MediaError(f"{source}: has {expected} frames by its header, {_TOO_LONG}")
     return FrameSource(source, "video", (source,), expected)
 
 
@@ -205,6 +211,10 @@ def _every_frame(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         stream.thread_type = "AUTO"
         try:
             for number, picture in enumerate(container.decode(stream)):
+                if number >= MOST_FRAMES:
+                    raise MediaError(f"{path}: {_TOO_LONG}")
+                if picture.interlaced_frame:
+                    warn_once(_log, f"{path}: is interlaced; scripts/prepare_testing_files.py makes whole frames of it")
                 end_s = picture.time or end_s
                 yield f"{path} frame {number}", _upright(picture, convert)
         except av.error.FFmpegError as error:
@@ -252,7 +262,7 @@ def open_video(path: Path, resample: bool = False) -> Video:
     Raises:
         MediaError: missing or broken; or a video of another rate without `resample`.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         column = read_column(path) if path.name in COLUMNS else None
         files = [column.path(n) for n in range(column.count)] if column else list_numbered_pictures(path)
         pictures = FrameSource(path, "folder", tuple(files), len(files))
@@ -265,6 +275,8 @@ def open_video(path: Path, resample: bool = False) -> Video:
     if not steady and not resample:
         raise MediaError(f"{path}: runs at {info.fps:.3f} fps, not {FPS}; --resample takes the nearest frames")
     count = info.video_frames if steady else max(1, round(info.video_duration_s * FPS))
+    if count > MOST_FRAMES:
+        raise MediaError(f"{path}: lasts {count} frames at {FPS} fps, {_TOO_LONG}")
     image = next(frames_by_number(path, [0]))
     note = "" if steady else f"{path.name}: {info.fps:.3f} fps, brought to {FPS} by the nearest frames"
     return Video(path, None, count, image.shape[0], image.shape[1], note)

@@ -6,7 +6,6 @@ Sound and pictures are read while they are asked for, so that an hour takes no m
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import file_windows, full_frames, mel_window, num_mel_bins, published_frames, scan_audio
-from data.frames import crop_template, list_frames, ping_pong, read_image
+from data.frames import crop_template, cross_fade, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
+from util.arrays import read_arrays
 from util.errors import MediaError
-from util.files import open_file
 from util.log import warn_once
 from util.parallel import prefetch
 
@@ -48,15 +47,21 @@ class VoxTestDataset:
         data: settings.
         published_timing: the published frame numbers instead of all from 0 to the end of the sound.
         with_pose: read pose frames (the driven mode).
+        loop: how pose frames go on at their end, one of POSE_LOOPS.
 
     Raises:
         MediaError: a folder, frame or sound is missing, broken, or does not match the row's counts.
     """
 
     def __init__(
-        self, clip: TestClip, data: DataConfig, published_timing: bool = False, with_pose: bool = True
+        self,
+        clip: TestClip,
+        data: DataConfig,
+        published_timing: bool = False,
+        with_pose: bool = True,
+        loop: str = "ping_pong",
     ) -> None:
-        self._data = data
+        self._data, self._loop = data, loop
         references = _counted(clip.reference_dir, clip.num_references, data.num_inputs)
         self._pose_paths: list[Path] = []
         if with_pose:
@@ -97,6 +102,17 @@ class VoxTestDataset:
             pictures.close()
             windows.close()
 
+    def pose_place(self, frame: int) -> tuple[int, int, float]:
+        """Which pose pictures a frame number takes: two, and the share of the second one."""
+        if self._loop == "cross_fade":
+            return cross_fade(frame, len(self._pose_paths))
+        index = ping_pong(frame, len(self._pose_paths))
+        return index, index, 0.0
+
+    def pose_picture(self, index: int) -> np.ndarray:
+        """(S, S, 3) uint8 RGB. Raises MediaError: it cannot be read."""
+        return self._crop(self._pose_paths[index])
+
     def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
         """Frame numbers and mel windows from the first frame of the sound on."""
         if self._mel is None:
@@ -108,8 +124,9 @@ class VoxTestDataset:
     def _pictures(self, index: int) -> tuple[int, np.ndarray | None, np.ndarray | None]:
         """Number of the pose frame, pose picture and mouth picture of an output frame."""
         frame = self.frames[index]
-        pose_index = ping_pong(frame, len(self._pose_paths)) if self._pose_paths else 0
-        pose = self._crop(self._pose_paths[pose_index]) if self._pose_paths else None
+        one, other, share = self.pose_place(frame) if self._pose_paths else (0, 0, 0.0)
+        pose_index = one if share < 0.5 else other
+        pose = self.pose_picture(pose_index) if self._pose_paths else None
         mouth = self._crop(self._mouth_paths[min(frame, len(self._mouth_paths) - 1)]) if self._mouth_paths else None
         return pose_index, pose, mouth
 
@@ -127,13 +144,9 @@ class VoxTestDataset:
 
 def load_spectrogram(path: Path, num_samples: int) -> np.ndarray:
     """Reads a spectrogram, (M, 80) float32 in [0, 1]. Raises MediaError: not that, or not of this length."""
-    try:
-        with open_file(path) as file:
-            mel = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise MediaError(f"{path}: not a readable .npy spectrogram: {error}; put None to compute it") from error
+    mel = read_arrays(path, ".npy spectrogram (put None to compute it)").get("", np.empty(0))  # of an .npz: none
     bands: int = AudioConfig.num_mel_bands
-    shape = getattr(mel, "shape", ())  # of an .npz: none
+    shape = mel.shape
     if shape[1:] != (bands,) or mel.dtype.kind != "f":
         raise MediaError(
             f"{path}: a spectrogram must be a float array (bins, {bands}), got {shape}; put None to compute it"

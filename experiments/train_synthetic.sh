@@ -44,12 +44,13 @@ stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_
 # Pose is learned with hardly any distortion of E's frames, since a tapered frame looks like a nod, and with the numbers of
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
 joint=("${train[@]}" --batchSize 24 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
-  --no_vgg_loss --lambda_own 10 --generate_from_audio_only --no_noise --no_amsgrad --augment_shape 0.2
+  --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --augment_shape 0.2
   --lambda_independence 3)
 stage joint56 "${joint[@]}" --network_file experiments/networks/small_56.json --fix_netD --no_gan_loss --no_TTUR --lr 2e-3 \
   --ema 0.995 --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 30 --niter_decay 4 --cache_gb 4
-# from here on D learns, too: what is sharp comes from it, what is right from the other losses
-sharp=(--lr 1e-3 --lambda_r1 1 --ema 0.998 --val_batches 2)
+# from here on D learns, too, and faces are compared by the encoders' features: what is sharp comes from D, what is right
+# from the other losses
+sharp=(--lr 1e-3 --lambda_own 10 --lambda_r1 1 --ema 0.998 --val_batches 2)
 stage joint112 "${joint[@]}" "${sharp[@]}" --network_file experiments/networks/small_112.json \
   --load_pretrain "$WORK/joint56" --grow_G --niter 50 --niter_decay 10 --cache_gb 4
 stage joint224 "${joint[@]}" "${sharp[@]}" --network_file experiments/networks/small.json \

@@ -11,7 +11,8 @@ models/stream.py says which thread computes what when.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from models.loading import load_networks
 from models.stream import CueGroup, CueType, Workers, frames_in_order
 from options.config import AudioConfig, NetworkConfig
 from util.device import set_up_for_inference
-from util.images import tensor_to_uint8, tensor_to_unit_range
+from util.images import tensor_to_uint8, tensor_to_unit_range, to_unit_range
 from util.seed import generator_for
 
 SPEECH_GAIN = 1.2
@@ -122,6 +123,9 @@ class AvModel:
         seed: int = 0,
         fixed_pose: Tensor | None = None,
         ahead: int = 0,
+        pose_codes: Tensor | None = None,
+        mouth_codes: Tensor | None = None,
+        edit_pose: Callable[[Tensor], Tensor] | None = None,
     ) -> Generator[tuple[CueType, np.ndarray], None, None]:
         """Frames while their cues arrive, in order.
 
@@ -132,6 +136,9 @@ class AvModel:
             fixed_pose: (1, 12) from `encode_pose`, for cues without a picture.
             ahead: cues that may be taken before the frame of an earlier one is yielded. 0 is live: each frame is made
                 alone and at once. More keeps every core busy, and lets a GPU make eight frames at a time.
+            pose_codes, mouth_codes: (T, 12), (T, 500) on the device; row `cue.frame` goes before picture and sound.
+            edit_pose: gets the pose code of each cue in order, (12,), and gives the one to take; see
+                `models.pose_codes.LivePose`. Pictures are then encoded one by one, as often as they come.
 
         Yields:
             a cue and its frame, (S, S, 3) uint8 RGB.
@@ -141,24 +148,46 @@ class AvModel:
         """
         workers = self._workers
         piece = workers.piece if ahead else 1
+        edited: dict[int, Tensor] = {}  # pose codes by frame number, until the frame is made
 
         def encode_poses(pictures: Sequence[np.ndarray]) -> Tensor:
             pixels = workers.upload(torch.from_numpy(np.stack(pictures)))
             with workers.computing():
                 return workers.apply(piece, self._pose_codes, tensor_to_unit_range(pixels.permute(0, 3, 1, 2)))
 
+        def pose_of(cue: CueType, slot: Future[Tensor] | None) -> Tensor | None:
+            if cue.frame in edited:
+                return edited.pop(cue.frame)
+            if pose_codes is not None:
+                return pose_codes[cue.frame]
+            return fixed_pose if slot is None else slot.result()
+
+        def with_edited_poses(edit: Callable[[Tensor], Tensor]) -> Iterator[CueType]:
+            for cue in cues:
+                code = fixed_pose if pose_codes is None else pose_codes[[cue.frame]]
+                if pose_codes is None and cue.pose is not None:
+                    code = self.encode_pose(torch.from_numpy(to_unit_range(cue.pose[None])))
+                assert code is not None  # a cue has a picture where there is no fixed pose
+                edited[cue.frame] = edit(code[0])
+                yield cue
+
         def make_frames(group: CueGroup[CueType]) -> list[np.ndarray]:
             layers = self.noise_for(noise, seed, [cue.frame for cue in group.cues]) if self._uses_noise else None
             mel = workers.upload(torch.from_numpy(np.stack([cue.mel for cue in group.cues])))
-            codes = [fixed_pose if slot is None else slot.result() for slot in group.pose_slots]
+            codes = [pose_of(cue, slot) for cue, slot in zip(group.cues, group.pose_slots, strict=True)]
             with workers.computing():
                 pose = torch.stack([code.reshape(-1) for code in codes if code is not None])
-                mouth = workers.apply(piece, self._mouth_codes, mel)
+                if mouth_codes is None:
+                    mouth = workers.apply(piece, self._mouth_codes, mel)
+                else:
+                    mouth = mouth_codes[[cue.frame for cue in group.cues]]
                 images = workers.apply(piece, self._images, *self._for_generator(identity, mouth, pose, layers))
                 arrays = workers.download(tensor_to_uint8(images), images.isfinite().flatten(1).all(dim=1))
             return arrays()
 
-        return frames_in_order(workers, cues, encode_poses, make_frames, piece, ahead)
+        needs_pictures = pose_codes is None and edit_pose is None
+        driving = cues if edit_pose is None else with_edited_poses(edit_pose)
+        return frames_in_order(workers, driving, encode_poses if needs_pictures else None, make_frames, piece, ahead)
 
     def noise_for(self, mode: str, seed: int, frames: Sequence[int]) -> list[Tensor] | None:
         """Noise images for `generate`: one (B or 1, 1, H, W) tensor per layer, or None.

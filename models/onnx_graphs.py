@@ -19,7 +19,7 @@ from models.av_model import SPEECH_GAIN, AvModel, IdentityCodes
 from models.loading import load_networks
 from options.config import AudioConfig, NetworkConfig
 from util.errors import CheckpointError
-from util.files import atomic_path, make_directory
+from util.files import MARK, atomic_path, make_directory
 from util.json_files import to_builtins
 
 OPSET = 17
@@ -58,7 +58,7 @@ def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> d
         with torch.no_grad(), atomic_path(files[letter]) as temporary:
             _trace(graph.eval(), temporary)
             model = onnx.load(str(temporary))
-            onnx.helper.set_model_props(model, {"network": letter} | told | _CONVENTIONS)
+            onnx.helper.set_model_props(model, {"made_by": MARK, "network": letter} | told | _CONVENTIONS)
             onnx.checker.check_model(model)
             onnx.save(model, str(temporary))
     return files

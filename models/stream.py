@@ -146,7 +146,7 @@ class Workers:
 def frames_in_order(
     workers: Workers,
     cues: Iterable[CueType],
-    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]],
+    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]] | None,
     make_frames: Callable[[CueGroup[CueType]], Sequence[np.ndarray]],
     group_size: int,
     ahead: int,
@@ -154,7 +154,7 @@ def frames_in_order(
     """Frames while their cues arrive, as AvModel.stream yields them; `workers` call the two functions.
 
     Args:
-        encode_poses: pictures (S, S, 3) uint8 -> the code of each.
+        encode_poses: pictures (S, S, 3) uint8 -> the code of each; None: pictures are not looked at.
         make_frames: a group of B cues -> (B, S, S, 3) uint8, and (B,) whether a frame is free of NaN.
         ahead: cues that may be taken before the frame of an earlier one is yielded.
     """
@@ -173,7 +173,7 @@ def frames_in_order(
 
     try:
         while taken := list(itertools.islice(iterator, group_size)):
-            group = _grouped(taken, codes)
+            group = _grouped(taken, codes, encode_poses is not None)
             in_work.append((group, workers.submit(_work_on, group, encode_poses, make_frames)))
             while sum(len(other.cues) for other, _ in in_work) > ahead:
                 yield from finished()
@@ -186,12 +186,14 @@ def frames_in_order(
                     slot.cancel()
 
 
-def _grouped(cues: Sequence[CueType], codes: OrderedDict[int, Future[Tensor]]) -> CueGroup[CueType]:
+def _grouped(
+    cues: Sequence[CueType], codes: OrderedDict[int, Future[Tensor]], with_pictures: bool
+) -> CueGroup[CueType]:
     """The group of some cues; `codes` holds the slots of the last pose pictures by number, and gets the new ones."""
     slots: list[Future[Tensor] | None] = []
     new_pictures = []
     for cue in cues:
-        if cue.pose is None:
+        if cue.pose is None or not with_pictures:
             slots.append(None)
             continue
         if cue.pose_index not in codes:
@@ -206,11 +208,11 @@ def _grouped(cues: Sequence[CueType], codes: OrderedDict[int, Future[Tensor]]) -
 
 def _work_on(
     group: CueGroup[CueType],
-    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]],
+    encode_poses: Callable[[Sequence[np.ndarray]], Iterable[Tensor]] | None,
     make_frames: Callable[[CueGroup[CueType]], Sequence[np.ndarray]],
 ) -> Sequence[np.ndarray]:
     try:  # the slots come first, for other groups wait for them, also when something fails
-        if group.new_pictures:
+        if encode_poses is not None and group.new_pictures:
             codes = encode_poses([picture for _, picture in group.new_pictures])
             for (slot, _), code in zip(group.new_pictures, codes, strict=True):
                 slot.set_result(code)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from options.config import NETWORK_FILE, NetworkConfig, TestConfig
-from util.cli import natural_int, positive_int
-from util.errors import OptionError
+from options.network_sizes import require_moderate
+from util.cli import add_size_flag, natural_int, positive_int
+from util.errors import OptionError, printable
 from util.files import MARK, make_directory, write_json, write_text
 from util.json_files import read_json, to_builtins
 from util.log import warn_once
@@ -88,6 +89,7 @@ def add_base_flags(parser: argparse.ArgumentParser) -> None:
     for flag in _SIZE_FLAGS:
         default = getattr(NetworkConfig, flag)
         add(f"--{flag}", type=positive_int, help=f"a size of the networks (default: {default})")
+    add_size_flag(add)
     add("--style_dim", type=positive_int, help="checked against the sizes; 2560 for the published ones")
     add("--input_id_feature", action="store_true", help="G starts from the identity map")
     add("--crop_len", type=natural_int, help="pixels cut off the 224 px frame")
@@ -118,17 +120,24 @@ def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
-    """Sizes from the `network.json` beside the weights where there is one, else from the flags."""
+    """Sizes from the `network.json` beside the weights where there is one, else from the flags.
+
+    Raises:
+        OptionError: `--style_dim` contradicts the sizes, or they are out of proportion.
+        CheckpointError: a broken network.json.
+    """
     given = size_flags(arguments)
     described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE
     if described.is_file():
-        config = NetworkConfig.from_file(described)
+        config = NetworkConfig.from_file(described, arguments.any_size)
         given["style_dim"] = arguments.style_dim or config.style_dim
         for flag, value in given.items():
             if getattr(config, flag) != value:
                 logger.info("--%s %s: %s says %s, which goes first", flag, value, described, getattr(config, flag))
         return config
     config = NetworkConfig(**given)
+    if not arguments.any_size:
+        require_moderate(config, NetworkConfig())
     if arguments.style_dim not in (None, config.style_dim):
         raise OptionError(
             f"--style_dim must be identity vector {config.identity_dim} + features {config.feature_dim} "
@@ -149,7 +158,7 @@ def describe(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     for name, value in sorted(_plain(arguments).items()):
         default = to_builtins(parser.get_default(name))
         mark = f"\t[default: {default}]" if value != default else ""
-        lines.append(f"{name:>25}: {value!s:<30}{mark}".rstrip())
+        lines.append(f"{name:>25}: {printable(str(value)):<30}{mark}".rstrip())
     lines.append("----------------- End -------------------")
     return "\n".join(lines)
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from options.network_sizes import MOST_PIXELS, require_moderate
 from util.errors import CheckpointError, OptionError
 from util.json_files import read_json
 
 FPS = 25  # of every video that is read or made
 SAMPLE_RATE_HZ = 16000  # of every sound that the networks hear
+LONGEST_S = 3 * 3600  # of a sound or video that is read: an hour's talk and some more
 NETWORK_LETTERS = ("G", "V", "E", "A_sync", "A", "D")
 INFERENCE_LETTERS = ("G", "V", "E", "A_sync")
 # the columns of a result, from left to right: folders of frames `<name><n>.jpg`
@@ -20,9 +22,11 @@ INPUT, DRIVEN, FIXED, POSE, MOUTH = "Input_", "G_Pose_Driven_", "G_Fix_Pose_", "
 COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
+TRAINED_ON = "trained_on.txt"  # beside weights that know some people only: whom
 STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
+ANGLES = ("yaw", "pitch", "roll")  # of a head; signs as in data.synthetic.person.FaceState
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,16 @@ class NetworkConfig:
         if self.generator_channels is not None and len(self.generator_channels) != levels:
             count = len(self.generator_channels)
             raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
+        if self.generator_channels is None and self.image_size > MOST_PIXELS:
+            raise OptionError(f"generator_channels must be given above {MOST_PIXELS} px, got {self.image_size} px")
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
+        if self.hourglass_channels % 8:
+            raise OptionError(f"hourglass_channels must be a multiple of 8, got {self.hourglass_channels}")
+        pose_size = self.pose_size or self.crop_size
+        if pose_size % 4 or pose_size // 4 < 2 ** min(self.hourglass_depth, 30):
+            least = f"a multiple of 4, and 4*2^{self.hourglass_depth} (hourglass_depth) at least"
+            raise OptionError(f"pose_size must be {least}, got {pose_size}")
 
     @property
     def image_size(self) -> int:
@@ -134,26 +146,54 @@ class NetworkConfig:
         return self.identity_dim + self.feature_dim
 
     @classmethod
-    def of_checkpoint(cls, directory: Path) -> NetworkConfig:
+    def of_checkpoint(cls, directory: Path, any_size: bool = False) -> NetworkConfig:
         """The sizes of the weights in a folder: its `network.json`, or the published sizes where there is none."""
         path = directory / NETWORK_FILE
-        return cls.from_file(path) if path.is_file() else cls()
+        return cls.from_file(path, any_size) if path.is_file() else cls()
 
     @classmethod
-    def from_file(cls, path: Path) -> NetworkConfig:
+    def from_file(cls, path: Path, any_size: bool = False) -> NetworkConfig:
         """Reads the `network.json` that lies beside checkpoints of other than the published sizes.
 
+        Args:
+            any_size: take networks that are out of proportion to the published ones, too (--any_size).
+
         Raises:
-            CheckpointError: not JSON, or a name or value that no network knows.
+            CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
         """
         names = read_json(path, dict[str, Any], CheckpointError).keys()
         unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})
         if unknown:
             raise CheckpointError(f"{path}: unknown size {unknown[0]!r}; the names are the fields of NetworkConfig")
         try:
-            return read_json(path, cls, CheckpointError)
+            config = read_json(path, cls, CheckpointError)
+            if not any_size:
+                require_moderate(config, cls())
         except OptionError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        return config
+
+
+POSE_LOOPS = ("ping_pong", "cross_fade")
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """What is done to the pose codes of a clip; by default nothing. Raises OptionError for what cannot be honoured."""
+
+    pose_scale: float = 1.0  # of the motion about the clip's mean
+    pose_smooth: float = 0.0  # seconds, deviation of the Gaussian
+    pose_offset: tuple[float, ...] = (0.0, 0.0, 0.0)  # degrees, in the order of ANGLES
+    pose_hold: float | None = None  # seconds; the pose of this moment all the time
+    pose_loop: str = "ping_pong"  # how a pose video goes on that is shorter than the sound
+
+    def __post_init__(self) -> None:
+        if self.pose_scale > 3:
+            raise OptionError(f"--pose_scale must be from 0 (still) to 3, got {self.pose_scale}")
+        if self.pose_smooth > 10:
+            raise OptionError(f"--pose_smooth must be from 0 to 10 seconds, got {self.pose_smooth}")
+        if not all(abs(angle) <= 45 for angle in self.pose_offset):
+            raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
 
 
 BLINK_RATE = 17.0  # a minute, of people who talk
@@ -201,6 +241,7 @@ class TestConfig:
     noise: str = "random"
     seed: int = 0
     blink: str = "none"  # see blink_choice
+    load_codes: Path | None = None
     # which rows
     list_start: int = 0
     list_end: int | None = None
@@ -209,6 +250,7 @@ class TestConfig:
     frame_format: str = "jpg"
     gen_video: bool = False
     labels: bool = False
+    save_codes: bool = False
     resume: bool = False
     overwrite: bool = False
     verbose: bool = False
@@ -216,6 +258,7 @@ class TestConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    pose: PoseOptions = field(default_factory=PoseOptions)
 
     __test__ = False  # pytest collects classes called Test*
 
@@ -283,6 +326,7 @@ class PrepareOptions:
     align: str = "off"  # off, auto (only what is not aligned yet) or all
     faces: AlignOptions = field(default_factory=AlignOptions)
     convert_spectrogram: bool = False
+    seed: int = 0  # of the motion of a head that is drawn
 
 
 @dataclass(frozen=True)

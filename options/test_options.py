@@ -7,8 +7,9 @@ import logging
 from pathlib import Path
 
 from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, take_defaults
-from options.config import DataConfig, TestConfig
-from util.cli import Formatter, natural_int, positive_int
+from options.config import ANGLES, POSE_LOOPS, DataConfig, PoseOptions, TestConfig
+from util.cli import Formatter, natural_float, natural_int, positive_int
+from util.errors import OptionError
 from util.log import warn_once
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="eyes that blink: at natural times, RATE a minute, as in the pose video, or at TIMES (0.8,3.5 seconds)",
     )
 
+    add = parser.add_argument_group("head pose").add_argument
+    add(
+        "--pose_scale",
+        type=natural_float,
+        metavar="S",
+        help="more or less motion about the clip's mean; 0 is still",
+    )
+    add("--pose_smooth", type=natural_float, metavar="SECONDS", help="smooth the head's motion, without delay")
+    add("--pose_offset", type=_angles, metavar="ANGLES", help="turn the head, e.g. 'yaw=10 pitch=-5', degrees")
+    add(
+        "--pose_hold",
+        type=natural_float,
+        metavar="SECONDS",
+        help="keep the pose of this moment all the time",
+    )
+    add("--pose_loop", choices=POSE_LOOPS, help="how a pose video goes on that is shorter than the sound")
+    add("--load_codes", type=Path, metavar="FILE", help="identity, mouth and pose codes in place of the row's own")
+
     add = parser.add_argument_group("output").add_argument
+    add("--save_codes", action="store_true", help="write the clip's codes to codes.npz in its folder")
     add("--results_dir", type=Path, help="a folder per row is made here")
     add("--frame_format", choices=("jpg", "png"), help="of frames")
     add("--gen_video", action="store_true", help="encode mp4 files: each column, side by side, with sound")
@@ -62,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace an index.html or report.json of other origin in --results_dir"
     )
 
-    take_defaults(parser, DataConfig, TestConfig)
+    take_defaults(parser, DataConfig, TestConfig, PoseOptions)
     add_ignored_flags(
         parser,
         with_value=("generate_interval", "frame_interval", "num_clips", "lrw_data_path", "n_mel_T"),
@@ -71,14 +91,35 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _angles(text: str) -> tuple[float, ...]:
+    """argparse type: `yaw=10 pitch=-5`, or three numbers with commas, as saved options have them."""
+    words = text.replace(",", " ").split()
+    if len(words) == len(ANGLES) and "=" not in text:
+        words = [f"{name}={word}" for name, word in zip(ANGLES, words, strict=True)]
+    found = dict.fromkeys(ANGLES, 0.0)
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in found:
+            raise argparse.ArgumentTypeError(f"unknown word {word!r}; write yaw=DEG, pitch=DEG, roll=DEG")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"no number of degrees in {word!r}") from error
+    return tuple(found.values())
+
+
 def to_config(arguments: argparse.Namespace) -> TestConfig:
     """The namespace as a frozen dataclass."""
     network = network_config(arguments)
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")
+    pose = filled(PoseOptions, arguments)
+    if pose != PoseOptions() and not arguments.driving_pose:
+        raise OptionError("--pose_... flags change the pose that a pose source gives; add --driving_pose")
     return filled(
         TestConfig,
         arguments,
+        pose=pose,
         batch_size=arguments.batchSize,
         num_threads=arguments.nThreads,
         data=DataConfig(crop_len=arguments.crop_len, crop_size=network.crop_size, num_inputs=arguments.num_inputs),

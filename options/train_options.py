@@ -219,7 +219,9 @@ def _network(arguments: argparse.Namespace) -> NetworkConfig:
     if arguments.network_file is None or (arguments.continue_train and own.is_file()):
         network = network_config(arguments)
     elif arguments.network_file.is_file():
-        network = dataclasses.replace(NetworkConfig.from_file(arguments.network_file), **size_flags(arguments))
+        network = dataclasses.replace(
+            NetworkConfig.from_file(arguments.network_file, arguments.any_size), **size_flags(arguments)
+        )
     else:
         raise OptionError(f"--network_file {arguments.network_file}: no such file")
     return network if arguments.n_mel_T is None else dataclasses.replace(network, n_mel_t=arguments.n_mel_T)

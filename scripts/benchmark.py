@@ -27,8 +27,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Command, positive_int, print_error
+from util.cli import DONE, FAILED, Command, add_overwrite_flag, add_size_flag, positive_int, print_error
 from util.errors import OptionError
+from util.files import MARK, claim_output, write_json
 
 # name -> what it measures
 STAGES = {
@@ -51,6 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     weights.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     weights.add_argument("--network_file", type=Path, help="sizes of the seeded networks, as JSON")
+    add_size_flag(weights.add_argument)
     what = parser.add_argument_group("what is measured")
     what.add_argument("--stages", nargs="+", choices=STAGES, help="only these")
     what.add_argument("--train", action="store_true", help="also training steps")
@@ -64,6 +66,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--threads", type=positive_int, help="of torch; without it what torch takes")
     output = parser.add_argument_group("output")
     output.add_argument("--json", type=Path, metavar="FILE", help="write all figures, every round's")
+    add_overwrite_flag(output.add_argument, "the place of --json")
 
 
 def chosen_stages(args: argparse.Namespace) -> list[str]:
@@ -93,20 +96,24 @@ def run(args: argparse.Namespace) -> int:
 
     from scripts.benchmarks.measure import HEADER, Bench, describe_machine, seeded_weights, table_lines
     from scripts.benchmarks.stages import STAGES as FUNCTIONS
-    from util.files import write_json
     from util.json_files import to_builtins
 
     stages = chosen_stages(args)
     check_options(args, stages)
+    if args.json:
+        inputs = [args.network_file] if args.network_file else []
+        claim_output(args.json, "--json", inputs=inputs, overwrite=args.overwrite)
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix="benchmark_") as scratch:
         folder = Path(scratch)
         if args.name:
             directory, epoch, weights = args.checkpoints_dir / args.name, args.which_epoch, args.name
-            sizes = NetworkConfig.of_checkpoint(directory)
+            sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
         else:
-            sizes = NetworkConfig.from_file(args.network_file) if args.network_file else NetworkConfig()
+            sizes = NetworkConfig()
+            if args.network_file:
+                sizes = NetworkConfig.from_file(args.network_file, args.any_size)
             directory, epoch = seeded_weights(folder / "weights" / "seeded", sizes), "latest"
             weights = f"seeded, sizes of {args.network_file.name if args.network_file else 'the published ones'}"
         device = torch.device(args.device)
@@ -123,7 +130,8 @@ def run(args: argparse.Namespace) -> int:
     print("", *(f"- {name}: {value:.3g}" for name, value in bench.figures.items()), sep="\n")
     if args.json:
         rows = [{**to_builtins(row), "median_s": row.median} for row in bench.rows]
-        write_json(args.json, {"command": words, "about": about, "rows": rows, "figures": bench.figures})
+        facts = {"made_by": MARK, "command": words, "about": about}
+        write_json(args.json, {**facts, "rows": rows, "figures": bench.figures})
     for difference in bench.differing:
         print_error(difference)
     return FAILED if bench.differing else DONE

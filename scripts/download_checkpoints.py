@@ -89,7 +89,8 @@ def fetch(url: str, target: Path, by_hand: str) -> None:
 def _fetch_once(url: str, part: Path) -> None:
     """One request: appends to `part` what is missing. Raises the errors of requests, and OSError of the disk."""
     import requests
-    from tqdm import tqdm
+
+    from util.log import progress
 
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # nothing packed, so that offsets are those on disk
@@ -112,7 +113,9 @@ def _fetch_once(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
         # the delay keeps the bar from being drawn before the first bytes, which may never come
-        bar = tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024, delay=1e-6)
+        bar = progress(
+            desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024, delay=1e-6
+        )
         with part.open("ab") as sink, bar:
             sink.truncate(start)
             for block in itertools.chain([first], blocks):

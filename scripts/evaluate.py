@@ -34,6 +34,7 @@ from util.cli import (
     FAILED,
     INTERRUPTED,
     Command,
+    add_size_flag,
     add_worker_flags,
     natural_int,
     positive_float,
@@ -73,6 +74,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model")
     how.add_argument("--sync_model", type=Path, metavar="DIR",
         help="folder of a trained model, whose A_sync and E then measure sync too (model_sync)")  # fmt: skip
+    add_size_flag(how.add_argument)
     how.add_argument("--arcface", type=Path, metavar="FILE", help="an ONNX network for identity, instead of dlib's")
     how.add_argument("--inception", type=Path, metavar="FILE", help="torchvision's Inception v3, for frechet")
 
@@ -142,6 +144,7 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
         driving_pose=True,
         input_id_feature=True,
         resume=args.resume,
+        any_size=args.any_size,
     )
     try:
         flags = shlex.split(args.test_flags or "")

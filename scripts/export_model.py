@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, NetworkConfig
-from util.cli import Command
+from util.cli import Command, add_size_flag
 from util.errors import CheckpointError, OptionError
 from util.files import claim_output, make_directory, write_json
 from util.json_files import to_builtins
@@ -27,6 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which_epoch", default="latest", help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model that is made")
     parser.add_argument("--overwrite", action="store_true", help="replace weights in it that this command has not made")
+    add_size_flag(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     for letter in INFERENCE_LETTERS:
         claim_output(network_path(args.output, "latest", letter), "--output:", overwrite=args.overwrite)
     require_networks(args.source, args.which_epoch, INFERENCE_LETTERS)
-    sizes = NetworkConfig.from_file(args.source / NETWORK_FILE)
+    sizes = NetworkConfig.from_file(args.source / NETWORK_FILE, args.any_size)
     states = {}
     for letter in INFERENCE_LETTERS:
         path = network_path(args.source, args.which_epoch, letter)

@@ -21,9 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options.config import NetworkConfig, TestConfig
-from util.cli import DONE, FAILED, Command
+from options.config import INFERENCE_LETTERS, NetworkConfig, TestConfig
+from util.cli import DONE, FAILED, Command, add_overwrite_flag, add_size_flag
 from util.errors import OptionError
+from util.files import claim_output
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoints_dir", type=Path, default=TestConfig.checkpoints_dir, help="folder of all models")
     parser.add_argument("--which_epoch", default=TestConfig.which_epoch, help="first part of the weights' file names")
     parser.add_argument("--output", type=Path, required=True, help="folder of the ONNX files")
+    add_overwrite_flag(parser.add_argument)
+    add_size_flag(parser.add_argument)
     parser.add_argument("--tolerance", type=float, default=1e-3, help="largest relative difference from torch")
 
 
@@ -41,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise OptionError(f"the package {error.name} is missing: pip install onnx onnxruntime") from error
 
+    for letter in INFERENCE_LETTERS:
+        claim_output(args.output / f"{letter}.onnx", "--output:", overwrite=args.overwrite)
     directory = args.checkpoints_dir / args.name
-    sizes = NetworkConfig.of_checkpoint(directory)
+    sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
     files = export(directory, args.which_epoch, sizes, args.output)
     misses = 0
     for found in compare(files, directory, args.which_epoch, sizes):

@@ -8,13 +8,14 @@ People that were never trained on; the same files every time.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Command
-from util.files import make_directory, write_bytes
+from util.cli import Command, add_overwrite_flag
+from util.files import claim_output, make_directory, write_bytes
 
 FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
 VOICES = {"synthetic_voice": 60012, "synthetic_other_voice": 60017}
@@ -26,31 +27,46 @@ JPEG_QUALITY = 85
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--misc_dir", type=Path, default=Path("misc"), help="folder of the inputs")
+    add_overwrite_flag(parser.add_argument, "--misc_dir")
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes faces, voices, head and `demo.csv`; the rows name the files as `misc/...`."""
-    from data.frames import write_image
-    from data.metadata import write_rows
+    files = {args.misc_dir / name: payload for name, payload in make_files().items()}
+    for path, payload in files.items():
+        is_same = functools.partial(_holds, payload=payload)
+        claim_output(path, "--misc_dir:", overwrite=args.overwrite, is_ours=is_same)
+    for path, payload in files.items():
+        make_directory(path.parent)
+        write_bytes(path, payload)
+
+
+def make_files() -> dict[str, bytes]:
+    """Path below the folder of inputs -> content."""
+    from data.frames import encode_image
+    from data.metadata import format_row
     from data.synthetic.clips import FaceState, make_clip, make_identity, make_scene, render_frame
     from data.synthetic.voice import as_wav
 
-    misc = args.misc_dir
+    files = {}
     for name, seed in FACES.items():
-        folder = make_directory(misc / "Input" / name)
-        write_image(folder / "000000.jpg", render_frame(make_identity(seed), FaceState(), make_scene(seed)))
-    voices = make_directory(misc / "Audio_Source")
+        files[f"Input/{name}/000000.jpg"] = encode_image(
+            render_frame(make_identity(seed), FaceState(), make_scene(seed))
+        )
     for name, seed in VOICES.items():
-        write_bytes(voices / f"{name}.wav", as_wav(make_clip(seed, 0, FRAMES).wave))
-    folder = make_directory(misc / "Pose_Source" / HEAD)
+        files[f"Audio_Source/{name}.wav"] = as_wav(make_clip(seed, 0, FRAMES).wave)
     for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES, clean=True).frames):
-        write_image(folder / f"{number:06d}.jpg", frame, JPEG_QUALITY)
+        files[f"Pose_Source/{HEAD}/{number:06d}.jpg"] = encode_image(frame, quality=JPEG_QUALITY)
     rows = [
         (f"misc/Input/{face}", 1, f"misc/Pose_Source/{HEAD}", POSE_FRAMES, f"misc/Audio_Source/{voice}.wav", "None", 0,
          "None")
         for face, voice in zip(FACES, VOICES, strict=True)
     ]  # fmt: skip
-    write_rows(misc / "demo.csv", rows)
+    return files | {"demo.csv": "".join(format_row(row) + "\n" for row in rows).encode()}
+
+
+def _holds(path: Path, payload: bytes) -> bool:
+    return path.read_bytes() == payload
 
 
 main = Command(__doc__, add_flags, run, interrupted="the same command begins anew")

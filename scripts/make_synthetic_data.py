@@ -10,6 +10,8 @@ was.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import math
 import sys
 from dataclasses import dataclass
@@ -18,10 +20,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Command, add_worker_flags, natural_int, positive_int
+from util.cli import Command, add_overwrite_flag, add_worker_flags, natural_int, positive_int
 from util.errors import MediaError, OptionError
+from util.files import MARK, carries_mark, claim_output, make_directory, write_json
+from util.log import progress
 from util.parallel import map_processes
 
+NOTE = "synthetic_data.json"  # says whose folder it is
 LARGEST_SPEAKER = 99999  # five digits in idNNNNN
 MIN_SECONDS = 0.2  # what one mel window lasts
 
@@ -44,12 +49,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=4.0, help="length of a clip")
     add("--seed", type=natural_int, default=0, help="other seeds give other people")
     add("--start_speaker", type=natural_int, default=0, help="first id; higher ones for held-out people")
+    add_overwrite_flag(add)
     add_worker_flags(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Makes what is missing."""
-    from tqdm import tqdm
 
     if not (math.isfinite(args.seconds) and args.seconds >= MIN_SECONDS):
         raise OptionError(f"--seconds must be at least {MIN_SECONDS} (one mel window), got {args.seconds}")
@@ -58,8 +63,16 @@ def run(args: argparse.Namespace) -> None:
     clips = plan_clips(args)
     print(f"voices: {sources()}")
     todo = [clip for clip in clips if not is_made(clip)]
+    note = args.output / NOTE
+    claim_output(note, "--output:", overwrite=args.overwrite)
+    is_ours = carries_mark(note)  # a clip that is half done has no mark of its own
+    for clip in todo:
+        is_old = functools.partial(_is_ours, in_our_folder=is_ours)
+        claim_output(clip.path, "--output:", overwrite=args.overwrite, is_ours=is_old)
+    make_directory(args.output)
+    write_json(note, {"made_by": MARK})
     frames = sum(clip.num_frames for clip in todo)
-    with tqdm(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:
+    with progress(total=frames, unit="frame", desc="synthetic heads", disable=not todo) as bar:
         for num_frames in map_processes(make, todo, args.workers, args.dask):
             bar.update(num_frames)
     print(f"{args.output}: {len(todo)} clips made, {len(clips) - len(todo)} were there, {args.num_speakers} speakers")
@@ -97,6 +110,15 @@ def is_made(clip: PlannedClip) -> bool:
         return False
     made = (truth.speaker_seed, truth.clip_seed, len(truth.states), truth.renderer)
     return made == (clip.speaker_seed, clip.clip_seed, clip.num_frames, RENDERER_VERSION)
+
+
+def _is_ours(path: Path, in_our_folder: bool) -> bool:
+    """Whether a clip that is made again is one of an earlier run: its ground truth lies beside it."""
+    from data.synthetic.clips import read_truth
+
+    with contextlib.suppress(MediaError):
+        return read_truth(path) is not None
+    return in_our_folder or path.stat().st_size == 0
 
 
 def make(clip: PlannedClip) -> int:

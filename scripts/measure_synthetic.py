@@ -18,9 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.base_options import gpu_list
 from options.config import NetworkConfig
-from util.cli import FAILED, Command, natural_int
+from util.cli import FAILED, Command, add_overwrite_flag, add_size_flag, natural_int
 from util.errors import OptionError
-from util.files import make_directory, write_json, write_text
+from util.files import MARK, carries_mark, claim_output, make_directory, write_json, write_text
+
+_FIGURES, _TABLE, _SHEET = "figures.json", "figures.md", "sheet.png"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, help="folder that keeps rendered speakers for the next time")
     add("--real_clips", type=Path, help="folder of videos of real people: do generated mouths follow their speech?")
     add("--gpu_ids", type=gpu_list, default=(-1,), help="GPU, or -1 for the CPU")
+    add_size_flag(add)
+    add_overwrite_flag(add)
     add("--strict", action="store_true", help="exit 1 when a threshold is missed")
 
 
@@ -59,9 +63,13 @@ def run(args: argparse.Namespace) -> int:
     for flag, value in least.items():
         if getattr(args, flag) < value:
             raise OptionError(f"--{flag} must be at least {value}, got {getattr(args, flag)}")
+    output = args.output or Path("results") / f"{args.name}_measured"
+    are_ours = carries_mark(output / _FIGURES)  # the picture cannot carry it
+    for name in (_FIGURES, _TABLE, _SHEET):
+        claim_output(output / name, "--output:", overwrite=args.overwrite, is_ours=lambda _: are_ours)
     clips = real_clips(args.real_clips) if args.real_clips else []
     folder = args.checkpoints_dir / args.name
-    network = NetworkConfig.of_checkpoint(folder)
+    network = NetworkConfig.of_checkpoint(folder, args.any_size)
     probe = load_probe(args.probe or args.checkpoints_dir / "probe" / "probe.pth")
     model = AvModel.from_checkpoints(folder, args.which_epoch, network, select_device(args.gpu_ids))
     speakers = load_speakers(
@@ -72,12 +80,12 @@ def run(args: argparse.Namespace) -> int:
     if clips:
         figures |= measure_real_clips(model, probe, detector, speakers, clips)
     acceptance = judge(figures)
-    output = make_directory(args.output or Path("results") / f"{args.name}_measured")
+    make_directory(output)
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    write_json(output / "figures.json", {"settings": settings, "acceptance": acceptance, "figures": figures})
+    write_json(output / _FIGURES, {"made_by": MARK, "settings": settings, "acceptance": acceptance, "figures": figures})
     text = table(figures, acceptance)
-    write_text(output / "figures.md", f"# {args.name}, epoch {args.which_epoch}, on held-out people\n\n{text}")
-    write_image(output / "sheet.png", np.ascontiguousarray(contact_sheet(model, speakers)[..., ::-1]))
+    write_text(output / _TABLE, f"# {args.name}, epoch {args.which_epoch}, on held-out people\n\n{text}")
+    write_image(output / _SHEET, np.ascontiguousarray(contact_sheet(model, speakers)[..., ::-1]))
     print(text)
     num_reached = sum(line["reached"] for line in acceptance)
     print(f"{num_reached} of {len(acceptance)} reached; written to {output}")

@@ -22,8 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import LANDMARK_CHOICES, AlignOptions, PrepareOptions, TestConfig
-from util.cli import DONE, FAILED, Command, natural_float, positive_float, print_error
-from util.errors import MediaError, OptionError, PcavsError
+from util.cli import DONE, FAILED, Command, natural_float, natural_int, positive_float, print_error
+from util.errors import MediaError, OptionError, PcavsError, printable
 from util.files import claim_output
 
 # flag -> the published sample that it names without being given, in the order of data.prepare_row.ROLES
@@ -41,7 +41,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--dir_path", type=Path, default=defaults.dir_path, help="folder for everything that is made")
     helps = {
-        "--src_pose_path": "video, picture or folder of frames with the head pose; None: the reference's own pose",
+        "--src_pose_path": "video, picture or folder of frames with the head pose; or words for a head that is drawn: "
+        "still, idle, nod, shake, look_around, listen, speak, like:VIDEO, pose:PROGRAMME (docs/directing.md), and idle "
+        "where this is not given and the sample not there; None: the reference's own pose",
         "--src_audio_path": "recording, or a video, whose frames then become the mouth source",
         "--src_mouth_frame_path": "video, picture or folder of frames shown as mouth source",
         "--src_input_path": "picture, video or folder of frames of the person",
@@ -64,6 +66,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="cut pose, audio and mouth sources: leave out the first S seconds (from where a file's sound or picture "
         "starts, whichever is first)")  # fmt: skip
     add("--duration", type=positive_float, metavar="S", help="and keep only the next S seconds")
+    add("--seed", type=natural_int, default=defaults.seed, help="of the motion of a head that is drawn")
 
 
 def _source(text: str) -> Path | None:
@@ -80,7 +83,9 @@ def _to_config(args: argparse.Namespace) -> PrepareOptions:
             if _value(args, flag) != sample:
                 raise OptionError(f"--batch and {flag} contradict each other: the jobs file names the sources")
     faces = AlignOptions(landmarks=args.landmarks, face=args.face)
-    return PrepareOptions(args.dir_path, args.start, args.duration, args.align, faces, args.convert_spectrogram)
+    return PrepareOptions(
+        args.dir_path, args.start, args.duration, args.align, faces, args.convert_spectrogram, args.seed
+    )
 
 
 def _value(args: argparse.Namespace, flag: str) -> Path | None:
@@ -90,11 +95,15 @@ def _value(args: argparse.Namespace, flag: str) -> Path | None:
 
 def _flag_sources(args: argparse.Namespace) -> dict[str, Path]:
     """Role -> source. Raises MediaError for a published sample that is not there."""
-    from data.prepare_row import ROLES
+    from data.prepare_row import DEFAULT_MOTION, POSE_SOURCE, ROLES
 
     sources = {}
     for role, (flag, sample) in zip(ROLES, SAMPLES.items(), strict=True):
         path = _value(args, flag)
+        is_default = path is sample  # and not the same path given
+        if role == POSE_SOURCE and is_default and path is not None and not path.exists():
+            path = Path(DEFAULT_MOTION)
+            print(f"no {flag}: the head is drawn, and moves by itself ({path})", flush=True)
         if path is not None and path == sample and not path.exists():
             hint = "the published samples come with scripts/download_checkpoints.py --samples"
             raise MediaError(f"{flag} {path}: no such file or folder; {hint}")
@@ -114,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     claim_output(
         args.csv_path, "--csv_path", inputs=inputs, overwrite=args.overwrite or args.append, is_ours=holds_rows
     )
-    preparer = RowPreparer(config, say=functools.partial(print, flush=True))
+    preparer = RowPreparer(config, say=lambda text: print(printable(text), flush=True))
     rows: list[tuple[str, Callable[[], dict[str, Path]]]] = [("", lambda: _flag_sources(args))]
     if args.batch is not None:
         rows = [(f"{line.place}: ", functools.partial(batch_sources, line)) for line in read_batch(args.batch)]
@@ -126,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
             # each row at once: what is finished stays finished if the next one is interrupted
             new = add_row(args.csv_path, fields, append=args.append or written > 0)
             written += 1
-            print(f"{shown(args.csv_path)}: {'row added' if new else 'has this row already'}", flush=True)
+            print(f"{printable(shown(args.csv_path))}: {'row added' if new else 'has this row already'}", flush=True)
         except PcavsError as error:
             print_error(f"{place}{error}")
     if len(rows) > 1:

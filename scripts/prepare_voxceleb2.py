@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import FPS
-from util.cli import Command, add_worker_flags, natural_int, part, positive_int
+from util.cli import Command, add_overwrite_flag, add_worker_flags, natural_int, part, positive_int
 from util.errors import MediaError, OptionError
-from util.files import make_directory, write_text
+from util.files import claim_output, make_directory, write_text
 
 if TYPE_CHECKING:
     from data.clip_list import ClipRecord
@@ -56,6 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=natural_int, default=0, help="draws the speakers of val and test")
     add("--shard", type=part, default="0/1", metavar="I/N", help="check a part, write no lists")
     add("--merge", action="store_true", help="check nothing, write the lists of what was checked")
+    add_overwrite_flag(add)
     add_worker_flags(parser)
 
 
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
     clips = find_clips(root, args.layout)
     if args.layout != "lrw":  # complain before hours of checking
         split_speakers((clip.speaker for clip in clips), args.val_speakers, args.test_speakers, args.seed)
+    claim_lists(args.output, args.overwrite)
     make_directory(args.output)
     checks = ClipChecks(args.output, root, args.check)
     number, count = args.shard
@@ -115,6 +117,19 @@ def check_flags(args: argparse.Namespace) -> None:
     for name in ("val_speakers", "test_speakers"):
         if args.layout == "lrw" and getattr(args, name):
             raise OptionError(f"--{name}: LRW has no speakers and splits of its own; leave the flag out")
+
+
+def claim_lists(output: Path, overwrite: bool) -> None:
+    """Makes sure that what is written or removed is that of an earlier run. Raises OptionError: names the file."""
+    from data.clip_check import holds_checks
+    from data.clip_list import SPLITS, holds_list
+
+    known = sorted(output.glob("checked-*.jsonl"))
+    for path in known:
+        claim_output(path, "--output:", overwrite=False, is_ours=holds_checks)
+    claim_output(output / "broken.txt", "--output:", overwrite=overwrite, is_ours=lambda _: bool(known))
+    for split in SPLITS:
+        claim_output(output / f"{split}.csv", "--output:", overwrite=overwrite, is_ours=holds_list)
 
 
 def write_lists(output: Path, lists: dict[str, list[ClipRecord]], left_out: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from options.config import SAMPLE_RATE_HZ
 from scripts.evaluation.instruments import DEFAULT_SYNCNET, EvaluationConfig
-from util.cli import Command, positive_int
+from util.cli import Command, add_size_flag, positive_int
 from util.errors import MediaError
 from util.metrics.protocol import METRICS, MODEL_SYNC, PROTOCOLS
 
@@ -140,6 +140,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--syncnet", type=Path, default=DEFAULT_SYNCNET, metavar="FILE", help="weights syncnet_v2.model"
     )
     parser.add_argument("--sync_model", type=Path, metavar="DIR", help="folder of a trained model, for model_sync")
+    add_size_flag(parser.add_argument)
     parser.add_argument("--crop", action="store_true", help="show what the networks see of a frame, as results do")
 
 
@@ -156,7 +157,9 @@ def run(args: argparse.Namespace) -> None:
     wanted = {*args.metrics, "lmd", *([MODEL_SYNC] if args.sync_model else [])}
     protocol = dataclasses.replace(PROTOCOLS["paper"], columns=COLUMNS)
     metrics = tuple(metric for metric in METRICS if metric in wanted)
-    config = EvaluationConfig(protocol, metrics, syncnet=args.syncnet, sync_model=args.sync_model)
+    config = EvaluationConfig(
+        protocol, metrics, syncnet=args.syncnet, sync_model=args.sync_model, any_size=args.any_size
+    )
     instruments = load_instruments(config)
     if instruments.detector is None:
         raise MediaError(f"the mouth cannot be frozen without landmarks: {instruments.missing['lmd']}")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.cli import Command, natural_int, positive_float, positive_int
+from util.cli import Command, add_overwrite_flag, natural_int, positive_float, positive_int
 from util.errors import OptionError
-from util.files import make_directory, write_json
+from util.files import MARK, claim_output, make_directory, write_json
 
 _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 
@@ -29,6 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=positive_float, default=8.0, help="of training on a core of its own")
     add("--seed", type=natural_int, default=0, help="of states, weights and order")
     add("--threads", type=positive_int, default=1, help="rendering processes, then threads")
+    add_overwrite_flag(add)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     least = max(training.BATCH, args.num_identities * training.SCENES)
     if args.frames < least:
         raise OptionError(f"--frames must be at least {least} (one a person and scene, one batch), got {args.frames}")
+    for name in (_WEIGHTS, _REPORT):
+        claim_output(args.output / name, "--output:", overwrite=args.overwrite)
     make_directory(args.output)
     torch.set_num_threads(args.threads)
     held_out = training.render_all(training.held_out_shots(args.seed), args.threads)
@@ -60,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     probe = load_probe(args.output / _WEIGHTS)  # half precision is what everybody will use
     sharp = training.evaluate(probe, held_out)
     report = {
+        "made_by": MARK,
         "parameters": sum(parameter.numel() for parameter in probe.parameters()),
         "training": {
             "people": args.num_identities,

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from util.cli import FAILED, Command, natural_int, part, positive_float
 from util.files import make_directory
+from util.log import progress
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the shards that are missing."""
-    from tqdm import tqdm
 
     from data.clip_list import num_speakers, read_list
     from data.webdataset_shards import ShardIndex, plan_shards, write_index, write_shard
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     mine = list(plan)[args.shard[0] :: args.shard[1]]
     todo = [name for name in mine if not (args.output / name).is_file()]
     left_out = 0
-    with tqdm(total=sum(sizes[name] for name in todo), unit="clip", desc="packing", disable=not todo) as bar:
+    with progress(total=sum(sizes[name] for name in todo), unit="clip", desc="packing", disable=not todo) as bar:
         for name in todo:
             left_out += write_shard(args.output / name, records, plan[name])
             bar.update(sizes[name])

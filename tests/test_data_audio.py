@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import audio
 from data.audio import (
     MelStream,
     WindowStream,
@@ -259,3 +260,10 @@ def test_memory_of_windows_does_not_grow_with_the_sound() -> None:
 
     peak(1)
     assert peak(12) < 1.1 * peak(2)
+
+
+def test_sound_of_days_is_refused_when_the_limit_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_wav(tmp_path / "a.wav", voice(12.0))
+    monkeypatch.setattr(audio, "LONGEST_S", 10)
+    with pytest.raises(MediaError, match=r"a.wav: more than \d hours of sound; take a part .* --duration"):
+        scan_audio(tmp_path / "a.wav")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from data.clip_list import (
     split_speakers,
     write_list,
 )
+from data.video_reader import VideoHeader
 from tests.clip_factory import NTSC, steady_times, write_clip
 from tests.conftest import voice, write_frames, write_wav
 from tests.numbered_clips import write_tree
@@ -250,3 +252,16 @@ def test_packed_records_are_the_records_and_small() -> None:
     with pytest.raises(IndexError):
         packed[1000]
     assert len(pickle.dumps(packed)) < 110 * len(records)
+
+
+def test_header_that_claims_days_is_no_training_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = VideoHeader(10**9, Fraction(25), Fraction(40), 40.0, None)
+    monkeypatch.setattr("data.clip_list.read_header", lambda _: header)
+    with pytest.raises(MediaError, match=r"a.mp4: has 1000000000 frames by its header, training clips are shorter"):
+        count_frames(tmp_path / "a.mp4")
+
+
+def test_zero_byte_in_a_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(HEADER + "a\0b.mp4,,30,a,0\n")
+    with pytest.raises(MetadataError, match=r"list.csv:2: (holds a zero byte|line contains NUL)"):
+        read_list(tmp_path / "list.csv")

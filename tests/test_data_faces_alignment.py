@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -237,3 +238,14 @@ def test_warp_shifts_and_is_black_outside() -> None:
     assert crop.shape == (224, 224, 3)
     assert np.array_equal(crop[20:70, 10:50], image)
     assert crop.sum(dtype=int) == image.sum(dtype=int)
+
+
+def test_record_whose_crop_lies_off_the_picture_is_refused(tmp_path: Path) -> None:
+    matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
+    for shift, is_outside in ((0.0, False), (-5000.0, True)):
+        moved = matrix + np.array([[0, 0, shift], [0, 0, 0]])
+        record = AlignmentRecord("a.jpg", 300, 300, "mean", 1.0, matrix, moved[None], np.zeros((1, 68, 2)), ["given"])
+        write_record(tmp_path / "alignment.json", record)
+        told = pytest.raises(MediaError, match="the face of frame 0 lies outside the picture; run")
+        with told if is_outside else contextlib.nullcontext():
+            assert read_record(tmp_path / "alignment.json").num_frames == 1

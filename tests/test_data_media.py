@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
-from collections.abc import Sequence
+import re
+import struct
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +18,8 @@ import pytest
 from PIL import Image
 from scipy.signal import correlate
 
+from data import media
+from data.audio import scan_audio
 from data.frames import read_image, write_image
 from data.media import Cut, count_ready_frames, extract_frames, extract_sound, inspect
 from data.video_reader import open_source
@@ -388,3 +393,105 @@ def test_name_that_is_not_utf8_raises_media_error_that_shows_it(tmp_path: Path) 
     for look in (inspect, open_source):
         with pytest.raises(MediaError, match=r"caf\\udce9\.jpg': the name is not UTF-8; rename the file"):
             look(source)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_float_wav_with_a_sample_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    samples = voice(1.0).astype("<f4")
+    samples[4000] = value
+    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 3, 1, 16000, 64000, 4, 32)
+    data = head + b"data" + struct.pack("<I", samples.nbytes) + samples.tobytes()
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", len(data)) + data)
+    with pytest.raises(MediaError, match=r"a.wav: the sound contains NaN or infinite samples"):
+        sound_of(tmp_path / "a.wav")
+
+
+def test_jpeg_whose_data_end_early_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_image(tmp_path / "whole.jpg", _picture(size=(480, 640)))
+    payload = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(payload[: len(payload) // 2] + b"\xff\xd9")
+    frames_of(tmp_path / "whole.jpg")
+    assert caplog.messages == []
+    frames_of(tmp_path / "half.jpg")
+    assert [m.partition("half.jpg: ")[2] for m in caplog.messages] == [
+        "damaged, a part of the picture is grey or wrong; copy it again"
+    ]
+
+
+@pytest.mark.parametrize("read", [sound_of, scan_audio])
+def test_flac_with_one_wrong_bit_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Callable[[Path], object]
+) -> None:
+    write_wav(tmp_path / "a.wav", voice(10.0))
+    run_ffmpeg(["-i", tmp_path / "a.wav", tmp_path / "a.flac"], "encoding")
+    read(tmp_path / "a.flac")
+    assert caplog.messages == []
+    damaged = bytearray((tmp_path / "a.flac").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "b.flac").write_bytes(damaged)
+    read(tmp_path / "b.flac")
+    assert len(caplog.messages) == 1
+    assert re.search(r"b.flac: damaged, parts of its sound may be missing or wrong: CRC error", caplog.messages[0])
+    assert "0x" not in caplog.messages[0]
+
+
+def test_interlaced_clip_gives_whole_frames_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "a.mp4"
+    moving = "color=black:s=320x240:r=50:d=1[b];color=white:s=40x240:r=50:d=1[w];[b][w]overlay=x=200*t*t+4*n"
+    woven = f"{moving},tinterlace=interleave_top,setfield=tff"
+    coding = ["-c:v", "libx264", "-flags", "+ildct+ilme", "-x264opts", "tff=1", "-crf", "10"]
+    run_ffmpeg(["-f", "lavfi", "-i", woven, "-t", "1", *coding, path], "encoding")
+    folder = frames_of(path)
+    assert any("a.mp4: is interlaced" in message for message in caplog.messages)
+    image = read_image(folder / "000012.jpg").astype(float)[..., 1]
+    comb = np.abs(np.diff(image, axis=0)).mean()  # rows of a bar's edge differ from those above where fields are woven
+    assert comb < 2
+    assert len(list(folder.iterdir())) == 25
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_longer_than_the_limit_is_refused_by_the_header_and_a_part_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(media, "LONGEST_S", 2)
+    write_clip(tmp_path / name, steady_times(25, 3.0))
+    for read in (frames_of, sound_of):
+        with pytest.raises(MediaError, match=rf"{name}: lasts 0.0 hours by its header, more .* by --duration"):
+            read(tmp_path / name)
+    assert len(sound_of(tmp_path / name, Cut(0.5, 1.5))) == 24000
+    assert frame_numbers(frames_of(tmp_path / name, Cut(0.5, 1.5)))[-1] >= 45
+
+
+@pytest.mark.parametrize("length_s", [0.0, 1.0])
+def test_header_that_claims_less_does_not_let_more_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length_s: float
+) -> None:
+    write_clip(tmp_path / "a.mp4", [*steady_times(25, 1.0), 30.0])
+    told = dataclasses.replace(inspect(tmp_path / "a.mp4"), length_s=length_s)
+    monkeypatch.setattr(media, "LONGEST_S", 2)
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(MediaError, match=r"a.mp4: more than \d hours are not read"):
+        extract_frames(told, tmp_path / "frames", Cut())
+    assert len(list((tmp_path / "frames").iterdir())) == 51
+    write_wav(tmp_path / "b.wav", voice(4.0))
+    told = dataclasses.replace(inspect(tmp_path / "b.wav"), length_s=length_s)
+    with pytest.raises(MediaError, match=r"b.wav: more than \d hours are not read"):
+        extract_sound(told, tmp_path / "out.wav", Cut())
+
+
+def test_wav_header_that_claims_terabytes_gives_the_sound_that_is_there(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", voice(1.0))
+    payload = bytearray((tmp_path / "a.wav").read_bytes())
+    payload[4:8] = payload[40:44] = b"\xf0\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(payload)
+    assert inspect(tmp_path / "a.wav").length_s < 200_000
+    assert scan_audio(tmp_path / "a.wav").num_samples == 16000
+
+
+def test_animation_of_days_is_refused(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(np.full((64, 64, 3), shade, np.uint8)) for shade in range(0, 250, 10)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=655_350)
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(MediaError, match=r"a.gif: lasts 4.6 hours by its header, more .* by --duration"):
+        extract_frames(inspect(tmp_path / "a.gif"), tmp_path / "frames", Cut())

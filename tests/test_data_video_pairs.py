@@ -199,7 +199,7 @@ def test_csv_paths_count_from_its_folder_and_columns_may_be_missing(tmp_path: Pa
         ("real\nb\n", "pairs.csv:1: no column `generated`"),
         ("generated,real\n,b\n", "pairs.csv:2: `generated` is empty"),
         ("generated,real\na,b\nc\n", "pairs.csv:3: not as many fields"),
-        ("generated,first_frame\na,-1\n", "pairs.csv:2: first_frame must be a number from 0, got '-1'"),
+        ("generated,first_frame\na,-1\n", "pairs.csv:2: first_frame must be a number from 0 to 999999, got '-1'"),
         ("generated,crop\na,yes\n", "pairs.csv:2: crop must be 1, 0 or empty, got 'yes'"),
         ("generated,real\n", "pairs.csv: holds no pairs"),
     ],

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from data import video_reader
-from data.video_reader import frames_by_number, open_source, open_video, read_header
+from data.video_reader import FrameSource, frames_by_number, open_source, open_video, read_header
 from tests.clip_factory import NTSC, rotate, steady_times, write_clip
 from tests.conftest import voice, write_wav
 from tests.numbered_clips import write_numbered
@@ -331,3 +331,16 @@ def test_name_with_a_title_that_is_not_utf8_is_read(tmp_path: Path, caplog: pyte
     run_ffmpeg(["-i", path, "-c", "copy", "-metadata", "title=xxxx", tmp_path / "b.mp4"], "making a test video")
     (tmp_path / "b.mp4").write_bytes((tmp_path / "b.mp4").read_bytes().replace(b"xxxx", b"caf\xe9"))
     assert _numbers(image for _, image in open_source(tmp_path / "b.mp4").frames()) == [0, 1, 2]
+
+
+def test_video_that_claims_days_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, steady_times(25, 1.0), with_sound=False)
+    monkeypatch.setattr(video_reader, "MOST_FRAMES", 20)
+    with pytest.raises(MediaError, match=r"a.mp4: has 25 frames by its header, more than .* --duration"):
+        open_source(path)
+    with pytest.raises(MediaError, match=r"a.mp4: lasts 25 frames at 25 fps, more than .* --duration"):
+        open_video(path)
+    source = FrameSource(path, "video", (path,), None)
+    with pytest.raises(MediaError, match=r"a.mp4: more than .* --duration"):
+        list(source.frames())

@@ -70,6 +70,8 @@ def script_of(words: Sequence[str]) -> tuple[str, list[str]]:
         return "", []
     script, arguments = words[place], list(words[place + 1 :])
     assert (ROOT / script).is_file(), script
+    if script == "experiments/talk.sh":  # sources first, then flags
+        return "test.py", arguments[next((n for n, word in enumerate(arguments) if word[:2] == "--"), len(arguments)) :]
     if script.startswith("experiments/"):  # recipes hand their flags on
         return "test.py" if script == "experiments/demo_vox.sh" else "train.py", arguments
     return ("", []) if script.endswith(".sh") else (script, arguments)
@@ -199,6 +201,7 @@ def test_readme_shows_a_result_first_and_stays_short() -> None:
     assert (ROOT / "docs" / "demo.gif").stat().st_size < 3_000_000
     with Image.open(ROOT / "docs" / "demo.gif") as picture:
         assert picture.n_frames * picture.info["duration"] == 4000  # ms, the length of the demo's voices
+    assert (ROOT / "docs" / "directing.gif").stat().st_size < 2_000_000
 
 
 def test_readme_has_the_figures_of_the_model_in_the_box() -> None:

@@ -17,12 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "demo_vox": ["test"],
     "finetune_lrw": ["joint"],
+    "talk": ["test"],
     "train_generator": ["joint"],
     "train_recognition": ["recognition"],
     "train_smoke": ["recognition", "sync", "joint"],
     "train_sync": ["sync"],
     "train_synthetic": ["recognition", "sync", "joint", "joint", "joint"],
 }
+ARGUMENTS = {"talk": ["me.jpg", "voice.wav", "nod", "--seed", "3"]}
 # takes the place of Python: writes down its arguments, and leaves the files that a recipe looks for
 NOTE = """#!{python}
 import json, pathlib, sys
@@ -45,7 +47,8 @@ def commands_of(recipe: Path, folder: Path) -> list[TrainConfig | TestConfig]:
     (folder / "scripts" / "setup_env.sh").write_text(f"PYTHON={folder}/python\n")
     script = folder / "experiments" / recipe.name
     script.write_bytes(recipe.read_bytes())
-    done = subprocess.run(["bash", str(script)], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    command = ["bash", str(script), *ARGUMENTS.get(recipe.stem, [])]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found: list[TrainConfig | TestConfig] = []
     for line in (folder / "calls").read_text().splitlines():

@@ -89,7 +89,7 @@ def test_bad_blinks_are_one_clear_line(workspace: Workspace, capsys: pytest.Capt
     assert workspace.report()[0]["error"] == "--blink 7.25 lies beyond the end of the clip, 0.52 s"
     workspace.write_csv([*row[:2], "None", "0", *row[4:]])
     assert workspace.run("--driving_pose", "--blink", "follow") == 1
-    assert "this row has none; try --blink auto" in workspace.report()[0]["error"]
+    assert "the row has none; try --blink auto" in workspace.report()[0]["error"]
 
 
 def test_resume_begins_anew_when_blinks_are_others(workspace: Workspace) -> None:

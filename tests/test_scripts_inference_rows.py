@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from data.audio import load_audio, log_mel
 from data.frames import read_image
 from data.metadata import TestClip
+from data.prepared import SourceNote
 from scripts.inference.frames import Work
 from tests.conftest import Workspace, fail_writing, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
@@ -760,3 +763,21 @@ def test_results_folder_in_use_is_left_to_who_has_it(workspace: Workspace, capsy
         assert workspace.run() == 1
         assert f"in use by process {os.getpid()}" in capsys.readouterr().err
     assert workspace.run() == 0
+
+
+@pytest.mark.parametrize("kind", ["photo", "synthetic_head", "rendered", "other model"])
+def test_model_of_some_people_warns_of_pictures_that_are_none_of_them(
+    workspace: Workspace, tiny_model: Path, capsys: pytest.CaptureFixture, kind: str
+) -> None:
+    name = "synthetic_a" if kind == "synthetic_head" else "a"
+    folder = workspace.root / "checkpoints" / "box"
+    shutil.copytree(tiny_model, folder)
+    if kind != "other model":
+        (folder / "trained_on.txt").write_text("synthetic people\n")
+    workspace.write_csv(workspace.add_inputs(name))
+    if kind == "rendered":
+        note = SourceNote(1, str(workspace.root / "clip.mp4"), 1, 1, "", {})
+        (workspace.misc / "Input" / "a" / ".source.json").write_text(json.dumps(dataclasses.asdict(note)))
+        (workspace.root / "clip.npz").write_bytes(b"truth")
+    assert workspace.run("--driving_pose", "--name", "box") == 0
+    assert capsys.readouterr().err.count("one of the synthetic people") == (kind == "photo")

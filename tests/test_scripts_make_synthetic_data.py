@@ -21,7 +21,7 @@ def test_main_writes_the_voxceleb2_layout_with_workers(tmp_path: Path) -> None:
     assert main(_arguments(tmp_path, num_speakers=2, start_speaker=7, workers=2)) == 0
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     expected = [f"dev/mp4/id{speaker:05d}/clip0000/00001.{suffix}" for speaker in (7, 8) for suffix in ("mp4", "npz")]
-    assert files == expected
+    assert files == [*expected, "synthetic_data.json"]
 
 
 def test_main_second_run_makes_only_what_is_missing_or_broken(

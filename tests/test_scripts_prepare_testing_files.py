@@ -607,3 +607,37 @@ def test_one_command_gives_the_frames_of_the_three_published_steps(place: Path) 
     assert all(one[name] == three[name.replace("one/", "three/", 1)] for name in frames)
     assert read_image("one/Input/astronaut_cropped/000000.jpg").shape == (224, 224, 3)
     assert one["one/Audio_Source/turn.wav"] == three["three/Audio_Source/turn.wav"]
+
+
+def test_without_pose_source_and_sample_the_head_is_drawn(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare.main(["--src_input_path", "me.png", "--src_audio_path", "voice.wav"]) == 0
+    assert rows()[0][2:4] == ["misc/Pose_Source/idle", "20"]
+    assert "no --src_pose_path: the head is drawn, and moves by itself (idle)" in capsys.readouterr().out
+    assert run("--src_pose_path", "misc/Pose_Source/00473.mp4") == 1  # given, and not there
+    assert "the published samples come with" in capsys.readouterr().err
+    shutil.copy("talk.mp4", "misc/Pose_Source/00473.mp4")
+    assert prepare.main(["--src_input_path", "me.png", "--src_audio_path", "voice.wav"]) == 0
+    assert rows()[0][2:4] == ["misc/Pose_Source/00473", "25"]  # as published
+
+
+def test_words_are_a_pose_source(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--src_pose_path", "pose:0 yaw=0; 0.4 yaw=20", "--align", "auto", "--landmarks", "dlib") == 1  # no face
+    assert run("--src_pose_path", "pose:0 yaw=0; 0.4 yaw=20") == 0
+    assert rows()[0][2:4] == ["misc/Pose_Source/programme", "20"]
+    Path("jobs.csv").write_text('me.png "pose:0 yaw=0; 0.4 yaw=20" voice.wav\nme.png still voice.wav\n')
+    assert run("--batch", "jobs.csv") == 0
+    assert [row[2] for row in rows()] == ["misc/Pose_Source/programme", "misc/Pose_Source/still"]
+    shutil.copy("talk.mp4", "still")
+    assert run("--src_pose_path", "still") == 0
+    assert rows()[0][3] == "25"
+    assert "still: is a file here, and taken as that; the motion is pose:still" in capsys.readouterr().err
+
+
+def test_pose_words_with_a_mistake_make_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in {
+        "idel": "--src_pose_path idel: no such file or folder, and no motion (still, idle, nod, ",
+        "pose:0 yaw=0; 2 yww=20": "pose programme, line 1: unknown word 'yww=20'",
+    }.items():
+        assert run("--src_pose_path", words) == 1
+        assert message in capsys.readouterr().err
+    assert not tree()

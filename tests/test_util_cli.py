@@ -61,6 +61,17 @@ def test_mistake_of_ours_shows_its_traceback_and_ends_with_1(capsys: pytest.Capt
     assert "ZeroDivisionError: oops" in capsys.readouterr().err
 
 
+def test_file_that_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    assert _command(lambda _: Path("a" * 400).stat().st_size) == 1
+    assert capsys.readouterr().err == f"[rank 1] error: {'a' * 400}: File name too long\n"
+
+
+@pytest.mark.parametrize(("flag", "wanted"), [(positive_int, "1 or more"), (natural_int, "0 or more")])
+def test_whole_numbers_are_asked_for_in_words(flag: Callable[[str], int], wanted: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"must be a whole number of {wanted}, got 'seven'"):
+        flag("seven")
+
+
 def test_verbose_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture) -> None:
     assert _command(_raising(MediaError("a.wav: broken")), "--verbose") == 1
     assert "Traceback" in capsys.readouterr().err

@@ -249,3 +249,17 @@ def test_dask_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("distributed")
     with pytest.raises(OptionError, match="--dask nowhere: no scheduler answers there"):
         list(map_processes(_slow_at_zero, [1], 1, dask="nowhere"))
+
+
+def threads_of_worker(_: int) -> tuple[str | None, ...]:
+    import cv2
+
+    return (*(os.environ.get(f"{name}_NUM_THREADS") for name in ("OMP", "OPENBLAS", "MKL")), str(cv2.getNumThreads()))
+
+
+def test_workers_have_one_thread_each_unless_the_user_wants_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert list(map_processes(threads_of_worker, range(2), workers=2)) == [("1", "1", "3", "1")] * 2
+    assert "OMP_NUM_THREADS" not in os.environ

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from util.errors import OptionError, PcavsError
+from util.errors import OptionError, PcavsError, printable
 from util.log import setup_logging
 from util.parallel import available_cores
 
@@ -61,6 +61,12 @@ def run_command(
         except KeyboardInterrupt:
             print(f"{prefix}interrupted: {interrupted}", file=sys.stderr)
             return INTERRUPTED
+        except OSError as error:
+            if verbose or not error.filename:
+                traceback.print_exc()
+            else:  # such as a name that is too long, or a folder that may not be read
+                print_error(f"{error.filename}: {error.strerror}", prefix)
+            return FAILED
         except Exception:
             # Python itself would keep the frames, and with them any loading processes, and wait for those for ever
             traceback.print_exc()
@@ -103,12 +109,12 @@ def exit_process(code: int) -> NoReturn:
 
 def print_error(error: object, prefix: str = "") -> None:
     """One line on stderr, as every command says it."""
-    print(f"{prefix}error: {error}", file=sys.stderr)
+    print(f"{prefix}error: {printable(str(error))}", file=sys.stderr)
 
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    value = int(text)
+    value = _whole_number(text, 1)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
@@ -116,15 +122,32 @@ def positive_int(text: str) -> int:
 
 def natural_int(text: str) -> int:
     """argparse type: an integer of at least 0."""
-    value = int(text)
+    value = _whole_number(text, 0)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
     return value
 
 
+def _whole_number(text: str, least: int) -> int:
+    """int(text). Raises ArgumentTypeError, in which no function is named, as argparse would."""
+    try:
+        return int(text)
+    except ValueError as error:
+        reason = f"must be a whole number of {least} or more, got {printable(text)!r}"
+        raise argparse.ArgumentTypeError(reason) from error
+
+
+def _number(text: str) -> float:
+    """float(text), with the same error."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number, got {printable(text)!r}") from error
+
+
 def positive_float(text: str) -> float:
     """argparse type: a number above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
     return value
@@ -132,7 +155,7 @@ def positive_float(text: str) -> float:
 
 def natural_float(text: str) -> float:
     """argparse type: a number of at least 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
     return value
@@ -144,6 +167,16 @@ def part(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
         raise argparse.ArgumentTypeError(f"must be i/n with i from 0 to n - 1, such as 0/8 ... 7/8, got {text!r}")
     return int(number), int(count)
+
+
+def add_size_flag(add: Callable[..., object]) -> None:
+    """Adds --any_size by a parser's or group's `add_argument`."""
+    add("--any_size", action="store_true", help="take networks of more than twice the published parameters, too")
+
+
+def add_overwrite_flag(add: Callable[..., object], what: str = "--output") -> None:
+    """Adds --overwrite, for `util.files.claim_output`."""
+    add("--overwrite", action="store_true", help=f"replace files in {what} that this command has not made")
 
 
 def add_worker_flags(parser: argparse._ActionsContainer, default: int | None = None) -> None:

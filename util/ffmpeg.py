@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from util.errors import MediaError
 from util.files import atomic_path
+from util.log import warn_once
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -154,8 +159,8 @@ def _started(
 
 def last_lines(stderr: bytes) -> str:
     """The last three lines of a program's error output as one line of text."""
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    return " | ".join(lines[-3:])
+    text = re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ", "", stderr.decode("utf-8", "replace"))  # which part of ffmpeg says it
+    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-3:])
 
 
 def protocol_free(path: str | Path) -> str:
@@ -170,6 +175,11 @@ def open_media(path: str | Path) -> InputContainer:
     # PyAV 19 reads such text without being told, and no longer knows the argument
     keywords: dict[str, Any] = {"metadata_errors": "replace"} if _pyav_version() < 19 else {}
     return av.open(protocol_free(path), "r", **keywords)
+
+
+def decodable(streams: Iterable[Any]) -> list[Any]:
+    """The streams that there is a decoder for."""
+    return [stream for stream in streams if stream.codec_context is not None]
 
 
 def named_colours(picture: VideoFrame) -> dict[str, Any]:
@@ -201,15 +211,20 @@ def decode_audio_pieces(path: str | Path, sample_rate_hz: int, piece_samples: in
         raise MediaError(f"{source}: no such audio file")
     if source.stat().st_size == 0:
         raise MediaError(f"{source}: the file is empty (0 bytes)")
+    check = ["-err_detect", "crccheck"]  # what a sum in the file tells, such as that of each FLAC frame
     output = ["-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(sample_rate_hz), "-f", "f32le", "-"]
     heard = False
     try:
         doing = f"{source}: reading the sound"
-        with _started(["-i", protocol_free(source), *output], doing, stdout=subprocess.PIPE) as (process, _):
+        command = [*check, "-i", protocol_free(source), *output]
+        with _started(command, doing, stdout=subprocess.PIPE) as (process, said):
             assert process.stdout is not None
             while piece := process.stdout.read(4 * piece_samples):
                 heard = True
                 yield piece
+        if said[0]:
+            told = f"damaged, parts of its sound may be missing or wrong: {said[0]}"
+            warn_once(_log, f"{source}: {told}")
     except MediaError:
         if probe(source).audio_codec is None:
             raise MediaError(f"{source}: holds no sound; choose a file with an audio stream") from None
@@ -223,12 +238,12 @@ def probe(path: str | Path) -> MediaInfo:
     import av
 
     source = Path(path)
-    if not source.is_file():
+    if not os.path.isfile(source):
         raise MediaError(f"{source}: no such file")
     try:
         with open_media(source) as container:
-            video = container.streams.video[0] if container.streams.video else None
-            audio = container.streams.audio[0] if container.streams.audio else None
+            video: Any = next(iter(decodable(container.streams.video)), None)
+            audio: Any = next(iter(decodable(container.streams.audio)), None)
             spans: dict[int, list[Fraction]] = {}
             frames = 0
             for packet in container.demux([s for s in (video, audio) if s is not None]):

@@ -5,8 +5,20 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
+from util.errors import printable
+
+_LINE_EVERY_S = 10.0
+Item = TypeVar("Item")
 _said: set[str] = set()
+
+
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)  # a name of a file may hold what moves a terminal's cursor
+        return super().formatMessage(record)
 
 
 class _TqdmHandler(logging.Handler):
@@ -28,7 +40,9 @@ def setup_logging(verbose: bool = False, prefix: str = "") -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does it: no name of a file may end a program
         sys.stdout.reconfigure(errors="backslashreplace")
     root = logging.getLogger()
-    root.handlers[:] = [_TqdmHandler(prefix)]
+    handler = _TqdmHandler(prefix)
+    handler.setFormatter(_Formatter())
+    root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     for noisy in ("PIL", "matplotlib", "numba", "h5py", "urllib3", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -39,3 +53,30 @@ def warn_once(logger: logging.Logger, message: str) -> None:
     if message not in _said:
         _said.add(message)
         logger.warning(message)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def progress(items: Iterable[Item] | None = None, **settings: Any) -> Any:
+    """A tqdm bar; in a log file it is a line every ten seconds instead.
+
+    Args:
+        settings: those of tqdm.
+    """
+    from tqdm import tqdm
+
+    if not sys.stderr.isatty():
+        settings = {"mininterval": _LINE_EVERY_S, "delay": _LINE_EVERY_S, "file": _Lines(), "ncols": 100} | settings
+    return tqdm(items, **settings)
+
+
+class _Lines(io.TextIOBase):
+    """Makes lines of what tqdm writes over and over again."""
+
+    def write(self, text: str) -> int:
+        if shown := text.strip():
+            sys.stderr.write(f"{shown}\n")
+        return len(text)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from util.errors import OptionError, PcavsError
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _AHEAD = 4  # items handed out for each process, so that none waits for its next one
 _busy, _interrupted = threading.Lock(), threading.Event()  # of a worker: works at an item; is to begin no other
 _log = logging.getLogger(__name__)
@@ -212,20 +213,28 @@ def _dask_workers(address: str, _: int) -> Iterator[tuple[Callable[..., Future[A
 def _processes(count: int) -> Iterator[tuple[Callable[..., Future[Any]], int]]:
     # spawn: a forked child would inherit the locks of OpenCV's threads and could wait for them for ever
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    unset = [name for name in _THREADS if name not in os.environ]
+    os.environ |= dict.fromkeys(unset, "1")  # inherited: the processes are the parallelism
     try:
         yield functools.partial(_submit, executor), _AHEAD * count
     except BrokenProcessPool as error:
         raise WorkerDiedError("a worker process died (out of memory?); try again with fewer --workers") from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        for name in unset:
+            os.environ.pop(name, None)
 
 
 def _submit(executor: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    with _ctrl_c(held_back=True):  # also from a process that this starts, which would die of it while it imports
+    with ctrl_c(held_back=True):  # also from a process that this starts, which would die of it while it imports
         return executor.submit(_work_at, function, item)
 
 
 def _start_worker() -> None:
+    with contextlib.suppress(ImportError):
+        import cv2  # takes as many threads as there are cores, whatever the environment says
+
+        cv2.setNumThreads(1)
     if not hasattr(signal, "pthread_sigmask"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -234,7 +243,7 @@ def _start_worker() -> None:
 def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
     """Runs in a worker. Ctrl-C reaches every process: a worker cleans up, the main one says what it means."""
     try:
-        with _busy, _ctrl_c(held_back=False):
+        with _busy, ctrl_c(held_back=False):
             if _interrupted.is_set():
                 raise KeyboardInterrupt
             return function(item)
@@ -244,7 +253,7 @@ def _work_at(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 @contextlib.contextmanager
-def _ctrl_c(held_back: bool) -> Iterator[None]:
+def ctrl_c(held_back: bool) -> Iterator[None]:
     """Holds Ctrl-C back or lets it come, for this thread and the processes it starts; Windows cannot do that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

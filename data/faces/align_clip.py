@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data.faces.alignment import (
     MEASURED,
@@ -38,8 +37,10 @@ from data.frames import count_whole_frames, is_whole, write_image
 from data.prepared import Fingerprint, fingerprint, is_unchanged
 from data.video_reader import FrameSource, open_source
 from options.config import AlignOptions
+from util.arrays import read_arrays
 from util.errors import AlignmentError, MediaError
-from util.files import atomic_folder, make_directory, open_file, remove_leftovers, require_utf8_name, writing
+from util.files import atomic_folder, make_directory, remove_leftovers, require_utf8_name, writing
+from util.log import counted, progress
 
 SHEET_NAME = "contact_sheet.png"
 SAMPLE_FRAMES, SAMPLE_STEP = 8, 12  # of `source_score`: every half second of the first four
@@ -62,7 +63,9 @@ class AlignResult:
         held = _ranges([number for number, word in enumerate(status) if word == "held"])
         how = "unchanged, used again" if self.reused else f"by {self.record.info.detector}"
         end = f"; no face in frames {held}" if held else ""
-        return f"{self.output}: {len(status)} frames ({counts}), score {self.record.score:.1f} px, {how}{end}"
+        return (
+            f"{self.output}: {counted(len(status), 'frame')} ({counts}), score {self.record.score:.1f} px, {how}{end}"
+        )
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,9 @@ def _given_landmarks(config: AlignOptions) -> _Landmarks | None:
         if path.suffix == ".json":
             points = read_record(path).landmarks
         else:
-            with open_file(path) as file:
-                loaded = np.load(file, allow_pickle=False)
-                points = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["landmarks"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            arrays = read_arrays(path, ".npy, .npz or .json of landmarks")
+            points = np.asarray(arrays[""] if "" in arrays else arrays["landmarks"], dtype=np.float64)
+    except (MediaError, ValueError, KeyError, TypeError) as error:
         raise MediaError(f"--landmarks_file {path}: not readable as .npy, .npz or .json: {error}") from error
     points = points[None] if points.shape == (68, 2) else points
     if points.ndim != 3 or points.shape[1:] != (68, 2):
@@ -275,7 +277,7 @@ def _write_crops(source: FrameSource, record: AlignmentRecord, folder: Path) -> 
 
 
 def _with_progress(source: FrameSource, what: str, total: int | None) -> Iterator[np.ndarray]:
-    with tqdm(total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1) as bar:
+    with progress(total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1) as bar:
         for _, image in source.frames():
             yield image
             bar.update()

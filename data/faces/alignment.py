@@ -267,7 +267,20 @@ def read_record(path: str | Path) -> AlignmentRecord:
         if getattr(record, name).shape != shape:
             found = getattr(record, name).shape
             raise MediaError(f"{path}: {count} frames, but {name} is shaped {found}; {hint} again")
+    size = np.array([record.source_width, record.source_height])
+    for number, matrix in enumerate(record.matrices):
+        if not _shows_a_part(matrix, size):
+            raise MediaError(f"{path}: the face of frame {number} lies outside the picture; {hint} again")
     return record
+
+
+def _shows_a_part(matrix: np.ndarray, size: np.ndarray) -> bool:
+    """Whether a crop by this matrix shows anything of a picture of that (width, height)."""
+    if not (np.isfinite(matrix).all() and abs(np.linalg.det(matrix[:, :2])) > 1e-9):
+        return False
+    corners = TEMPLATE_SIZE * np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float64)
+    places = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    return bool((places.max(axis=0) > 0).all() and (places.min(axis=0) < size).all())
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int = TEMPLATE_SIZE) -> np.ndarray:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data.faces.alignment import RECORD_NAME, AlignmentRecord, read_record
 from data.faces.paste import Canvas, Paster, compose, picture_to_source
@@ -36,6 +35,7 @@ from options.config import FPS, DataConfig, PasteOptions
 from util.errors import MediaError
 from util.ffmpeg import probe, protocol_free, run_ffmpeg_fed
 from util.files import make_directory, writing
+from util.log import counted, progress
 
 _KEPT_QUALITY = 98  # of a video's frames that are shown again; PNG takes ten times as long
 # without a note of the matrix, players take BT.709 for large pictures and BT.601 for small ones
@@ -138,7 +138,7 @@ def paste_result(
         _encode(frames, target.canvas, silent, output, column.count, frames_dir)
         mux(silent, audio, output, column.count, video_comment(result))
     size = f"{target.canvas.width}x{target.canvas.height}"
-    return f"{output}: {column.count} frames of {size} on {target.clip.path}"
+    return f"{output}: {counted(column.count, 'frame')} of {size} on {target.clip.path}"
 
 
 def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
@@ -218,7 +218,7 @@ def _encode(
     frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
 ) -> None:
     def chunks() -> Iterator[bytes]:
-        with tqdm(total=count, desc=output.parent.name[:40], unit="frame") as bar:
+        with progress(total=count, desc=output.parent.name[:40], unit="frame") as bar:
             for number, frame in enumerate(frames):
                 if frames_dir is not None:
                     write_image(frames_dir / f"{number:06d}.png", frame)

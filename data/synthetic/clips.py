@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from data.synthetic.person import FaceState, Identity, make_identity
 from data.synthetic.scene import Scene, make_scene, scene_lights
 from data.synthetic.voice import FIRST_HELD_OUT, Phoneme
 from options.config import FPS, SAMPLE_RATE_HZ
+from util.arrays import read_arrays
 from util.errors import MediaError
 from util.ffmpeg import protocol_free, run_ffmpeg
 from util.files import atomic_path, make_directory, writing
@@ -221,22 +221,22 @@ def read_truth(path: str | Path) -> Truth:
     """
     source = Path(path).with_suffix(".npz")
     try:
-        with np.load(source, allow_pickle=False) as stored:
-            if tuple(stored["state_names"]) != STATE_NAMES:
-                raise MediaError(f"{source}: holds other states than this version; make the data again")
-            times = zip(stored["phoneme_names"], stored["phoneme_times"], strict=True)
-            return Truth(
-                speaker_seed=int(stored["seeds"][0]),
-                clip_seed=int(stored["seeds"][1]),
-                states=stored["states"],
-                landmarks=stored["landmarks"],
-                identity=stored["identity"],
-                phonemes=tuple(Phoneme(str(name), *map(float, row)) for name, row in times),
-                renderer=str(stored["renderer"]) if "renderer" in stored.files else "",
-            )
-    except FileNotFoundError as error:
-        raise MediaError(f"{source}: no ground truth there; make it with scripts/make_synthetic_data.py") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if not source.is_file():
+            raise MediaError(f"{source}: no ground truth there; make it with scripts/make_synthetic_data.py")
+        stored = read_arrays(source, "ground truth; delete it and make the clip again")
+        if tuple(stored["state_names"]) != STATE_NAMES:
+            raise MediaError(f"{source}: holds other states than this version; make the data again")
+        times = zip(stored["phoneme_names"], stored["phoneme_times"], strict=True)
+        return Truth(
+            speaker_seed=int(stored["seeds"][0]),
+            clip_seed=int(stored["seeds"][1]),
+            states=stored["states"],
+            landmarks=stored["landmarks"],
+            identity=stored["identity"],
+            phonemes=tuple(Phoneme(str(name), *map(float, row)) for name, row in times),
+            renderer=str(stored["renderer"]) if "renderer" in stored else "",
+        )
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise MediaError(
             f"{source}: not readable as ground truth ({error}); delete it and make the clip again"
         ) from error

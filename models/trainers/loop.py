@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from models.networks.sync_batch_norm import convert_batch_norm
 from models.trainers.base import Batch, Stage, to_device
@@ -26,6 +25,7 @@ from util.errors import CheckpointError, PcavsError
 from util.files import atomic_path, make_directory, write_json
 from util.images import tensor_to_uint8
 from util.json_files import to_builtins
+from util.log import progress
 from util.seed import generator_for
 from util.visualizer import Visualizer
 
@@ -76,7 +76,7 @@ class Trainer:
         """
         started = time.monotonic()
         meter, reason, stream, quiet = Meter(), "done", iter(batches), not self.ranks.is_main
-        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", dynamic_ncols=True, disable=quiet)
+        bar = progress(total=self.total_steps, initial=self.step, unit="step", disable=quiet)
         with bar, contextlib.ExitStack() as at_end:
             if self.visualizer is not None:
                 at_end.callback(self.visualizer.close)

@@ -56,6 +56,7 @@ class EvaluationConfig:
     inception: Path | None = None
     device: str = "cpu"  # of SyncNet, the sync model and face_alignment; the rest runs on the CPU
     sync_model: Path | None = None  # folder of a checkpoint
+    any_size: bool = False  # of the sync model, see `NetworkConfig.from_file`
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -106,7 +107,7 @@ def _load(config: EvaluationConfig, _: FileStates) -> Instruments:
     instruments.embedder = load(["identity"], lambda: _load_embedder(config))
     if scorer := load(["sync"], lambda: load_syncnet(config.syncnet, config.device)):
         instruments.sync["sync"] = scorer
-    if scorer := load([MODEL_SYNC], lambda: load_sync_model(config.sync_model, config.device)):
+    if scorer := load([MODEL_SYNC], lambda: load_sync_model(config.sync_model, config.device, config.any_size)):
         instruments.sync[MODEL_SYNC] = scorer
     instruments.features = load(["frechet"], lambda: _load_inception(config))
     return instruments
@@ -162,13 +163,14 @@ def load_syncnet(path: Path | None, device: str = "cpu") -> tuple[SyncScorer, st
     return score, f"SyncNet, {_weights_name(path)}"
 
 
-def load_sync_model(folder: Path | None, device: str = "cpu") -> tuple[SyncScorer, str]:
+def load_sync_model(folder: Path | None, device: str = "cpu", any_size: bool = False) -> tuple[SyncScorer, str]:
     """Sync as a model of this project sees it: A_sync of the sound against to_mouth(E(frame)), a unit vector a frame.
 
     Frames are taken as they are, so they must be cropped like those of results.
 
     Args:
         folder: with `latest_net_A_sync.pth`, `latest_net_E.pth` and, for other than the published sizes, network.json.
+        any_size: see `NetworkConfig.from_file`.
     """
     if folder is None:
         raise CheckpointError("no weights: give the folder of a trained model as --sync_model DIR")
@@ -182,7 +184,7 @@ def load_sync_model(folder: Path | None, device: str = "cpu") -> tuple[SyncScore
     from util.metrics.sync_score import WINDOW_FRAMES, num_windows, sync_scores, unit_vectors
 
     require_networks(folder, _EPOCH, _SYNC_LETTERS)
-    config, networks = NetworkConfig.of_checkpoint(folder), []
+    config, networks = NetworkConfig.of_checkpoint(folder, any_size), []
     for letter, path in zip(_SYNC_LETTERS, _sync_weights(folder), strict=True):
         network: Any = build_network(letter, config)
         load_network(network, path, OPTIONAL_HEADS[letter])

@@ -19,7 +19,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data.metadata import unique_names
 from data.video_pairs import VideoPair
@@ -27,6 +26,7 @@ from scripts.evaluation.clip import ClipResult, Curves, measure_pair
 from scripts.evaluation.instruments import EvaluationConfig, Instruments, file_states, load_instruments
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes, write_json
+from util.log import progress
 from util.parallel import WorkerDiedError, map_processes
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def measure_all(
     if dask:  # its workers work in other folders
         left = [dataclasses.replace(_absolute(task), pair=_absolute(task.pair)) for task in left]
         measure = functools.partial(measure, config=_absolute(config))
-    with tqdm(total=len(tasks), initial=len(results), unit="clip", desc="measuring", disable=None) as bar:
+    with progress(total=len(tasks), initial=len(results), unit="clip", desc="measuring") as bar:
         try:
             for result in map_processes(measure, left, workers, dask):
                 results[result.name] = result

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data.clip_list import ClipRecord, read_list, scan_tree
 from data.clip_reader import find_sound
 from data.frames import list_frames
@@ -22,6 +20,7 @@ from data.metadata import unique_names, write_rows
 from data.prepared import Shelf, origin_of
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, safe_name, write_bytes
+from util.log import progress
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def prepare_clips(
     parts = ("_".join(record.path.with_suffix("").parts[-3:]).strip("/.") for record in records)
     names = unique_names(safe_name(name)[-_LONGEST_NAME:] for name in parts)
     clips, problems = [], []
-    for record, name in tqdm(list(zip(records, names, strict=True)), unit="clip", desc="preparing", disable=None):
+    for record, name in progress(list(zip(records, names, strict=True)), unit="clip", desc="preparing"):
         try:
             clips.append(_prepare_clip(record, name, folder, max_seconds))
         except PcavsError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from data.faces.blinker import Blinker
 from data.faces.eyelids import eye_contrast, find_eyes
 from data.faces.face_tracker import FaceTracker
 from data.faces.landmarks import LandmarkDetector, make_detector
-from data.frames import list_frames, ping_pong, read_image
+from data.frames import list_frames, read_image
 from data.metadata import TestClip
 from data.voxtest_dataset import VoxTestDataset
 from options.config import FPS, TestConfig, blink_choice
@@ -38,7 +38,9 @@ class ClipBlinks:
                 raise MediaError(f"--blink {late[0]:g} lies beyond the end of the clip, {count / FPS:.2f} s")
             self._frames = [round(time_s * FPS) for time_s in choice]
         elif choice is None:
-            self._frames = _followed(clip, dataset.frames, detector)
+            if clip.pose_dir is None:
+                raise MediaError("--blink follow takes the blinks of a pose video, the row has none; try --blink auto")
+            self._frames = _followed(clip.pose_dir, dataset, detector)
         else:
             self._frames = natural_blinks(count, choice, config.seed, phrase_ends(audio_pieces(clip.audio)))
         self._closures = closures(self._frames, count, _duration_s(dataset.references[0], detector))
@@ -68,17 +70,16 @@ def _duration_s(reference_rgb: np.ndarray, detector: LandmarkDetector) -> float:
     return blink_seconds(max(openings) or 1.0)
 
 
-def _followed(clip: TestClip, frames: Sequence[int], detector: LandmarkDetector) -> list[int]:
-    """Frames in which the eyes of the pose video are closed, which is played forth and back."""
-    if clip.pose_dir is None:
-        raise MediaError("--blink follow takes the blinks of the pose video, and this row has none; try --blink auto")
-    paths = list_frames(clip.pose_dir)[: min(clip.num_pose_frames, frames[-1] + 1)]
+def _followed(pose_dir: Path, dataset: VoxTestDataset, detector: LandmarkDetector) -> list[int]:
+    """Frames for which the pose video shows closed eyes."""
+    places = [dataset.pose_place(frame) for frame in range(dataset.frames[-1] + 1)]
+    shown = [other if share > 0.5 else one for one, other, share in places]
     tracker = FaceTracker(detector, "largest")
     contrasts = []
-    for path in paths:
+    for path in list_frames(pose_dir)[: max(shown) + 1]:
         picture = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
         face, _ = tracker.step(picture)
         contrasts.append(np.nan if face is None else eye_contrast(picture, face.points))
-    closed = set(seen_blinks(np.array(contrasts)))
-    shown = [frame for frame in range(frames[-1] + 1) if ping_pong(frame, clip.num_pose_frames) in closed]
-    return [frame for frame in shown if frame - 1 not in shown]  # the last picture comes twice
+    blinks = seen_blinks(np.array(contrasts))
+    closed = [frame for frame, index in enumerate(shown) if index in blinks]
+    return [frame for frame in closed if frame - 1 not in closed]  # where a video turns, a picture comes twice

@@ -13,19 +13,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.frames import encode_image, is_whole
 from data.metadata import TestClip
-from data.results import CLIP_NOTE, ClipNote, Column, begin_anew, holds_results, new_folder_of, read_note, write_note
+from data.results import (
+    CLIP_NOTE,
+    CODES,
+    ClipNote,
+    Column,
+    begin_anew,
+    holds_results,
+    new_folder_of,
+    read_note,
+    write_note,
+)
 from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
 from scripts.inference.blinks import ClipBlinks
+from scripts.inference.codes import by_frame, clip_codes
 from util.checkpoint import network_path
 from util.errors import MediaError, PcavsError
 from util.files import make_directory, write_bytes
 from util.images import to_unit_range
+from util.log import progress
 from util.parallel import BackgroundTasks, Progress
 
 logger = logging.getLogger(__name__)
@@ -95,7 +106,8 @@ def generate_frames(
     written = written or Progress()
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
-    identity = model.encode_identity(references, use_map=config.input_id_feature)
+    keep_as = columns[0].folder.parent / CODES if config.save_codes else None
+    codes = clip_codes(model, config, dataset, keep_as, _in_words(config))
     fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     suffix = columns[0].suffix
     reference = _encoded(dataset.references[0], suffix)
@@ -111,8 +123,10 @@ def generate_frames(
         written.add(index)
 
     cues = dataset.items(indices, min(config.num_threads, 2))
-    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead=2 * config.batch_size)
-    bar = tqdm(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
+    ahead = 2 * config.batch_size
+    pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
+    images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
+    bar = progress(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
     try:
         with bar:
             for index, (item, image) in zip(indices, images, strict=True):
@@ -144,20 +158,28 @@ def _note_of(result: Path) -> ClipNote | None:
 
 def _in_words(config: TestConfig) -> str:
     pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
-    blink = f"blink {config.blink}, " if config.blinks else ""
-    return f"model {config.name}, epoch {config.which_epoch}, {pose}, {blink}noise {config.noise}, seed {config.seed}"
+    changed = [
+        f"{option.name} {value}"
+        for option in dataclasses.fields(config.pose)
+        if (value := getattr(config.pose, option.name)) != option.default
+    ]
+    changed += [f"codes of {config.load_codes}"] if config.load_codes else []
+    changed += [f"blink {config.blink}"] if config.blinks else []
+    words = [f"model {config.name}", f"epoch {config.which_epoch}", pose, *changed]
+    return ", ".join([*words, f"noise {config.noise}", f"seed {config.seed}"])
 
 
 def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
     """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
     weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in INFERENCE_LETTERS]
-    sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram]
+    sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram, config.load_codes]
     frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
     files = [*weights, *(s for s in sources if s is not None), *frames]
     # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
     settings = dataclasses.replace(
         config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
-        gpu_ids=(), gen_video=False, labels=False, resume=False, overwrite=False, verbose=False,
+        gpu_ids=(), gen_video=False, labels=False, save_codes=False, resume=False, overwrite=False,
+        verbose=False,
     )  # fmt: skip
     parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -17,11 +17,12 @@ import cv2
 import torch
 
 from data.metadata import Row, read_rows, unique_names
+from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
-from data.results import FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
-from options.config import INFERENCE_LETTERS, TestConfig
+from options.config import INFERENCE_LETTERS, TRAINED_ON, TestConfig
 from scripts.inference.blinks import ClipBlinks
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
@@ -30,7 +31,8 @@ from util.device import select_device
 from util.errors import MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
-from util.json_files import to_builtins
+from util.json_files import read_json, to_builtins
+from util.log import counted, warn_once
 from util.parallel import Progress
 
 logger = logging.getLogger(__name__)
@@ -156,15 +158,19 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         "audio": str(clip.audio),
         "mouth": str(clip.mouth_dir or ""),
     }
+    _warn_of_strangers(config, clip.reference_dir)
     started = time.monotonic()
-    dataset = VoxTestDataset(clip, config.data, config.published_timing, with_pose=config.driving_pose)
+    dataset = VoxTestDataset(
+        clip, config.data, config.published_timing, with_pose=config.driving_pose, loop=config.pose.pose_loop
+    )
     blinks = ClipBlinks(config, clip, dataset) if config.blinks else None
     result = config.results_dir / report.name
-    logger.info("%s: %d frames", report.name, len(dataset))
+    logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
     report.frames = report.frames_reused = len(work.kept)
     report.made_with = work.made_with
     report.outputs = [str(result / column.prefix) for column in work.columns]
+    report.outputs += [str(result / CODES)] if config.save_codes else []
     written = Progress(work.kept)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
@@ -185,6 +191,25 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     if work.folder != result:
         put_in_place(work.folder, result)
     report.seconds = round(time.monotonic() - started, 3)
+
+
+def _warn_of_strangers(config: TestConfig, reference: Path) -> None:
+    """Says so where a model knows only some people, as the bundled one does, and the reference is no picture of them.
+
+    Rendered heads are told by the name that `make_demo_inputs.py` gives, or by the ground truth beside their source.
+    """
+    told = config.checkpoint_dir / TRAINED_ON
+    if not told.is_file() or reference.name.startswith("synthetic_"):
+        return
+    with contextlib.suppress(MediaError):
+        if Path(read_json(reference / NOTE_NAME, SourceNote).source).with_suffix(".npz").is_file():
+            return
+    people = told.read_text(encoding="utf-8", errors="replace").strip()
+    warn_once(
+        logger,
+        f"{reference}: nothing says that this is one of the {people} that {config.checkpoint_dir} knows alone; "
+        "of a real face it makes a synthetic one, use the published weights for it",
+    )
 
 
 def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data.audio import SILENCE
 from data.faces.landmarks import LandmarkDetector, box_size
@@ -20,6 +19,7 @@ from models.networks.probe import Probe
 from scripts.synthetic.speakers import Speaker
 from util.checkpoint import load_network
 from util.images import tensor_to_uint8, tensor_to_unit_range
+from util.log import progress
 from util.metrics.cpbd import cpbd
 from util.metrics.frechet import Moments, frechet_distance
 from util.metrics.landmark_distance import landmark_distances
@@ -191,7 +191,7 @@ def measure(
     own = np.stack([_likeness(probe, speaker) for speaker in speakers])  # (N, 64)
     figures = _sync_figures(model, speakers, seed)
     figures |= _real_figures(probe, speakers, own)
-    codes = [encode(model, speaker) for speaker in tqdm(speakers, unit="clip", desc="encoding", leave=False)]
+    codes = [encode(model, speaker) for speaker in progress(speakers, unit="clip", desc="encoding", leave=False)]
     for condition in CONDITIONS:
         figures |= _condition_figures(model, probe, speakers, codes, own, condition, detector)
     figures |= _silence_figures(model, probe, codes)
@@ -205,7 +205,7 @@ def _likeness(probe: Probe, speaker: Speaker) -> np.ndarray:
 
 
 def _sync_figures(model: AvModel, speakers: Sequence[Speaker], seed: int) -> dict[str, float]:
-    features = [sync_features(model, speaker) for speaker in tqdm(speakers, unit="clip", desc="sync", leave=False)]
+    features = [sync_features(model, speaker) for speaker in progress(speakers, unit="clip", desc="sync", leave=False)]
     audio, visual = (np.stack(side) for side in zip(*features, strict=True))
     return _named("sync", sync_retrieval(audio, visual, seed))
 
@@ -237,7 +237,7 @@ def _condition_figures(
     posing, speaking = ([(i + shift) % count for i in range(count)] for shift in CONDITIONS[condition])
     pictures = [
         generate(model, codes[i].identity, codes[speaking[i]].mouth, codes[posing[i]].pose)
-        for i in tqdm(range(count), unit="clip", desc=condition, leave=False)
+        for i in progress(range(count), unit="clip", desc=condition, leave=False)
     ]
     readings = [read(probe, frames) for frames in pictures]
     movers, talkers = [speakers[k] for k in posing], [speakers[k] for k in speaking]
@@ -298,7 +298,7 @@ def identity_figures(codes: Sequence[np.ndarray], references: np.ndarray) -> dic
 def _silence_figures(model: AvModel, probe: Probe, codes: Sequence[Codes]) -> dict[str, float]:
     """Everybody, with their own head motion and no sound at all."""
     openings = []
-    for code in tqdm(codes, unit="clip", desc="silence", leave=False):
+    for code in progress(codes, unit="clip", desc="silence", leave=False):
         pose = code.pose[::_SILENT_STEP]
         made = generate(model, code.identity, code.silent.expand(len(pose), -1), pose)
         openings.append(read(probe, made)["opening"])

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from data.frames import crop_template
 from data.synthetic.clips import (
@@ -28,6 +27,7 @@ from data.synthetic.clips import (
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, SCALES, Probe
 from scripts.synthetic.figures import pearson, retrieval
 from util.images import tensor_to_unit_range
+from util.log import progress
 from util.parallel import map_processes
 from util.seed import generator_for
 
@@ -115,7 +115,7 @@ def render_all(shots: Sequence[Shots], workers: int) -> Pictures:
     order = {(one.speaker_seed, one.scene): place for place, one in enumerate(shots)}
     frames: list[np.ndarray] = [np.empty(0)] * len(shots)
     values: list[np.ndarray] = [np.empty(0)] * len(shots)
-    with tqdm(total=sum(one.num_frames for one in shots), unit="frame", desc="rendering") as bar:
+    with progress(total=sum(one.num_frames for one in shots), unit="frame", desc="rendering") as bar:
         for one, pictures, states in map_processes(render, shots, workers):
             place = order[one.speaker_seed, one.scene]
             frames[place], values[place] = pictures, states
@@ -222,8 +222,8 @@ def train(pictures: Pictures, num_people: int, minutes: float, seed: int) -> tup
     scales = torch.tensor(list(SCALES.values()))
     seconds = 60 * minutes * torch.get_num_threads()
     started, step, order = time.process_time(), 0, torch.empty(0, dtype=torch.long)
-    with tqdm(unit="step", desc="training") as bar:
-        while (progress := (time.process_time() - started) / seconds) < 1 or step == 0:
+    with progress(unit="step", desc="training") as bar:
+        while (share := (time.process_time() - started) / seconds) < 1 or step == 0:
             if len(order) < BATCH:
                 order = torch.randperm(len(pictures.frames), generator=generator)
             chosen, order = order[:BATCH], order[BATCH:]
@@ -232,7 +232,7 @@ def train(pictures: Pictures, num_people: int, minutes: float, seed: int) -> tup
             read = torch.stack([readings[name] for name in QUANTITIES], dim=1)
             fit = F.smooth_l1_loss(read / scales, values / scales, beta=0.3)
             who = identity_loss(readings["identity"], people, pictures.people[chosen])
-            optimizer.param_groups[0]["lr"] = learning_rate(progress)
+            optimizer.param_groups[0]["lr"] = learning_rate(share)
             optimizer.zero_grad()
             (fit + _IDENTITY_WEIGHT * who).backward()
             optimizer.step()

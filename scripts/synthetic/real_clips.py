@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.audio import load_audio, log_mel, mel_window
 from data.faces.landmarks import LandmarkDetector
@@ -18,6 +17,7 @@ from scripts.synthetic.figures import encode, face_points, generate, pearson, re
 from scripts.synthetic.speakers import Speaker
 from util.errors import MediaError
 from util.ffmpeg import probe as probe_file
+from util.log import progress
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 SHIFTS = range(-5, 6)  # frames by which sound and picture of a clip may be apart
@@ -48,7 +48,7 @@ def measure_real_clips(
         means over the clips. Positive shift: the person's mouth moves that many frames after the generated one.
     """
     figures: dict[str, float] = {}
-    for number, path in enumerate(tqdm(clips, unit="clip", desc="real clips", leave=False)):
+    for number, path in enumerate(progress(clips, unit="clip", desc="real clips", leave=False)):
         true = mouth_openings(detector, path)
         mel = log_mel(load_audio(path))
         windows = np.stack([mel_window(mel, frame) for frame in range(len(true))])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data.audio import log_mel, mel_window
 from data.frames import crop_template
@@ -25,6 +24,7 @@ from data.synthetic.clips import (
 from options.config import DataConfig
 from util.errors import MediaError
 from util.files import atomic_path, make_directory, writing
+from util.log import progress
 from util.seed import generator_for
 
 REFERENCE_GAP = 25  # the reference is one of so many frames after the measured ones
@@ -89,7 +89,7 @@ def load_speakers(
         MediaError: the folder cannot be written, or a file in it is damaged.
     """
     speakers = []
-    for number in tqdm(range(start, start + count), unit="speaker", desc="rendering", leave=False):
+    for number in progress(range(start, start + count), unit="speaker", desc="rendering", leave=False):
         if cache is None:
             speakers.append(make_speaker(number, frames, seed, size))
             continue
