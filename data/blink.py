@@ -71,23 +71,29 @@ def blink_seconds(opening: float) -> float:
 
 def closures(blinks: Iterable[int], num_frames: int, duration_s: float = BLINK_S) -> np.ndarray:
     """(num_frames,) float64 from 0, open, to 1, closed, which is reached in the frames `blinks`."""
-    times_s = np.arange(num_frames) / FPS
-    tracks = [_closure(times_s - blink / FPS, duration_s) for blink in blinks]
-    return np.max([np.zeros(num_frames), *tracks], axis=0)
+    closure = np.zeros(num_frames)
+    for blink in blinks:
+        near = np.arange(max(blink - FPS, 0), min(blink + FPS, num_frames))
+        closure[near] = np.maximum(closure[near], _closure((near - blink) / FPS, duration_s))
+    return closure
 
 
 def _closure(after_s: Any, duration_s: float) -> Any:
     part = np.where(after_s < 0, -after_s / _DOWN, after_s / (1 - _DOWN)) / duration_s
-    left = np.clip(1 - part, 0, 1)
+    left = np.clip(1 - np.round(part, 9), 0, 1)
     return left * left * (3 - 2 * left)
 
 
 def phrase_ends(sound: Iterable[np.ndarray]) -> list[int]:
     """Frames with which speech gives way to silence; sound: mono pieces at 16 kHz."""
-    samples = SAMPLE_RATE_HZ // FPS
-    wave = np.concatenate([np.zeros(0), *sound])
-    wave = wave[: len(wave) // samples * samples].reshape(-1, samples)
-    level = 10 * np.log10(np.mean(np.square(wave, dtype=np.float64), axis=1) + 1e-9)
+    size = SAMPLE_RATE_HZ // FPS
+    powers, rest = [], np.zeros(0)
+    for piece in sound:
+        wave = np.concatenate([rest, piece])
+        whole = len(wave) // size * size
+        powers.append(np.square(wave[:whole].reshape(-1, size)).mean(axis=1))
+        rest = wave[whole:]
+    level = 10 * np.log10(np.concatenate(powers) + 1e-9)
     if len(level) < _PHRASE + _SILENCE:
         return []
     loud = level > np.percentile(level, 95) - _LOUD_DB

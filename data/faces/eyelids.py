@@ -35,7 +35,7 @@ _SOFT_CORNER = 0.03  # the edges meet a little outside of the corners
 _REACH = 1.3  # of the half width: where they are together
 # what is left alone
 _PROFILE = 0.66  # of the wider eye's width: the other one is less
-_RIM_STEP = 5.9  # of colour in a row below the eye; at most 5.3 on 130 bare synthetic faces, 4.8 on real ones
+_RIM_STEP = 7.0  # of colour in a row below the eye; at most 5.3 on 130 bare synthetic faces
 _TINT = 18.0  # difference of colour to the cheek; at most 17 on these
 _HIDDEN = 0.12  # how unlike skin eyes are, see `_contrast`
 _CLOSED = 0.235  # height to width, mean of both
