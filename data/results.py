@@ -76,6 +76,7 @@ class RowReport:
     outputs: list[str] = field(default_factory=list)
     error: str | None = None
     made_with: str = ""  # as in ClipNote
+    blinks: str = ""  # where they are, and which were left out
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,31 @@ class PoseOptions:
             raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
 
 
+BLINK_RATE = 17.0  # a minute, of people who talk
+
+
+def blink_choice(text: str) -> float | tuple[float, ...] | None:
+    """What `--blink` says: blinks a minute (0: none), their times in seconds, or None, those of the pose video.
+
+    Raises OptionError for anything else.
+    """
+    words: dict[str, float | None] = {"none": 0.0, "auto": BLINK_RATE, "follow": None}
+    if text in words:
+        return words[text]
+    try:
+        numbers = tuple(float(number) for number in text.split(",") if number.strip())
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        kinds = "none, auto, follow, blinks a minute such as 20, or times in seconds such as 0.8,3.5"
+        raise OptionError(f"--blink {text!r} is unknown; choose from {kinds}")
+    if "," in text and not all(0 <= number < float("inf") for number in numbers):
+        raise OptionError(f"--blink {text}: times must be seconds from 0 on")
+    if "," not in text and not 0 <= numbers[0] <= 60:
+        raise OptionError(f"--blink {text}: must be from 0 to 60 a minute; a single time is written {text},")
+    return numbers if "," in text else numbers[0]
+
+
 @dataclass(frozen=True)
 class TestConfig:
     """One run of test.py."""
@@ -215,6 +240,7 @@ class TestConfig:
     input_id_feature: bool = False
     noise: str = "random"
     seed: int = 0
+    blink: str = "none"  # see blink_choice
     load_codes: Path | None = None
     # which rows
     list_start: int = 0
@@ -235,6 +261,15 @@ class TestConfig:
     pose: PoseOptions = field(default_factory=PoseOptions)
 
     __test__ = False  # pytest collects classes called Test*
+
+    def __post_init__(self) -> None:
+        if blink_choice(self.blink) is None and not self.driving_pose:
+            raise OptionError("--blink follow takes the blinks of the pose video; add --driving_pose")
+
+    @property
+    def blinks(self) -> bool:
+        """Whether eyes blink at all."""
+        return blink_choice(self.blink) != 0
 
     @property
     def checkpoint_dir(self) -> Path:

@@ -5,6 +5,7 @@ The sums follow the constructors in models/networks; a test compares them with w
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 MOST_TIMES = 2  # as many parameters as the published network has
 MOST_PIXELS = 1024  # of a picture's side; StyleGAN2's largest
 MOST_LAYERS = 200  # of one kind
+LONGEST_CLIP = 25  # frames that a published network would take at a time
 _MEL_BANDS = 80
 
 
@@ -30,7 +32,8 @@ def require_moderate(config: NetworkConfig, published: NetworkConfig) -> None:
         layers = sum(value) if isinstance(value, tuple) else value
         if layers > MOST_LAYERS:
             raise OptionError(f"{name} is {_short(layers)}, {MOST_LAYERS} are the most{how}")
-    limits = count_parameters(published)
+    # the heads of E that classify whole clips grow with the clip
+    limits = count_parameters(dataclasses.replace(published, clip_len=min(config.clip_len, LONGEST_CLIP)))
     for letter, count in count_parameters(config).items():
         if count > MOST_TIMES * limits[letter]:
             most = f"{MOST_TIMES} times the published {limits[letter]:,} are the most"

@@ -47,6 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("fp32", "tf32", "fp16", "bf16"),
         help="of the networks; tf32 is fp32 with coarser products, on a GPU",
     )
+    add(
+        "--blink",
+        metavar="auto|none|RATE|follow|TIMES",
+        help="eyes that blink: at natural times, RATE a minute, as in the pose video, or at TIMES (0.8,3.5 seconds)",
+    )
 
     add = parser.add_argument_group("head pose").add_argument
     add(

@@ -153,9 +153,9 @@ def test_test_flags_go_before_the_flags_of_the_evaluation(tmp_path: Path) -> Non
     assert config.input_id_feature
     assert config.resume
     (tmp_path / "y").mkdir()
-    (tmp_path / "y" / "network.json").write_text('{"crop_size": 56}')
+    (tmp_path / "y" / "network.json").write_text('{"crop_size": 112}')
     other = evaluate.generation_config(parse([*flags, "--test_flags", "--name y"]))
-    assert (other.name, other.network.crop_size, other.data.crop_size) == ("y", 56, 56)
+    assert (other.name, other.network.crop_size, other.data.crop_size) == ("y", 112, 112)
 
 
 def test_sync_model_is_a_metric_of_its_own_in_the_report(

@@ -159,4 +159,6 @@ def _facts(row: Mapping[str, Any]) -> dict[str, str]:
         facts["time"] = f"{row['seconds']:.1f} s, {row['fps']:.2f} frames a second"
     if row["made_with"]:
         facts["made with"] = row["made_with"]
+    if row.get("blinks"):
+        facts["blinks"] = row["blinks"]
     return facts | {name: str(value) for name, value in row["inputs"].items() if value}

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from data.results import (
 from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
+from scripts.inference.blinks import ClipBlinks
 from scripts.inference.codes import by_frame, clip_codes
 from util.checkpoint import network_path
 from util.errors import MediaError
@@ -92,12 +93,14 @@ def generate_frames(
     columns: Sequence[Column],
     title: str,
     written: Progress,
+    blinks: ClipBlinks | None = None,
 ) -> None:
     """Generates a clip; pictures are loaded ahead and written behind the network in threads.
 
     What was generated before an exception is on disk when it comes.
 
     columns: get the pictures.  written: indices in it are left out; the others are added when they are on disk.
+    blinks: of the generated face.
     """
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
@@ -121,7 +124,10 @@ def generate_frames(
     ahead = 2 * config.batch_size
     pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
     images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
-    done = prefetch(write, zip(indices, images, strict=True), config.num_threads, _WAITING_WRITES)
+    numbered: Iterable[tuple[int, tuple[TestItem, np.ndarray]]] = zip(indices, images, strict=True)
+    if blinks is not None:
+        numbered = ((index, (item, blinks.apply(index, image))) for index, (item, image) in numbered)
+    done = prefetch(write, numbered, config.num_threads, _WAITING_WRITES)
     bar = progress(total=len(dataset), initial=len(dataset) - len(indices), unit="frame", desc=title[:40])
     with bar, contextlib.closing(cues), contextlib.closing(images), contextlib.closing(done):
         for _ in done:
@@ -149,6 +155,7 @@ def _in_words(config: TestConfig) -> str:
         if (value := getattr(config.pose, option.name)) != option.default
     ]
     changed += [f"codes of {config.load_codes}"] if config.load_codes else []
+    changed += [f"blink {config.blink}"] if config.blinks else []
     words = [f"model {config.name}", f"epoch {config.which_epoch}", pose, *changed]
     return ", ".join([*words, f"noise {config.noise}", f"seed {config.seed}"])
 

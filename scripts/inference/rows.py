@@ -23,6 +23,7 @@ from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_pl
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, TRAINED_ON, TestConfig
+from scripts.inference.blinks import ClipBlinks
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
@@ -162,6 +163,7 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     dataset = VoxTestDataset(
         clip, config.data, config.published_timing, with_pose=config.driving_pose, loop=config.pose.pose_loop
     )
+    blinks = ClipBlinks(config, clip, dataset) if config.blinks else None
     result = config.results_dir / report.name
     logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
     work = begin_result(result, config, clip, dataset.frames, model.device.type)
@@ -175,7 +177,8 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
         try:
             if config.gen_video:
                 videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
-            generate_frames(model, config, dataset, work.columns, report.name, written)
+            generate_frames(model, config, dataset, work.columns, report.name, written, blinks)
+            report.blinks = blinks.summary() if blinks else ""
             report.seconds = round(time.monotonic() - started, 3)
             report.fps = round((len(written) - len(work.kept)) / report.seconds, 3)
             if videos is not None:
