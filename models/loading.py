@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from options.config import INFERENCE_LETTERS, NetworkConfig
 from util.checkpoint import load_network, network_path, require_networks
 
 
-def load_networks(directory: Path, epoch: str, config: NetworkConfig) -> dict[str, nn.Module]:
-    """G, V, E and A_sync by letter, on the CPU, in training mode; their memory is that of the files."""
-    require_networks(directory, epoch, INFERENCE_LETTERS)
+def load_networks(
+    directory: Path, epoch: str, config: NetworkConfig, letters: Sequence[str] = INFERENCE_LETTERS
+) -> dict[str, nn.Module]:
+    """Networks by letter, on the CPU, in training mode; their memory is that of the files."""
+    require_networks(directory, epoch, letters)
     networks = {}
-    for letter in INFERENCE_LETTERS:
+    for letter in letters:
         with _NoRandomWeights():
             network = build_network(letter, config)
         networks[letter] = network.to("meta")

@@ -179,6 +179,21 @@ class PoseOptions:
             raise OptionError(f"--pose_offset must stay within 45 degrees, got {self.pose_offset}")
 
 
+SILENCE_CHOICES = ("free", "rest")
+
+
+@dataclass(frozen=True)
+class MouthOptions:
+    """What is done to the mouth codes of a clip; by default nothing. Raises OptionError for what cannot be honoured."""
+
+    mouth_scale: float = 1.0  # of how far the mouth is from the resting one
+    silence: str = "free"  # the mouth where nobody speaks: as the sound makes it, or at rest
+
+    def __post_init__(self) -> None:
+        if self.mouth_scale > 3:
+            raise OptionError(f"--mouth_scale must be from 0 (at rest) to 3, got {self.mouth_scale}")
+
+
 @dataclass(frozen=True)
 class TestConfig:
     """One run of test.py."""
@@ -196,6 +211,7 @@ class TestConfig:
     driving_pose: bool = False
     published_timing: bool = False
     input_id_feature: bool = False
+    use_audio_id: bool = False
     noise: str = "random"
     seed: int = 0
     load_codes: Path | None = None
@@ -216,6 +232,7 @@ class TestConfig:
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     pose: PoseOptions = field(default_factory=PoseOptions)
+    mouth: MouthOptions = field(default_factory=MouthOptions)
 
     __test__ = False  # pytest collects classes called Test*
 
@@ -223,6 +240,11 @@ class TestConfig:
     def checkpoint_dir(self) -> Path:
         """The folder with the `<epoch>_net_<letter>.pth` files of this run."""
         return self.checkpoints_dir / self.name
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The networks that the run needs."""
+        return (*INFERENCE_LETTERS, "A") if self.use_audio_id else INFERENCE_LETTERS
 
 
 PASTE_MASKS = ("rounded", "square", "face")

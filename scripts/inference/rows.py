@@ -19,14 +19,15 @@ import torch
 from data.metadata import Row, read_rows, unique_names
 from data.result_videos import make_videos
 from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, TestConfig
 from scripts.inference.frames import begin_result, generate_frames
-from util.checkpoint import require_networks
+from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
 from util.device import select_device
-from util.errors import MediaError, MetadataError, PcavsError
+from util.errors import CheckpointError, MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
 from util.json_files import to_builtins
@@ -41,7 +42,9 @@ def run_rows(config: TestConfig) -> int:
     Raises PcavsError before any row is tried: the metadata file or the weights cannot be read.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
+    _require_weights(config)
+    if config.mouth.silence == "rest":
+        require_detector()
     cv2.setNumThreads(1)  # every thread here has pictures of its own
     selected = select_rows(config)
     model = _load_model(config, world)
@@ -104,12 +107,20 @@ def _earlier_rows(folder: Path, renewed: Collection[str]) -> list[RowReport]:
     return [row for row in rows if row.name not in renewed and (folder / row.name).is_dir()]
 
 
+def _require_weights(config: TestConfig) -> None:
+    require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
+    if config.use_audio_id and not network_path(config.checkpoint_dir, config.which_epoch, "A").is_file():
+        name = network_path(config.checkpoint_dir, config.which_epoch, "A").name
+        train = f"train.py --train_recognition --use_audio_id 1 --fix_netV --load_pretrain {config.checkpoint_dir}"
+        raise CheckpointError(f"--use_audio_id 1: {config.checkpoint_dir} holds no {name}; train it with: {train} ...")
+
+
 def _load_model(config: TestConfig, world: int) -> AvModel:
     device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")), several=world > 1)
     started = time.monotonic()
     try:
         model = AvModel.from_checkpoints(
-            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision
+            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, config.letters
         )
     except RuntimeError as error:
         if device.type == "cpu":
