@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from util.checkpoint import read_state_dict, save_state_dict
 
 NAME = "id_a_pose_a_audio_a"
 PNG = ("--driving_pose", "--frame_format", "png")
+HEARD = ("--name", "heard", "--use_audio_id", "1")
 
 
 @pytest.fixture
@@ -243,8 +245,11 @@ def test_mouth_rests_outside_of_speech(workspace: Workspace, row: list[str], mon
 
 
 def write_voice_network(workspace: Workspace, config: NetworkConfig = TINY, seed: int = 5) -> torch.nn.Module:
+    """The tiny model with an A, as `checkpoints/heard`."""
+    folder = workspace.root / "checkpoints" / "heard"
+    shutil.copytree(workspace.root / "checkpoints" / "tiny", folder, dirs_exist_ok=True)
     network = fill(build_network("A", config), seed).eval()
-    save_state_dict(network.state_dict(), workspace.root / "checkpoints" / "tiny" / "latest_net_A.pth")
+    save_state_dict(network.state_dict(), folder / "latest_net_A.pth")
     return network
 
 
@@ -254,7 +259,7 @@ def test_identity_comes_from_the_voice(workspace: Workspace) -> None:
     network = write_voice_network(workspace)
     assert workspace.run(*PNG, "--save_codes") == 0
     face, before = codes_of(workspace), workspace.frames(NAME)
-    assert workspace.run(*PNG, "--save_codes", "--use_audio_id", "1") == 0
+    assert workspace.run(*PNG, "--save_codes", *HEARD) == 0
     voice = codes_of(workspace)
     mel = log_mel(load_audio(workspace.root / row[4]))
     # two stretches of four windows, one under the other; the first window starts with the sound
@@ -267,7 +272,7 @@ def test_identity_comes_from_the_voice(workspace: Workspace) -> None:
     assert workspace.frames(NAME) != before
     assert "identity of the voice" in note(workspace)["made_with"]
     write_voice_network(workspace, seed=6)
-    assert workspace.run(*PNG, "--resume", "--use_audio_id", "1") == 0
+    assert workspace.run(*PNG, "--resume", *HEARD) == 0
     assert workspace.report()[0]["frames_reused"] == 0
 
 
@@ -279,11 +284,11 @@ def test_voice_without_fitting_weights_is_refused(
     assert "tiny holds no latest_net_A.pth" in error
     assert "train.py --train_recognition --use_audio_id 1" in error
     write_voice_network(workspace, dataclasses.replace(TINY, n_mel_t=2))
-    assert workspace.run("--use_audio_id", "1") == 1
+    assert workspace.run(*HEARD) == 1
     assert "latest_net_A.pth: model.attention.0.weight is [128, 320, 1] in the file and [128, 640, 1]" in (
         capsys.readouterr().err
     )
-    assert workspace.run("--use_audio_id", "1", "--n_mel_T", "2") == 0
+    assert workspace.run(*HEARD, "--n_mel_T", "2") == 0
 
 
 def test_missing_detector_stops_the_run_before_any_row(
