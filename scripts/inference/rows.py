@@ -22,7 +22,7 @@ from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_pl
 from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
-from options.config import INFERENCE_LETTERS, TestConfig
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, TestConfig
 from scripts.inference.frames import begin_result, generate_frames
 from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
@@ -108,11 +108,13 @@ def _earlier_rows(folder: Path, renewed: Collection[str]) -> list[RowReport]:
 
 
 def _require_weights(config: TestConfig) -> None:
-    require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
-    if config.use_audio_id and not network_path(config.checkpoint_dir, config.which_epoch, "A").is_file():
-        name = network_path(config.checkpoint_dir, config.which_epoch, "A").name
-        train = f"train.py --train_recognition --use_audio_id 1 --fix_netV --load_pretrain {config.checkpoint_dir}"
-        raise CheckpointError(f"--use_audio_id 1: {config.checkpoint_dir} holds no {name}; train it with: {train} ...")
+    folder = config.checkpoint_dir
+    require_networks(folder, config.which_epoch, INFERENCE_LETTERS)
+    voice, sizes = network_path(folder, config.which_epoch, "A"), folder / NETWORK_FILE
+    if config.use_audio_id and not voice.is_file():
+        train = f"train.py --train_recognition --use_audio_id 1 --fix_netV --load_pretrain {folder}"
+        train += f" --network_file {sizes}" if sizes.is_file() else ""
+        raise CheckpointError(f"--use_audio_id 1: {folder} holds no {voice.name}; train it with: {train} ...")
 
 
 def _load_model(config: TestConfig, world: int) -> AvModel:
