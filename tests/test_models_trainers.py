@@ -88,7 +88,7 @@ def test_recognition_pulls_the_vector_of_a_voice_to_that_of_the_face():
     losses = stage(batch).losses
     assert losses["A/face"].item() == pytest.approx((heard - seen).abs().mean().item(), rel=1e-5)
     assert losses["A/contrastive"].item() == pytest.approx(contrastive_loss(heard, seen).item(), rel=1e-4)
-    assert stage.weights["A/face"] == 1.0
+    assert stage.weights["A/face"] == 100.0
     losses["A/face"].backward()
     assert all(parameter.grad is None for parameter in stage.network("V").parameters())
 

@@ -8,6 +8,9 @@ from models.losses import contrastive_loss
 from models.trainers.base import Batch, Stage, StepOutput, identity_retrieval, retrieval_accuracy
 from util.distributed import gather_with_gradient
 
+# With the published 1 the length of A's vector grows to several times that of V's, and G takes it as it is.
+_FACE_WEIGHT = 100.0
+
 
 class RecognitionStage(Stage):
     """Softmax cross-entropy on speaker labels (docs/how_it_works.md section 6, point 1).
@@ -20,7 +23,7 @@ class RecognitionStage(Stage):
     def weights(self) -> dict[str, float]:
         loss = self.config.loss
         weights = {"V/identity": loss.lambda_identity, "A/identity": loss.lambda_identity}
-        return weights | {"A/face": loss.lambda_cross_modal or 1.0, "A/contrastive": loss.lambda_contrastive}
+        return weights | {"A/face": loss.lambda_cross_modal or _FACE_WEIGHT, "A/contrastive": loss.lambda_contrastive}
 
     def unused(self, letter: str) -> tuple[str, ...]:
         # the identity map has no label to learn from
