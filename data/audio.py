@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from util.ffmpeg import decode_audio_pieces
 _PIECE_BINS = 512  # STFT frames at a time: fits the cache, and keeps memory flat for hours of sound
 _QUIETEST_RMS = 1e-4
 _LOUDNESS_S = 10.0  # how far back a running estimate of loudness looks
+WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 SILENCE = 0.0  # the value of a mel bin without sound
 # Slaney's mel scale: linear up to 1 kHz = 15 mel, logarithmic above
 _MEL_BASIS = Path(__file__).with_name("mel_basis.npz")
@@ -251,6 +252,19 @@ def file_windows(path: str | Path, gain: float) -> Iterator[tuple[int, np.ndarra
     for piece in audio_pieces(path):
         yield from stream.feed(piece)
     yield from stream.finish()
+
+
+def voice_windows(windows: Mapping[int, np.ndarray], first_frame: int, count: int) -> np.ndarray:
+    """A stretch of sound as A hears it: `count` windows that follow one another, stacked along the mel bands.
+
+    Args:
+        windows: (1, 80, 20) by frame number; those that are missing are silence.
+
+    Returns:
+        (1, 80 * count, 20) float32.
+    """
+    silence = np.full((1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window), SILENCE, dtype=np.float32)
+    return np.concatenate([windows.get(first_frame + WINDOW_FRAMES * k, silence) for k in range(count)], axis=1)
 
 
 def published_frames(num_bins: int) -> range:

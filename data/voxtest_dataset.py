@@ -6,13 +6,22 @@ Sound and pictures are read while they are asked for, so that an hour takes no m
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data.audio import file_windows, full_frames, mel_window, num_mel_bins, published_frames, scan_audio
+from data.audio import (
+    WINDOW_FRAMES,
+    file_windows,
+    full_frames,
+    mel_window,
+    num_mel_bins,
+    published_frames,
+    scan_audio,
+    voice_windows,
+)
 from data.frames import crop_template, cross_fade, list_frames, ping_pong, read_image
 from data.metadata import TestClip
 from options.config import AudioConfig, DataConfig
@@ -24,6 +33,7 @@ from util.parallel import prefetch
 logger = logging.getLogger(__name__)
 
 _PICTURES_AHEAD = 16  # frames
+_MOST_STRETCHES = 64  # of a voice, of which its identity is the mean
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,34 @@ class VoxTestDataset:
         finally:
             pictures.close()
             windows.close()
+
+    @property
+    def audio(self) -> Path:
+        """The file of the sound."""
+        return self._audio_path
+
+    @property
+    def gain(self) -> float:
+        """What the networks hear is the sound times this."""
+        return self._sound.gain
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """The mel window of every output frame, (1, 80, 20) each. Raises MediaError: the sound cannot be read."""
+        return (window for frame, window in self._windows() if frame in self.frames)
+
+    def voice(self, n_mel_t: int) -> np.ndarray:
+        """What tells who speaks: up to 64 stretches of `n_mel_t` windows, evenly spread over the sound.
+
+        Returns:
+            (K, 1, 80 * n_mel_t, 20) float32, the windows of a stretch stacked along the mel bands as in training.
+        """
+        length = n_mel_t * WINDOW_FRAMES  # of a stretch, in frames
+        count = max(1, len(self.frames) // length)
+        places = np.linspace(0, count - 1, min(count, _MOST_STRETCHES)).round().astype(int)
+        starts = [AudioConfig.window_offset_frames + length * int(place) for place in places]
+        heard = {start + WINDOW_FRAMES * k for start in starts for k in range(n_mel_t)}
+        windows = {frame: window for frame, window in self._windows() if frame in heard}
+        return np.stack([voice_windows(windows, start, n_mel_t) for start in starts])
 
     def pose_place(self, frame: int) -> tuple[int, int, float]:
         """Which pose pictures a frame number takes: two, and the share of the second one."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.audio import mel_window
+from data.audio import WINDOW_FRAMES, mel_window, voice_windows
 from data.augment import Augmentation, apply_augmentation, draw_augmentation
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
@@ -26,7 +26,6 @@ from util.log import warn_once
 from util.seed import generator_for
 
 FAILURES_IN_A_ROW = 10
-_WINDOW_FRAMES = AudioConfig.bins_per_window // AudioConfig.bins_per_frame  # how long a mel window lasts: 5
 _log = logging.getLogger(__name__)
 
 
@@ -155,8 +154,9 @@ def make_item(
     if "mel" in fields:
         item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
-        windows = [mel_window(mel, plan.voice + _WINDOW_FRAMES * k) for k in range(n_mel_t)]
-        item["voice"] = np.concatenate(windows, axis=1)  # n * (1, 80, 20) -> (1, 80 * n, 20)
+        numbers = range(plan.voice, plan.voice + n_mel_t * WINDOW_FRAMES, WINDOW_FRAMES)
+        windows = {number: mel_window(mel, number) for number in numbers}
+        item["voice"] = voice_windows(windows, plan.voice, n_mel_t)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
@@ -166,7 +166,7 @@ def draw_plan(rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel
     references = rng.integers(0, num_frames, data.num_inputs)
     # the windows of the voice lie within the clip; in a shorter one the last of them are silent
     first = AudioConfig.window_offset_frames
-    last = max(first, first + num_frames - n_mel_t * _WINDOW_FRAMES)
+    last = max(first, first + num_frames - n_mel_t * WINDOW_FRAMES)
     voice = int(rng.integers(first, last + 1))
     return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
 

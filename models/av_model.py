@@ -24,7 +24,7 @@ from models.fast.convolution import available
 from models.fast.inference import FastGenerator, prepare_encoder
 from models.loading import load_networks
 from models.stream import CueType, Workers, frames_in_order
-from options.config import AudioConfig, NetworkConfig
+from options.config import INFERENCE_LETTERS, AudioConfig, NetworkConfig
 from util.device import set_up_for_inference
 from util.images import tensor_to_uint8, tensor_to_unit_range, to_unit_range
 from util.seed import generator_for
@@ -46,7 +46,8 @@ class AvModel:
     """The four networks of inference, on one device, in eval mode.
 
     Args:
-        networks: by letter, G, V, E and A_sync, on the CPU; they are changed and belong to the model from now on.
+        networks: by letter, G, V, E, A_sync, and A for `encode_voice`, on the CPU; they are changed and belong to the
+            model from now on.
         device: where they run. (Not verified so far: a GPU.)
         precision: fp32, tf32 (fp32 with shorter factors in products, on a GPU), fp16 or bf16 (autocast).
     """
@@ -76,14 +77,15 @@ class AvModel:
         config: NetworkConfig | None = None,
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        letters: Sequence[str] = INFERENCE_LETTERS,
     ) -> AvModel:
-        """The model of a folder with `<epoch>_net_<letter>.pth`; see AvModel for device and precision.
+        """The model of a folder with `<epoch>_net_<letter>.pth`; see AvModel for device, precision and networks.
 
         Without `config` the sizes are those that the folder's network.json names, or the published ones. Raises
         CheckpointError: a file is missing, broken, or does not match the sizes.
         """
         sizes = config or NetworkConfig.of_checkpoint(directory)
-        return cls(load_networks(directory, epoch, sizes), torch.device(device), precision)
+        return cls(load_networks(directory, epoch, sizes, letters), torch.device(device), precision)
 
     def encode_identity(self, references: Tensor, use_map: bool = True) -> IdentityCodes:
         """Encodes the reference images of one person.
@@ -94,6 +96,14 @@ class AvModel:
         """
         vector, identity_map = self._workers.run(self.networks["V"], references[None], piece=1)
         return IdentityCodes(vector, identity_map if use_map else self._constant)
+
+    def encode_voice(self, voice: Tensor) -> Tensor:
+        """The identity vector of a voice, in place of that of a face: (1, 2048); needs A.
+
+        Args:
+            voice: (K, 1, 80 * n_mel_t, 20) in [0, 1], stretches of sound; their vectors are averaged.
+        """
+        return self._workers.run(self.networks["A"], voice).mean(dim=0, keepdim=True)
 
     def encode_speech(self, mel: Tensor) -> Tensor:
         """Mouth codes of mel windows: (B, 1, 80, 20) in [0, 1] -> (B, 500)."""

@@ -221,6 +221,21 @@ def blink_choice(text: str) -> float | tuple[float, ...] | None:
     return numbers if "," in text else numbers[0]
 
 
+SILENCE_CHOICES = ("free", "rest")
+
+
+@dataclass(frozen=True)
+class MouthOptions:
+    """What is done to the mouth codes of a clip; by default nothing. Raises OptionError for what cannot be honoured."""
+
+    mouth_scale: float = 1.0  # of how far the mouth is from the resting one
+    silence: str = "free"  # the mouth where nobody speaks: as the sound makes it, or at rest
+
+    def __post_init__(self) -> None:
+        if self.mouth_scale > 3:
+            raise OptionError(f"--mouth_scale must be from 0 (at rest) to 3, got {self.mouth_scale}")
+
+
 @dataclass(frozen=True)
 class TestConfig:
     """One run of test.py."""
@@ -238,6 +253,7 @@ class TestConfig:
     driving_pose: bool = False
     published_timing: bool = False
     input_id_feature: bool = False
+    use_audio_id: bool = False
     noise: str = "random"
     seed: int = 0
     blink: str = "none"  # see blink_choice
@@ -259,6 +275,7 @@ class TestConfig:
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     pose: PoseOptions = field(default_factory=PoseOptions)
+    mouth: MouthOptions = field(default_factory=MouthOptions)
 
     __test__ = False  # pytest collects classes called Test*
 
@@ -275,6 +292,11 @@ class TestConfig:
     def checkpoint_dir(self) -> Path:
         """The folder with the `<epoch>_net_<letter>.pth` files of this run."""
         return self.checkpoints_dir / self.name
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The networks that the run needs."""
+        return (*INFERENCE_LETTERS, "A") if self.use_audio_id else INFERENCE_LETTERS
 
 
 PASTE_MASKS = ("rounded", "square", "face")

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 
 from options.base_options import add_base_flags, add_ignored_flags, filled, network_config, take_defaults
-from options.config import ANGLES, POSE_LOOPS, DataConfig, PoseOptions, TestConfig
+from options.config import (
+    ANGLES,
+    POSE_LOOPS,
+    SILENCE_CHOICES,
+    DataConfig,
+    MouthOptions,
+    NetworkConfig,
+    PoseOptions,
+    TestConfig,
+)
 from util.cli import Formatter, natural_float, natural_int, positive_int
 from util.errors import OptionError
 from util.log import warn_once
@@ -39,6 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--driving_pose", action="store_true", help="head pose from the pose video, not the reference's")
     add("--use_audio", type=int, default=1, choices=(1,), help="speech drives the mouth")
     add(
+        "--use_audio_id",
+        type=int,
+        default=0,
+        choices=(0, 1),
+        help="1: who is seen comes from the voice, by <which_epoch>_net_A.pth",
+    )
+    add("--n_mel_T", type=positive_int, help=f"mel windows that A sees together (default: {NetworkConfig.n_mel_t})")
+    add(
         "--published_timing", action="store_true", help="exactly the published frames: 3 fewer, the picture 80 ms early"
     )
     add("--noise", choices=("random", "stored", "none"), help="the generator's noise images")
@@ -69,6 +87,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep the pose of this moment all the time",
     )
     add("--pose_loop", choices=POSE_LOOPS, help="how a pose video goes on that is shorter than the sound")
+
+    add = parser.add_argument_group("mouth and codes").add_argument
+    add(
+        "--mouth_scale",
+        type=natural_float,
+        metavar="S",
+        help="open the mouth more or less than the model does; 0 is a mouth at rest",
+    )
+    add(
+        "--silence",
+        choices=SILENCE_CHOICES,
+        help="the mouth in pauses, noise and music: as the model has it, or at rest (needs the package silero-vad)",
+    )
     add("--load_codes", type=Path, metavar="FILE", help="identity, mouth and pose codes in place of the row's own")
 
     add = parser.add_argument_group("output").add_argument
@@ -82,10 +113,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace an index.html or report.json of other origin in --results_dir"
     )
 
-    take_defaults(parser, DataConfig, TestConfig, PoseOptions)
+    take_defaults(parser, DataConfig, TestConfig, PoseOptions, MouthOptions)
     add_ignored_flags(
         parser,
-        with_value=("generate_interval", "frame_interval", "num_clips", "lrw_data_path", "n_mel_T"),
+        with_value=("generate_interval", "frame_interval", "num_clips", "lrw_data_path"),
         switches=("generate_from_audio_only",),
     )
     return parser
@@ -119,9 +150,11 @@ def to_config(arguments: argparse.Namespace) -> TestConfig:
     return filled(
         TestConfig,
         arguments,
+        use_audio_id=bool(arguments.use_audio_id),
         pose=pose,
+        mouth=filled(MouthOptions, arguments),
         batch_size=arguments.batchSize,
         num_threads=arguments.nThreads,
         data=DataConfig(crop_len=arguments.crop_len, crop_size=network.crop_size, num_inputs=arguments.num_inputs),
-        network=network,
+        network=network if arguments.n_mel_T is None else dataclasses.replace(network, n_mel_t=arguments.n_mel_T),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.losses import independence_loss
+from models.losses import contrastive_loss, independence_loss
 from models.networks.probe import QUANTITIES
 from models.registry import build_network
 from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
@@ -78,6 +78,19 @@ def test_recognition_trains_v_and_a_and_leaves_the_identity_map():
     changed, same = moved(config)
     assert parameters(config, "V.", "A.") - parameters(config, "V.model.fc.", "V.conv1x1.") <= changed
     assert parameters(config, "V.model.fc.", "V.conv1x1.") <= same
+
+
+def test_recognition_pulls_the_vector_of_a_voice_to_that_of_the_face():
+    config = make_config("recognition", use_audio_id=True)
+    stage = make_trainer(config).stage.eval()
+    batch = to_device(make_batch(), torch.device("cpu"))
+    seen, heard = stage.network("V")(batch["reference"])[0].detach(), stage.network("A")(batch["voice"])
+    losses = stage(batch).losses
+    assert losses["A/face"].item() == pytest.approx((heard - seen).abs().mean().item(), rel=1e-5)
+    assert losses["A/contrastive"].item() == pytest.approx(contrastive_loss(heard, seen).item(), rel=1e-4)
+    assert stage.weights["A/face"] == 100.0
+    losses["A/face"].backward()
+    assert all(parameter.grad is None for parameter in stage.network("V").parameters())
 
 
 def test_sync_trains_what_hears_and_sees_and_no_pose_head():

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data.audio import load_audio, log_mel
 from data.frames import cross_fade
+from models.registry import build_network
+from options.config import NetworkConfig
+from scripts.inference import codes as codes_module
 from tests.conftest import TINY, Workspace, write_tiny_model
+from tests.seeded_weights import fill
 from util.checkpoint import read_state_dict, save_state_dict
 
 NAME = "id_a_pose_a_audio_a"
 PNG = ("--driving_pose", "--frame_format", "png")
+HEARD = ("--name", "heard", "--use_audio_id", "1")
 
 
 @pytest.fixture
@@ -201,9 +211,101 @@ def test_broken_codes_are_refused_with_their_reason(workspace: Workspace, row: l
     assert "begins at frame 0, the clip at 2" in workspace.report()[0]["error"]
 
 
+def test_mouth_scale_is_about_the_mouth_of_silence(workspace: Workspace, row: list[str]) -> None:
+    mouths = []
+    for scale in (1, 0, 0.5, 2):
+        assert workspace.run(*PNG, "--save_codes", "--mouth_scale", scale) == 0
+        mouths.append(codes_of(workspace)["mouth"])
+    plain, rest, half, twice = mouths
+    np.testing.assert_array_equal(rest, np.tile(rest[:1], (13, 1)))
+    np.testing.assert_allclose(half - rest, (plain - rest) / 2, atol=1e-5)
+    np.testing.assert_allclose(twice - rest, 2 * (plain - rest), atol=1e-5)
+    assert np.abs(plain - rest).max() > 1e-3
+    assert "mouth_scale 2.0" in note(workspace)["made_with"]
+
+
+def test_mouth_rests_outside_of_speech(workspace: Workspace, row: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workspace.run(*PNG, "--save_codes") == 0
+    frames, plain = workspace.frames(NAME), codes_of(workspace)["mouth"]
+    assert workspace.run(*PNG, "--save_codes", "--mouth_scale", "0") == 0
+    rest = codes_of(workspace)["mouth"][0]
+    monkeypatch.setattr("scripts.inference.rows.require_detector", lambda: None)
+    monkeypatch.setattr(codes_module, "spoken_parts", lambda path, gain: [(0.36, 0.6)])
+    assert workspace.run(*PNG, "--save_codes", "--silence", "rest") == 0
+    mouth = codes_of(workspace)["mouth"]
+    np.testing.assert_allclose(mouth[:2], np.tile(rest, (2, 1)), atol=1e-6)
+    np.testing.assert_array_equal(mouth[5:], plain[5:])  # 0.16 s before the sound, and on
+    same = [one == other for one, other in zip(workspace.frames(NAME), frames, strict=True)]
+    assert same == [number >= 5 for number in range(13)]
+    assert "silence rest" in (workspace.results / "index.html").read_text()
+    assert workspace.run(*PNG, "--resume", "--silence", "rest") == 0
+    assert workspace.report()[0]["frames_reused"] == 13
+    assert workspace.run(*PNG, "--resume") == 0
+    assert workspace.report()[0]["frames_reused"] == 0
+
+
+def write_voice_network(workspace: Workspace, config: NetworkConfig = TINY, seed: int = 5) -> torch.nn.Module:
+    """The tiny model with an A, as `checkpoints/heard`."""
+    folder = workspace.root / "checkpoints" / "heard"
+    shutil.copytree(workspace.root / "checkpoints" / "tiny", folder, dirs_exist_ok=True)
+    network = fill(build_network("A", config), seed).eval()
+    save_state_dict(network.state_dict(), folder / "latest_net_A.pth")
+    return network
+
+
+def test_identity_comes_from_the_voice(workspace: Workspace) -> None:
+    row = workspace.add_inputs(seconds=1.7)
+    workspace.write_csv(row)
+    network = write_voice_network(workspace)
+    assert workspace.run(*PNG, "--save_codes") == 0
+    face, before = codes_of(workspace), workspace.frames(NAME)
+    assert workspace.run(*PNG, "--save_codes", *HEARD) == 0
+    voice = codes_of(workspace)
+    mel = log_mel(load_audio(workspace.root / row[4]))
+    # two stretches of four windows, one under the other; the first window starts with the sound
+    stretches = [np.concatenate([mel[start + 20 * k :][:20].T for k in range(4)]) for start in (0, 80)]
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(np.stack(stretches))[:, None]).mean(dim=0).numpy()
+    np.testing.assert_allclose(voice["identity"], wanted, atol=1e-4 * np.abs(wanted).max())
+    for name in ("identity_map", "mouth", "pose"):
+        np.testing.assert_array_equal(voice[name], face[name])
+    assert workspace.frames(NAME) != before
+    assert "identity of the voice" in note(workspace)["made_with"]
+    write_voice_network(workspace, seed=6)
+    assert workspace.run(*PNG, "--resume", *HEARD) == 0
+    assert workspace.report()[0]["frames_reused"] == 0
+
+
+def test_voice_without_fitting_weights_is_refused(
+    workspace: Workspace, row: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert workspace.run("--use_audio_id", "1") == 1
+    error = capsys.readouterr().err
+    assert "tiny holds no latest_net_A.pth" in error
+    assert "train.py --train_recognition --use_audio_id 1" in error
+    write_voice_network(workspace, dataclasses.replace(TINY, n_mel_t=2))
+    assert workspace.run(*HEARD) == 1
+    assert "latest_net_A.pth: model.attention.0.weight is [128, 320, 1] in the file and [128, 640, 1]" in (
+        capsys.readouterr().err
+    )
+    assert workspace.run(*HEARD, "--n_mel_T", "2") == 0
+
+
+def test_missing_detector_stops_the_run_before_any_row(
+    workspace: Workspace, row: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    assert workspace.run("--silence", "rest") == 2
+    assert "pip install 'silero-vad>=6.2.3'" in capsys.readouterr().err
+    assert not (workspace.results / NAME).exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--mouth_scale", "4"), "--mouth_scale must be from 0 (at rest) to 3"),
+        (("--silence", "quiet"), "invalid choice: 'quiet'"),
+        (("--use_audio_id", "2"), "--use_audio_id: invalid choice"),
         (("--pose_scale", "0.5"), "add --driving_pose"),
         (("--driving_pose", "--pose_scale", "4"), "--pose_scale must be from 0 (still) to 3"),
         (("--driving_pose", "--pose_hold", "-1"), "must be a number that is not negative"),

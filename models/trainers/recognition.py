@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from torch.nn import functional as F
 
-from models.trainers.base import Batch, Stage, StepOutput, identity_retrieval
+from models.losses import contrastive_loss
+from models.trainers.base import Batch, Stage, StepOutput, identity_retrieval, retrieval_accuracy
+from util.distributed import gather_with_gradient
+
+# With the published 1 the length of A's vector grows to several times that of V's, and G takes it as it is.
+_FACE_WEIGHT = 100.0
 
 
 class RecognitionStage(Stage):
-    """Softmax cross-entropy on speaker labels (docs/how_it_works.md section 6, point 1)."""
+    """Softmax cross-entropy on speaker labels (docs/how_it_works.md section 6, point 1).
+
+    A's vector takes the place of V's when people are generated, so it also learns to be what V makes of the face: by
+    L1 distance, and contrasted with those of the batch.
+    """
 
     @property
     def weights(self) -> dict[str, float]:
-        return {"V/identity": self.config.loss.lambda_identity, "A/identity": self.config.loss.lambda_identity}
+        loss = self.config.loss
+        weights = {"V/identity": loss.lambda_identity, "A/identity": loss.lambda_identity}
+        return weights | {"A/face": loss.lambda_cross_modal or _FACE_WEIGHT, "A/contrastive": loss.lambda_contrastive}
 
     def unused(self, letter: str) -> tuple[str, ...]:
         # the identity map has no label to learn from
@@ -24,9 +35,17 @@ class RecognitionStage(Stage):
         losses = {"V/identity": F.cross_entropy(faces.classify(vector).float(), batch["label"])}
         if "A" in self.networks:
             voices = self.network("A")
-            scores = voices.classify(voices(batch["voice"]))
-            losses["A/identity"] = F.cross_entropy(scores.float(), batch["label"])
+            heard, seen = voices(batch["voice"]), vector.detach().float()  # (B, 2048)
+            losses["A/identity"] = F.cross_entropy(voices.classify(heard).float(), batch["label"])
+            losses["A/face"] = F.l1_loss(heard.float(), seen)
+            everybody = gather_with_gradient(heard.float()), gather_with_gradient(seen)
+            form, temperature = self.config.loss.contrastive_form, self.config.loss.temperature
+            losses["A/contrastive"] = contrastive_loss(*everybody, form, temperature)
         return StepOutput(losses)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        return identity_retrieval(self.network("V"), batch["reference"])
+        measures = identity_retrieval(self.network("V"), batch["reference"])
+        if "A" in self.networks:
+            heard, seen = self.network("A")(batch["voice"]), self.network("V")(batch["reference"])[0]
+            measures["val/voice_to_face"] = retrieval_accuracy(heard.float(), seen.float())
+        return measures

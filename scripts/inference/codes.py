@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.audio import SILENCE
 from data.frames import crop_template
 from data.prepared import fingerprint
+from data.voice_activity import mouth_shares, spoken_parts
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel, IdentityCodes
 from models.pose_codes import edit_poses
-from options.config import FPS, INFERENCE_LETTERS, PoseOptions, TestConfig
+from options.config import FPS, INFERENCE_LETTERS, AudioConfig, MouthOptions, PoseOptions, TestConfig
 from util.checkpoint import network_path
 from util.errors import CheckpointError, MediaError
 from util.files import open_file, write_bytes
@@ -26,6 +29,7 @@ from util.images import to_unit_range
 # entries of the file beside the codes; weights: a hash of the networks' files
 _SETTINGS = ("weights", "model", "epoch", "first_frame", "made_with")
 _PICTURES = 64  # read at a time
+_WINDOWS = 512  # of sound, likewise
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,21 @@ def clip_codes(
     Raises:
         MediaError: pictures, sound or the file cannot be read; `--pose_hold` lies beyond the clip.
         CheckpointError: the file holds codes of another model.
+        OptionError: a package is missing that an option needs.
     """
     references = torch.from_numpy(to_unit_range(dataset.references))
     own = model.encode_identity(references, use_map=config.input_id_feature)
+    if config.use_audio_id:
+        voice = torch.from_numpy(dataset.voice(config.network.n_mel_t))
+        own = IdentityCodes(model.encode_voice(voice), own.map)
     loaded = _load(config, own, len(dataset), dataset.frames[0]) if config.load_codes is not None else {}
     given = {name: torch.from_numpy(codes).to(model.device) for name, codes in loaded.items()}
     vector, identity_map = given.get("identity", own.vector[0]), given.get("identity_map", own.map[0])
     mouth, pose = given.get("mouth"), given.get("pose")
-    if mouth is None and keep_as is not None:
-        windows = [torch.from_numpy(item.mel) for item in dataset.items(range(len(dataset)))]
-        mouth = model.encode_speech(torch.stack(windows))
+    if mouth is None and (keep_as is not None or config.mouth != MouthOptions()):
+        mouth = _mouth_track(model, dataset)
+    if mouth is not None and config.mouth != MouthOptions():
+        mouth = _edit_mouth(model, config.mouth, dataset, mouth)
     if pose is None and (keep_as is not None or config.pose != PoseOptions()):
         fixed = None if config.driving_pose else model.encode_pose(references[:1])
         pose = _pose_track(model, dataset) if fixed is None else fixed.expand(len(dataset), -1)
@@ -85,6 +94,24 @@ def clip_codes(
 def by_frame(codes: Tensor | None, first_frame: int) -> Tensor | None:
     """Rows by frame number, as `AvModel.stream` wants them; `first_frame` is the number of row 0."""
     return None if codes is None else torch.nn.functional.pad(codes, (0, 0, first_frame, 0))
+
+
+def _mouth_track(model: AvModel, dataset: VoxTestDataset) -> Tensor:
+    """The mouth code of every frame: (N, 500)."""
+    windows, pieces = dataset.windows(), []
+    while piece := list(itertools.islice(windows, _WINDOWS)):
+        pieces.append(model.encode_speech(torch.from_numpy(np.stack(piece))))
+    return torch.cat(pieces)
+
+
+def _edit_mouth(model: AvModel, options: MouthOptions, dataset: VoxTestDataset, codes: Tensor) -> Tensor:
+    """Mouth codes, (N, 500), nearer to that of silence or farther from it."""
+    window = torch.full((1, 1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window), SILENCE)
+    rest = model.encode_speech(window)
+    shares = np.full(len(codes), options.mouth_scale, dtype=np.float32)
+    if options.silence == "rest":
+        shares *= mouth_shares(spoken_parts(dataset.audio, dataset.gain), dataset.frames[: len(codes)])
+    return torch.lerp(rest, codes, torch.from_numpy(shares).to(codes.device)[:, None])
 
 
 def _pose_track(model: AvModel, dataset: VoxTestDataset) -> Tensor:

@@ -29,7 +29,7 @@ from data.results import (
 )
 from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
-from options.config import DRIVEN, FIXED, GENERATED, INFERENCE_LETTERS, INPUT, MOUTH, POSE, TestConfig
+from options.config import DRIVEN, FIXED, GENERATED, INPUT, MOUTH, POSE, TestConfig
 from scripts.inference.blinks import ClipBlinks
 from scripts.inference.codes import by_frame, clip_codes
 from util.checkpoint import network_path
@@ -149,10 +149,12 @@ def _note_of(result: Path) -> ClipNote | None:
 
 def _in_words(config: TestConfig) -> str:
     pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
-    changed = [
+    changed = ["identity of the voice"] if config.use_audio_id else []
+    changed += [
         f"{option.name} {value}"
-        for option in dataclasses.fields(config.pose)
-        if (value := getattr(config.pose, option.name)) != option.default
+        for options in (config.pose, config.mouth)
+        for option in dataclasses.fields(options)
+        if (value := getattr(options, option.name)) != option.default
     ]
     changed += [f"codes of {config.load_codes}"] if config.load_codes else []
     changed += [f"blink {config.blink}"] if config.blinks else []
@@ -162,7 +164,7 @@ def _in_words(config: TestConfig) -> str:
 
 def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: str) -> str:
     """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
-    weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in INFERENCE_LETTERS]
+    weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in config.letters]
     sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram, config.load_codes]
     frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
     files = [*weights, *(s for s in sources if s is not None), *frames]

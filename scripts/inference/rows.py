@@ -20,15 +20,16 @@ from data.metadata import Row, read_rows, unique_names
 from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
 from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
-from options.config import INFERENCE_LETTERS, TRAINED_ON, TestConfig
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, TRAINED_ON, TestConfig
 from scripts.inference.blinks import ClipBlinks
 from scripts.inference.frames import begin_result, generate_frames
-from util.checkpoint import require_networks
+from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
 from util.device import select_device
-from util.errors import MediaError, MetadataError, PcavsError
+from util.errors import CheckpointError, MediaError, MetadataError, PcavsError
 from util.files import make_directory
 from util.html import write_gallery
 from util.json_files import read_json, to_builtins
@@ -44,7 +45,9 @@ def run_rows(config: TestConfig) -> int:
     Raises PcavsError before any row is tried: the metadata file or the weights cannot be read.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    require_networks(config.checkpoint_dir, config.which_epoch, INFERENCE_LETTERS)
+    _require_weights(config)
+    if config.mouth.silence == "rest":
+        require_detector()
     cv2.setNumThreads(1)  # every thread here has pictures of its own
     selected = select_rows(config)
     model = _load_model(config, world)
@@ -107,12 +110,22 @@ def _earlier_rows(folder: Path, renewed: Collection[str]) -> list[RowReport]:
     return [row for row in rows if row.name not in renewed and (folder / row.name).is_dir()]
 
 
+def _require_weights(config: TestConfig) -> None:
+    folder = config.checkpoint_dir
+    require_networks(folder, config.which_epoch, INFERENCE_LETTERS)
+    voice, sizes = network_path(folder, config.which_epoch, "A"), folder / NETWORK_FILE
+    if config.use_audio_id and not voice.is_file():
+        train = f"train.py --train_recognition --use_audio_id 1 --fix_netV --load_pretrain {folder}"
+        train += f" --network_file {sizes}" if sizes.is_file() else ""
+        raise CheckpointError(f"--use_audio_id 1: {folder} holds no {voice.name}; train it with: {train} ...")
+
+
 def _load_model(config: TestConfig, world: int) -> AvModel:
     device = select_device(config.gpu_ids, int(os.environ.get("LOCAL_RANK", "0")), several=world > 1)
     started = time.monotonic()
     try:
         model = AvModel.from_checkpoints(
-            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision
+            config.checkpoint_dir, config.which_epoch, config.network, device, config.precision, config.letters
         )
     except RuntimeError as error:
         if device.type == "cpu":
