@@ -106,9 +106,7 @@ def test_read_truth_missing_file_names_the_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"text"])
 def test_read_truth_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "00001.npz").write_bytes(content)
-    with pytest.raises(
-        MediaError, match=r"00001\.npz: not a readable ground truth; delete it"
-    ):
+    with pytest.raises(MediaError, match=r"00001\.npz: not a readable ground truth; delete it"):
         read_truth(tmp_path / "00001.npz")
 
 
