@@ -100,7 +100,7 @@ def unsuited(image_bgr: np.ndarray, eyes: Sequence[Eye]) -> str:
     for eye in eyes:
         cheek = cv2.cvtColor(_patch(image_bgr, eye, (-0.35, 0.3, 0.35, 1.6), 32), cv2.COLOR_BGR2LAB)
         rows = cv2.GaussianBlur(cheek.astype(np.float32), (0, 0), 1.5).mean(axis=1)
-        step = np.linalg.norm(np.diff(rows, axis=0) * (0.5, 1, 1), axis=1).max()
+        step = np.max(np.linalg.norm(np.diff(rows, axis=0) * (0.5, 1, 1), axis=1))
         tint = np.linalg.norm((rows[4:12].mean(axis=0) - rows[-8:].mean(axis=0)) * (0.3, 1, 1))
         if step > _RIM_STEP or tint > _TINT:
             return "glasses"
@@ -189,9 +189,9 @@ def _fit_lids(difference: np.ndarray, start: np.ndarray) -> np.ndarray:
         for _ in range(12):
             tried = np.clip(lids + step * _MOVES, _SMALLEST, _LARGEST)
             values = fitness(tried)
-            if values.max() <= best:
+            if np.max(values) <= best:
                 break
-            lids, best = tried[values.argmax()], values.max()
+            lids, best = tried[np.argmax(values)], np.max(values)
     return lids.copy()
 
 
