@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
 from util.errors import MediaError, MetadataError
 from util.log import warn_once
+from util.parallel import end_with_parent
 from util.seed import generator_for
 
 FAILURES_IN_A_ROW = 10
@@ -201,5 +203,7 @@ def worker_init(worker_id: int) -> None:  # noqa: ARG001
     # Ctrl-C and torch's launcher reach the whole process group; the trainer decides when its loaders end
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # torch's own watch takes init for the trainer when that was killed while its loaders began: they stayed for ever
+    threading.Thread(target=end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
