@@ -240,7 +240,8 @@ def ctrl_c(held_back: bool) -> Iterator[None]:
 def end_with_parent() -> None:
     """For a thread of a worker: when the main process was killed, the worker would wait for its next item for ever."""
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    if parent is None:  # the main process itself
+        return
     parent.join()
     os.kill(os.getpid(), signal.SIGINT)
     _busy.acquire(timeout=5.0)  # what is being worked at may remove its unfinished files
