@@ -198,7 +198,7 @@ class Place:
         from util.ffmpeg import run_ffmpeg
 
         self.root, self.whole, self.out = root, root / "whole", root / "out"
-        work = self.work = Workspace(root / "work")
+        work = self.work = Workspace(root / "workspace")
         work.misc.mkdir(parents=True)
         write_tiny_model(work.root / "checkpoints" / "tiny")
         self.whole.mkdir()
@@ -415,9 +415,9 @@ def _zip(place: Place, path: Path) -> None:
 Damage = Callable[[random.Random, bytes], bytes]
 # (input, damages, what reads it, how often)
 TARGETS: tuple[tuple[str, tuple[Damage, ...], Callable[[Place, Path], None], int], ...] = (
-    ("../work/misc/demo.csv", (damage_text, damage_text, damage_bytes), _rows, 2),
+    ("../workspace/misc/demo.csv", (damage_text, damage_text, damage_bytes), _rows, 2),
     ("options.json", (damage_json, damage_json, damage_bytes), _options, 2),
-    ("../work/checkpoints/tiny/network.json", (damage_json, damage_json, damage_bytes), _network, 3),
+    ("../workspace/checkpoints/tiny/network.json", (damage_json, damage_json, damage_bytes), _network, 3),
     ("clip.json", (damage_json, damage_json, damage_bytes), _note, 3),
     ("report.json", (damage_json, damage_json, damage_bytes), _report, 1),
     ("alignment.json", (damage_json, damage_json, damage_bytes), _alignment, 2),
@@ -428,7 +428,7 @@ TARGETS: tuple[tuple[str, tuple[Damage, ...], Callable[[Place, Path], None], int
     ("jobs.txt", (damage_text, damage_bytes), _jobs, 1),
     ("pairs.csv", (damage_text, damage_bytes), _pairs, 2),
     ("shards.json", (damage_json, damage_bytes), _shards, 2),
-    ("../work/checkpoints/tiny/latest_net_V.pth", (damage_weights,), _weights, 4),
+    ("../workspace/checkpoints/tiny/latest_net_V.pth", (damage_weights,), _weights, 4),
     ("weights.zip", (damage_bytes,), _zip, 2),
     ("pictures/000000.jpg", (damage_bytes,), _media, 2),
     ("pictures/000000.jpg", (damage_bytes,), _picture, 2),

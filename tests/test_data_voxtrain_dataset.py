@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +272,32 @@ def test_draws_do_not_depend_on_frame_size() -> None:
     assert np.array_equal(plans[0].references, plans[1].references)
     assert plans[0].voice == plans[1].voice
     assert plans[0].augmentation.gain == plans[1].augmentation.gain
+
+
+_ORPHAN = """
+import multiprocessing, os, sys, time
+from data.voxtrain_dataset import worker_init
+
+def load():
+    multiprocessing.parent_process().join()
+    worker_init(0)
+    time.sleep(15)
+    print("stayed", flush=True)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=load)
+    child.start()
+    print(child.pid, flush=True)
+    os._exit(0)
+"""
+
+
+def test_loading_process_ends_when_the_trainer_died_while_it_began(tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(_ORPHAN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert int(first) > 0
+        assert process.stdout.read() == ""  # ends with the loading process, which holds it, too
