@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,13 @@ def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) 
             "worker_init_fn": worker_init,
         }
     loader = DataLoader(dataset, collate_fn=collate, pin_memory=pin_memory, **batching, **workers)
+    others = multiprocessing.active_children()
     with ctrl_c(held_back=True):  # from the loading processes, too: one that still imports would die of it
         batches = iter(loader)
-    yield from batches
+    loading = [process for process in multiprocessing.active_children() if process not in others]
+    try:
+        yield from batches
+    finally:
+        del batches, loader  # torch tells its processes to end, and waits for some seconds
+        for process in loading:
+            process.kill()  # one that hangs on its way out ignores SIGTERM, and Python would wait for it for ever

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import torch
 from data import loaders
 from data.clip_list import scan_tree, write_list
 from data.loaders import TrainingClips, find_clips, held_out_batches, training_batches
+from data.voxtrain_dataset import worker_init
 from options.config import DataConfig, TrainConfig
 from tests.numbered_clips import write_tree
 from util.distributed import Ranks
@@ -70,6 +75,24 @@ def test_training_batches_are_shared_out_and_begin_anywhere(tree: Path, workers:
     whole = indices(Ranks(), 0, 3)
     assert indices(Ranks(), 1, 2) == whole[1:]
     assert indices(Ranks(1, 1, 2), 0, 1)[0] == whole[0][1::2]
+
+
+def _hangs_on_its_way_out(worker_id: int) -> None:
+    worker_init(worker_id)
+    atexit.register(time.sleep, 600)
+
+
+def test_a_loading_process_that_hangs_on_its_way_out_does_not_keep_the_trainer(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loaders, "worker_init", _hangs_on_its_way_out)
+    config = TrainConfig(stage="recognition", dataroot=tree, batch_size=4, num_threads=1, data=DATA)
+    batches = training_batches(config, find_clips(config), Ranks(), 0, pin_memory=False)
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    batches.close()
+    process.join(timeout=30)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_shards_that_hold_no_whole_batch_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
