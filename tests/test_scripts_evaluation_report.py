@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,7 +20,7 @@ from scripts.evaluation.jobs import plan, run_task
 from scripts.evaluation.page import worst_numbers
 from scripts.evaluation.report import claim_reports, frechet_cells, summarise, write_clips_csv, write_reports
 from tests.evaluation_factory import config_for, two_features, write_levels
-from util.errors import OptionError
+from util.errors import MediaError, OptionError
 
 
 def test_frechet_distance_is_over_all_clips_and_zero_for_the_truth(tmp_path: Path) -> None:
@@ -114,3 +116,24 @@ def test_reports_replace_earlier_reports_only(tmp_path: Path, name: str) -> None
     claim_reports(tmp_path, overwrite=True)
     (tmp_path / "evaluation.json").write_text('{"made_by": "made by PC-AVS"}')
     claim_reports(tmp_path)
+
+
+@pytest.mark.parametrize("last", ["evaluation.json", "summary.md", "summary.tex", "clips.csv"])
+def test_reports_of_which_a_full_disk_took_the_rest_are_replaced_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    put = os.replace
+
+    def put_until_full(source: Path, target: Path) -> None:
+        if (tmp_path / "out" / last).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(source, target)
+
+    made = write_levels(tmp_path / "made", [1])
+    config = config_for("sync")
+    tasks = plan([VideoPair("x", made)], config, tmp_path / "out")
+    result = ClipResult("x", "generated", 1, generated={"lse_c": 5.0})
+    monkeypatch.setattr(os, "replace", put_until_full)
+    with pytest.raises(MediaError, match="No space left"):
+        write_reports(tmp_path / "out", "t", config, Instruments(), tasks, [result])
+    claim_reports(tmp_path / "out")

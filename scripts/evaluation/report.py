@@ -126,7 +126,7 @@ def write_reports(
     before: Sequence[str] = (),
     show: int = 6,
 ) -> list[str]:
-    """Writes summary.md, summary.tex, clips.csv, evaluation.json and index.html; prints the table.
+    """Writes evaluation.json, summary.md, summary.tex, clips.csv and index.html; prints the table.
 
     Args:
         before: problems that were known before.
@@ -141,13 +141,6 @@ def write_reports(
     problems = list_problems(results, before, instruments, remarks)
     remarks = [*problems, *_inapplicable(results)]
     facts = describe(config, instruments)
-    text = f"# {title}\n\n{markdown_table(table)}\n"
-    text += "".join(f"- {remark}\n" for remark in remarks) + ("\n" if remarks else "")
-    text += "".join(f"- {name}: {value}\n" for name, value in facts.items())
-    write_text(folder / "summary.md", text)
-    comments = "".join(f"% {name}: {value}\n" for name, value in facts.items())
-    write_text(folder / "summary.tex", comments + latex_table(table))
-    write_clips_csv(folder / "clips.csv", [name for name in config.quantities if name != "frechet"], results)
     report = {
         "made_by": MARK,
         "protocol": dataclasses.asdict(config.protocol),
@@ -158,7 +151,14 @@ def write_reports(
         "problems": problems,
         "clips": [{**dataclasses.asdict(result), "remarks": result.remarks} for result in results],
     }
-    write_json(folder / "evaluation.json", report)
+    write_json(folder / "evaluation.json", report)  # first: by it the next run knows the others (`claim_reports`)
+    text = f"# {title}\n\n{markdown_table(table)}\n"
+    text += "".join(f"- {remark}\n" for remark in remarks) + ("\n" if remarks else "")
+    text += "".join(f"- {name}: {value}\n" for name, value in facts.items())
+    write_text(folder / "summary.md", text)
+    comments = "".join(f"% {name}: {value}\n" for name, value in facts.items())
+    write_text(folder / "summary.tex", comments + latex_table(table))
+    write_clips_csv(folder / "clips.csv", [name for name in config.quantities if name != "frechet"], results)
     write_page(folder, title, table, facts, remarks, config, tasks, results, show)
     print(terminal_table(table))
     for remark in remarks[:_PRINTED_REMARKS]:
