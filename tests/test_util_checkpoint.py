@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.trainers.state import save_state
 from util.checkpoint import load_network, read_state_dict, require_networks, save_state_dict
 from util.errors import CheckpointError
 
@@ -225,6 +226,20 @@ def test_require_networks_names_all_missing_files_and_other_epochs(tmp_path: Pat
 def test_save_into_missing_folder_raises_checkpoint_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x.pth: cannot be written"):
         save_state_dict({"w": torch.zeros(1)}, tmp_path / "gone" / "x.pth")
+
+
+def test_save_where_the_system_takes_no_more_says_the_systems_reason(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"x.pth: cannot be written: File too large$"):
+            save_state_dict({"w": torch.zeros(1000, 1000)}, tmp_path / "x.pth")
+        with pytest.raises(CheckpointError, match=r"cannot be written: File too large; the older state is still there"):
+            save_state(tmp_path, {"w": torch.zeros(1000, 1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------- files that would mislead

@@ -138,7 +138,15 @@ def save_state_dict(state: dict[str, Tensor], path: Path) -> None:
             file.seek(-2, os.SEEK_END)
             file.write(struct.pack("<H", len(MARK)) + MARK.encode())
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+        raise CheckpointError(f"{path}: cannot be written: {write_failure(error)}") from error
+
+
+def write_failure(error: BaseException) -> str:
+    """Why `torch.save` failed: where the system refuses, torch hides that behind an error about its own file format."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return str((cause and cause.strerror) or cause or error)
 
 
 def _check_archive(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from options.config import STATE_FILE
+from util.checkpoint import write_failure
 from util.errors import CheckpointError
 from util.files import atomic_path
 
@@ -28,7 +29,9 @@ def save_state(directory: Path, state: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave the new name with nothing behind it
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}; the older state is still there") from error
+        raise CheckpointError(
+            f"{path}: cannot be written: {write_failure(error)}; the older state is still there"
+        ) from error
 
 
 def read_state(directory: Path) -> dict[str, Any]:
