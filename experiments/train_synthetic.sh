@@ -40,8 +40,8 @@ stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_
   --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 9 --niter_decay 3 --cache_gb 4
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
-# step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
-# lightly, or its map keeps who it is and not what he looks like.
+# step: with its random weights for features G needed twice as many frames to turn a head, and drew no eyes. V is held to
+# names only lightly, or its map keeps who it is and not what he looks like. docs/training.md has the trials.
 # Pose is learned with hardly any distortion of E's frames, since a tapered frame looks like a nod, and with the numbers of
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
 joint=("${train[@]}" --batchSize 16 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
