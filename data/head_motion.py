@@ -6,6 +6,7 @@ up, positive roll tilts to the right of the picture.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,15 +88,6 @@ def loudness(wave: np.ndarray, num_frames: int) -> np.ndarray:
     return np.clip((level_db - np.percentile(level_db, 95)) / _LOUD_DB + 1, 0, 1) * (level_db > -70)
 
 
-def _still(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    del rng
-    return np.zeros((num_frames, 3))
-
-
-def _idle(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return drift(rng, num_frames, TALKING)
-
-
 def _gestures(
     rng: np.random.Generator,
     num_frames: int,
@@ -116,14 +108,6 @@ def _gestures(
             frame, side = frame + length, -side if turns_back else 0.8 * side
         frame += rng.uniform(*pause_s) * FPS
     return track
-
-
-def _nod(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return _gestures(rng, num_frames, 1, (0.8, 2.2), 3, (0.40, 0.55), (7, 12))
-
-
-def _shake(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return _gestures(rng, num_frames, 0, (0.8, 2.2), 4, (0.26, 0.34), (9, 13), turns_back=True)
 
 
 def _listen(rng: np.random.Generator, num_frames: int) -> np.ndarray:
@@ -175,10 +159,12 @@ def _add_move(track: np.ndarray, start: float, length: float, change: np.ndarray
 
 
 _PRESETS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "still": _still,
-    "idle": _idle,
-    "nod": _nod,
-    "shake": _shake,
+    "still": lambda _, num_frames: np.zeros((num_frames, 3)),
+    "idle": functools.partial(drift, like=TALKING),
+    "nod": functools.partial(_gestures, angle=1, pause_s=(0.8, 2.2), most_beats=3, beat_s=(0.40, 0.55), depth=(7, 12)),
+    "shake": functools.partial(
+        _gestures, angle=0, pause_s=(0.8, 2.2), most_beats=4, beat_s=(0.26, 0.34), depth=(9, 13), turns_back=True
+    ),
     "look_around": _look_around,
     "listen": _listen,
 }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 
-from data.audio import audio_pieces
+from data.audio import audio_pieces, chunks
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import OptionError
 
@@ -53,9 +53,9 @@ def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of the form in which the package has it
             detector = silero_vad.load_silero_vad()
-            probabilities = [
-                float(detector(torch.from_numpy(chunk), SAMPLE_RATE_HZ)) for chunk in _chunks(path, np.float32(gain))
-            ]
+            heard = (np.float32(gain) * chunk for chunk in chunks(audio_pieces(path), _CHUNK))
+            filled = (np.pad(chunk, (0, _CHUNK - len(chunk))) for chunk in heard)
+            probabilities = [float(detector(torch.from_numpy(chunk), SAMPLE_RATE_HZ)) for chunk in filled]
     finally:
         torch.set_num_threads(threads)
     found = silero_vad.get_speech_timestamps_from_probs(
@@ -84,15 +84,3 @@ def mouth_shares(parts: Sequence[tuple[float, float]], frames: Sequence[int]) ->
     for begin, end in parts:
         away = np.minimum(away, np.maximum(begin - _BEFORE_S - times, times - end - _BEHIND_S))
     return (0.5 + 0.5 * np.cos(np.pi * np.clip(away / _EASE_S, 0, 1))).astype(np.float32)
-
-
-def _chunks(path: str | Path, gain: np.float32) -> Iterator[np.ndarray]:
-    """The sound in pieces of `_CHUNK` samples, the last one filled up with zeros."""
-    rest = np.empty(0, dtype=np.float32)
-    for piece in audio_pieces(path):
-        rest = np.concatenate([rest, gain * piece])
-        whole = len(rest) // _CHUNK * _CHUNK
-        yield from rest[:whole].reshape(-1, _CHUNK)
-        rest = rest[whole:]
-    if len(rest):
-        yield np.pad(rest, (0, _CHUNK - len(rest)))

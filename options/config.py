@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from options.network_sizes import MOST_PIXELS, require_moderate
+from options.network_sizes import MOST_PIXELS, require_moderate, resolutions
 from util.errors import CheckpointError, OptionError
 from util.json_files import read_json
 
@@ -102,7 +102,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for flag, size in (("--crop_size", self.crop_size), ("generator_size", self.image_size)):
-            if _num_resolutions(size) < 3:
+            if len(resolutions(size)) < 3:
                 raise OptionError(f"{flag} must be 7*2^k or 4*2^k with k >= 2, got {size}")
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
@@ -110,7 +110,7 @@ class NetworkConfig:
                 raise OptionError(f"--{name} must be whole numbers above 0, got {value!r}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")
-        levels = _num_resolutions(self.image_size)
+        levels = len(resolutions(self.image_size))
         if self.generator_channels is not None and len(self.generator_channels) != levels:
             count = len(self.generator_channels)
             raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
@@ -489,12 +489,3 @@ class TrainConfig:
         if self.stage == "sync":
             return frozenset({"augmented", "mel"})
         return frozenset({"reference", "target", "augmented", "mel"})
-
-
-def _num_resolutions(size: int) -> int:
-    """How many sizes there are from 7 or 4 pixels to the image: 6 at 224; 0 if halving does not lead to those."""
-    for smallest in (4, 7):
-        levels = (size // smallest).bit_length()
-        if size == smallest * 2 ** (levels - 1):
-            return levels
-    return 0

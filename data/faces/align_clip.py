@@ -119,16 +119,13 @@ def source_score(path: Path, config: AlignOptions) -> tuple[float, bool]:
         AlignmentError: none of the frames shows a face, or no detector works.
     """
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, detect_every=1)
-    points, width, height = [], 0, 0
+    points = []
     frames = open_source(path).frames(stop=SAMPLE_FRAMES * SAMPLE_STEP)
     for _, image in itertools.islice(frames, 0, None, SAMPLE_STEP):
-        height, width = image.shape[:2]
-        face, _ = tracker.step(image)
-        if face is not None:
-            points.append(face.points)
-    if not points:
+        points.append(tracker.landmarks(image))
+    landmarks, (height, width) = np.stack(points), image.shape[:2]
+    if np.isnan(landmarks).any(axis=(1, 2)).all():
         raise AlignmentError(f"{path}: no face in the {SAMPLE_FRAMES} frames looked at")
-    landmarks = np.stack(points)
     return template_score(landmarks, width, height), is_template_like(landmarks, width, height)
 
 

@@ -68,8 +68,7 @@ def video_angles(path: Path, config: AlignOptions | None = None) -> np.ndarray:
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, config.detect_every)
     points = []
     for image in open_video(path, resample=True).frames():
-        face, _ = tracker.step(image)
-        points.append(np.full((68, 2), np.nan) if face is None else face.points)
+        points.append(tracker.landmarks(image))
         if len(points) == _LONGEST_S * FPS:
             break
     angles = head_angles(np.stack(points))

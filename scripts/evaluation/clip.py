@@ -110,7 +110,7 @@ class _Measurement:
         count = 0
         for real, generated in self.opened.frames() if metrics else ():
             images = {FAKE: generated} if real is None else {FAKE: generated, REAL: real}
-            points = {side: _landmarks(tracker, images[side]) for side, tracker in trackers.items()}
+            points = {side: tracker.landmarks(images[side]) for side, tracker in trackers.items()}
             for side, found in points.items():
                 faceless[side] += bool(np.isnan(found).any())
             for side in self.sides:
@@ -173,7 +173,7 @@ class _Measurement:
         if picture is None and (self.opened.real is None or not self.opened.pair.same_person):
             raise MediaError("no reference picture, and no real video of the same person, to compare with")
         for image in [read_image(_picture_file(picture))] if picture else self.opened.real_frames():
-            points = _landmarks(tracker, image)
+            points = tracker.landmarks(image)
             if not np.isnan(points).any():
                 return self.instruments.embedder.embed(image, points)
         raise MediaError(f"no face in the reference {picture}" if picture else "no face in the real video")
@@ -250,12 +250,6 @@ class _Measurement:
 
     def _frames_of(self, side: str) -> Iterator[np.ndarray]:
         return self.opened.generated_frames() if side == FAKE else self.opened.real_frames()
-
-
-def _landmarks(tracker: FaceTracker, image: np.ndarray) -> np.ndarray:
-    """(68, 2) float64, NaN without a face."""
-    face, _ = tracker.step(image)
-    return np.full((68, 2), np.nan) if face is None else face.points
 
 
 def _picture_file(path: Path) -> Path:
