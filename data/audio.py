@@ -195,13 +195,9 @@ class MelStream:
 
 
 def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
-    """The piece of spectrogram that drives a frame; outside the sound it is silence.
+    """The piece of spectrogram that drives frame i at 25 fps, from bin 4 * (i - 2) on; outside the sound it is silence.
 
-    Args:
-        frame: number i at 25 fps; its window starts at mel bin 4 * (i - 2).
-
-    Returns:
-        (1, num_mel_bands, bins_per_window) float32, an image with time along x.
+    Returns (1, num_mel_bands, bins_per_window) float32, an image with time along x.
     """
     start = AudioConfig.bins_per_frame * (frame - AudioConfig.window_offset_frames)
     window = np.full((AudioConfig.bins_per_window, mel.shape[1]), SILENCE, dtype=np.float32)
@@ -214,10 +210,7 @@ def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
 class WindowStream:
     """The windows of frames 0, 1, 2 ... while their sound arrives: those of `log_mel` and `mel_window`.
 
-    Frame i is ready when sample 640 i + 1920 is there, 0.12 s after the frame's own time.
-
-    Args:
-        gain: see `MelStream`.
+    Frame i is ready when sample 640 i + 1920 is there, 0.12 s after the frame's own time. gain: see `MelStream`.
     """
 
     def __init__(self, gain: float | None = None) -> None:
@@ -259,13 +252,9 @@ def file_windows(path: str | Path, gain: float) -> Iterator[tuple[int, np.ndarra
 
 
 def voice_windows(windows: Mapping[int, np.ndarray], first_frame: int, count: int) -> np.ndarray:
-    """A stretch of sound as A hears it: `count` windows that follow one another, stacked along the mel bands.
+    """A stretch of sound as A hears it: `count` windows in a row, stacked along the mel bands, (1, 80 * count, 20).
 
-    Args:
-        windows: (1, 80, 20) by frame number; those that are missing are silence.
-
-    Returns:
-        (1, 80 * count, 20) float32.
+    windows: (1, 80, 20) float32 by frame number; those that are missing are silence.
     """
     silence = np.full((1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window), SILENCE, dtype=np.float32)
     return np.concatenate([windows.get(first_frame + WINDOW_FRAMES * k, silence) for k in range(count)], axis=1)

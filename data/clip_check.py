@@ -44,12 +44,9 @@ class ClipCheck:
 
 
 class ClipChecks:
-    """What is known of the clips of a data set, from earlier runs (of all shards) and from this one.
+    """What is known of the clips below `root`, by checked-*.jsonl in `folder` (of all shards) and by this run.
 
-    Args:
-        folder: holds checked-*.jsonl.
-        root: the data set; clips have the same path below it in every run.
-        check: `fast`: header, start and end of a clip; `full`: everything is decoded.
+    check: `fast`: header, start and end of a clip; `full`: everything is decoded.
     """
 
     def __init__(self, folder: Path, root: Path, check: str) -> None:

@@ -145,8 +145,7 @@ def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
 def scan_tree(root: str | Path) -> list[ClipRecord]:
     """Lists the clips of any tree of speakers, see `find_clips`, by their headers; broken ones are left out.
 
-    Raises:
-        MediaError: no such folder, or no readable clip in it.
+    Raises MediaError: no such folder, or no readable clip in it.
     """
 
     def count_or_error(path: Path) -> int | MediaError:
@@ -172,8 +171,7 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
 def count_frames(path: Path) -> int:
     """How many frames at 25 fps a clip has, by the header of the mp4 or the names in the folder.
 
-    Raises:
-        MediaError: not a readable video or folder of frames, or no frame in it.
+    Raises MediaError: not a readable video or folder of frames, or no frame in it.
     """
     if path.is_dir():
         return len(list_frames(path))
@@ -194,12 +192,8 @@ def build_lists(
     Labels count the training speakers in sorted order, then those of val, then those of test; where the tree has
     splits, and a word of LRW is in all of them, all of its words.
 
-    Args:
-        clips: with their lengths and the files of their sound, see `ClipRecord`.
-        val, test, seed: see `split_speakers`; not used where the tree has splits.
-
-    Raises:
-        OptionError: nobody is left to train on.
+    clips: with their lengths and the files of their sound, see `ClipRecord`.  val, test, seed: see `split_speakers`,
+    which also says what is raised; not used where the tree has splits.
     """
     lists: dict[str, list[ClipRecord]] = {split: [] for split in SPLITS}
     speakers = sorted({clip.speaker for clip, _, _ in clips})
@@ -219,11 +213,8 @@ def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) 
 
     The draw of a speaker depends on the seed and its name alone, so that a speaker more or less moves few others.
 
-    Args:
-        val, test: number of speakers, or a fraction below 1 of all, then at least one.
-
-    Raises:
-        OptionError: nobody is left to train on.
+    val, test: number of speakers, or a fraction below 1 of all, then at least one.
+    Raises OptionError: nobody is left to train on.
     """
 
     def drawn(name: str) -> tuple[float, str]:

@@ -61,14 +61,9 @@ def drift(rng: np.random.Generator, num_frames: int, like: MotionStatistics) -> 
 def make_motion(
     name: str, seed: int, num_frames: int, wave: np.ndarray | None = None, like: MotionStatistics | None = None
 ) -> np.ndarray:
-    """A track of one of MOTIONS.
+    """A track of one of MOTIONS: (num_frames, 3), about 0.
 
-    Args:
-        wave: (samples,) float32 at 16 kHz, which `speak` needs.
-        like: which `like` needs.
-
-    Returns:
-        (num_frames, 3), about 0.
+    wave: (samples,) float32 at 16 kHz, which `speak` needs.  like: which `like` needs.
     """
     rng = generator_for(seed, 401)
     if name == "like":

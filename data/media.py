@@ -92,8 +92,7 @@ class Media:
 def inspect(path: str | Path) -> Media:
     """Tells by its content, not its suffix, what a source is.
 
-    Raises:
-        MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
+    Raises MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
     """
     source = Path(path)
     require_utf8_name(source)
@@ -118,8 +117,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
     one frame whatever the cut.
 
-    Raises:
-        MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
+    Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
     _require_length(media, cut)
     if media.kind == "folder":
@@ -144,8 +142,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
 def count_ready_frames(folder: Path) -> int:
     """How many frames a folder holds that can be used as it is; 0 if they must be renumbered.
 
-    Raises:
-        MediaError: frames of two sizes.
+    Raises MediaError: frames of two sizes.
     """
     try:
         frames = list_frames(folder)
@@ -165,8 +162,7 @@ def count_ready_frames(folder: Path) -> int:
 def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
     """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps become silence. Returns how many samples.
 
-    Raises:
-        MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
+    Raises MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
     """
     if not media.has_sound:
         hint = "a video without sound" if media.kind == "clip" else f"a {media.kind}, it has no sound"

@@ -81,13 +81,9 @@ class PoseProgramme:
 
 
 def find_programme(source: str) -> PoseProgramme | None:
-    """The programme that a pose source means: a motion's name, `like:VIDEO` or `pose:PROGRAMME`.
+    """The programme that a pose source means: a motion's name, `like:VIDEO` or `pose:PROGRAMME`, see `parse_programme`.
 
-    Returns:
-        None for a path: of a file or folder that is there, whatever its name, or of anything else.
-
-    Raises:
-        MediaError: see `parse_programme`.
+    None for a path: of a file or folder that is there, whatever its name, or of anything else.
     """
     is_words = source in MOTIONS or source.startswith((_PREFIX, _LIKE))
     if os.path.exists(source):
@@ -102,8 +98,7 @@ def find_programme(source: str) -> PoseProgramme | None:
 def parse_programme(text: str) -> PoseProgramme:
     """Reads a programme, or the text file that is named; angles beyond 45 degrees are clipped with a warning.
 
-    Raises:
-        MediaError: an unknown word, no number, times out of order, two motions, or nothing; names line and word.
+    Raises MediaError: an unknown word, no number, times out of order, two motions, or nothing; names line and word.
     """
     place = "pose programme, line "
     if text not in MOTIONS and os.path.isfile(text):

@@ -34,12 +34,8 @@ _log = logging.getLogger(__name__)
 def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
     """Makes every video of a result folder: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
-    Args:
-        audio: anything ffmpeg reads; starts together with frame 0.
-        labels: titles above the columns of `concat.mp4`.
-
-    Raises:
-        MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
+    audio: anything ffmpeg reads; starts together with frame 0.  labels: titles above the columns of `concat.mp4`.
+    Raises MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
     """
     columns = find_columns(folder)
     generated = generated_column(folder, columns)
@@ -65,8 +61,7 @@ def make_videos(
 ) -> list[Path]:
     """As `concat`, of columns from left to right whose frames may still be in the making.
 
-    Args:
-        wait: called with n before frame n is read; returns True when it is there, False when it never will be.
+    wait: called with n before frame n is read; returns True when it is there, False when it never will be.
     """
     generated = generated_column(folder, columns)
     if probe(audio).audio_codec is None:
@@ -89,12 +84,8 @@ def make_videos(
 def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str, coding: Sequence[str] = _AAC) -> None:
     """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
 
-    Args:
-        comment: for the metadata, see `data.results.video_comment`.
-        coding: ffmpeg's arguments for the sound.
-
-    Raises:
-        MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
+    comment: for the metadata, see `data.results.video_comment`.  coding: ffmpeg's arguments for the sound.
+    Raises MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
     length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart", "-metadata", f"comment={comment}"]

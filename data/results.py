@@ -122,11 +122,6 @@ def read_report(folder: Path) -> Report | None:
     return read_json(path, Report, hint=f"not a readable report of test.py; {hint}") if path.is_file() else None
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Writes a report."""
-    write_json(path, to_builtins(report))
-
-
 def generated_folder(result: Path) -> Path | None:
     """The folder of generated frames; None: this is no result."""
     return next((result / name for name in GENERATED if (result / name).is_dir()), None)
@@ -171,8 +166,7 @@ def new_folder_of(result: Path) -> Path:
 def put_in_place(folder: Path, result: Path) -> None:
     """Replaces a result by its finished successor; files in it that no run has made come along.
 
-    Raises:
-        MediaError: the system refuses; the old result is still there.
+    Raises MediaError: the system refuses; the old result is still there.
     """
     with writing(result, f"cannot be replaced by {folder}"):
         for path in sorted(result.rglob("*")):

@@ -38,13 +38,9 @@ def require_detector() -> ModuleType:
 
 
 def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float]]:
-    """Begin and end of every stretch of speech, in seconds.
+    """Begin and end of every stretch of speech, in seconds; raises as `require_detector` and `audio_pieces`.
 
-    Args:
-        gain: brings the sound to its usual level, `data.audio.scan_audio(path).gain`.
-
-    Raises:
-        OptionError: as `require_detector`.  MediaError: as `audio_pieces`.
+    gain: brings the sound to its usual level, `data.audio.scan_audio(path).gain`.
     """
     silero_vad = require_detector()
     threads = torch.get_num_threads()
@@ -70,14 +66,9 @@ def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float
 
 
 def mouth_shares(parts: Sequence[tuple[float, float]], frames: Sequence[int]) -> np.ndarray:
-    """How far the mouth is free in each frame: 1 while somebody speaks, 0 at rest, a raised cosine between.
+    """How far the mouth is free in each frame, (T,) float32: 1 while somebody speaks, 0 at rest, eased between.
 
-    Args:
-        parts: begin and end of every stretch of speech, in seconds.
-        frames: their numbers at 25 fps.
-
-    Returns:
-        (T,) float32 in [0, 1].
+    parts: see `spoken_parts`.  frames: their numbers at 25 fps.
     """
     times = np.asarray(frames) / FPS
     away = np.full(len(times), _EASE_S)  # seconds to the nearest time at which the mouth is free

@@ -58,13 +58,9 @@ class VoxTrainDataset(Dataset):
     order is random. The random choices depend on the seed, the epoch and the index only: every loading process makes
     the same item, and a part looks the same whether or not other parts are read.
 
-    Args:
-        records: the clips. Those that are too short for K pieces are left out with a warning.
-        fields: the parts to read.
-        n_mel_t: windows of `voice`.
+    Clips that are too short for K pieces are left out with a warning. Raises MetadataError: none is long enough.
 
-    Raises:
-        MetadataError: no clip is long enough.
+    fields: the parts to read.  n_mel_t: windows of `voice`.
     """
 
     def __init__(
@@ -86,10 +82,8 @@ class VoxTrainDataset(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
         """The item of an (epoch, index); a plain index means epoch 0.
 
-        The next clip takes the place of one that cannot be read, which a warning and `skipped` name.
-
-        Raises:
-            MediaError: ten clips in a row cannot be read.
+        The next clip takes the place of one that cannot be read, which a warning and `skipped` name. Raises MediaError:
+        ten clips in a row cannot be read.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         skipped: list[str] = []

@@ -155,11 +155,8 @@ class NetworkConfig:
     def from_file(cls, path: Path, any_size: bool = False) -> NetworkConfig:
         """Reads the `network.json` that lies beside checkpoints of other than the published sizes.
 
-        Args:
-            any_size: take networks that are out of proportion to the published ones, too (--any_size).
-
-        Raises:
-            CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
+        any_size: take networks that are out of proportion to the published ones, too (--any_size).
+        Raises CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
         """
         names = read_json(path, dict[str, Any], CheckpointError).keys()
         unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})

@@ -85,11 +85,9 @@ def default_output(source: Path) -> Path:
 
 
 def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
-    """Aligns one clip. A finished result of the same source and settings is used again, an older one replaced.
+    """Aligns a folder of pictures, a video or one picture; `output` gets `%06d.jpg`, the record and a contact sheet.
 
-    Args:
-        path: a folder of pictures, a video, or one picture.
-        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`.
+    A finished result of the same source and settings is used again, an older one replaced.
 
     Raises:
         MediaError: the source cannot be read, or the output cannot be written or is not ours to replace.

@@ -32,11 +32,7 @@ def head_angles(landmarks: np.ndarray) -> np.ndarray:
 
     Differences within a clip are good to a degree or two. How a person's face is built moves pitch by a constant.
 
-    Args:
-        landmarks: (..., 68, 2) float, iBUG order.
-
-    Returns:
-        (..., 3) float64: yaw, pitch, roll. NaN stays NaN.
+    landmarks: (..., 68, 2) float, iBUG order. Returns (..., 3) float64: yaw, pitch, roll; NaN stays NaN.
     """
     model = np.array(list(_RIGID.values()))
     points = landmarks[..., list(_RIGID), :].astype(np.float64)
@@ -55,10 +51,9 @@ def head_angles(landmarks: np.ndarray) -> np.ndarray:
 
 
 def video_angles(path: Path, config: AlignOptions | None = None) -> np.ndarray:
-    """Angles of the head in a video or folder of frames at 25 fps, of a minute at most.
+    """Angles of the head in a video or folder of frames, of a minute at most: (T, 3) float64, smoothed over 0.1 s.
 
-    Returns:
-        (T, 3) float64, smoothed over 0.1 s; where no face is found they are interpolated.
+    Where no face is found they are interpolated.
 
     Raises:
         MediaError: the video cannot be read.

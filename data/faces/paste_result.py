@@ -112,17 +112,11 @@ def paste_result(
 ) -> str:
     """Makes the video of one result folder; it appears when it is finished.
 
-    Args:
-        result: folder of test.py.
-        output: an .mp4, .m4v or .mov file.
-        alignment, background, audio: None: what the result's `clip.json` and the alignment name.
-        frames_dir: gets every frame as `%06d.png`, too.
+    alignment, background, audio: None: what the result's `clip.json` and the alignment name.  frames_dir: gets every
+    frame as `%06d.png`, too. Returns a line that says what was made.
 
-    Returns:
-        a line that says what was made.
-
-    Raises:
-        MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
+    Raises MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk
+    fails.
     """
     options = options or PasteOptions()
     note = read_note(result) or ClipNote(first_frame=PUBLISHED_FIRST_FRAME)

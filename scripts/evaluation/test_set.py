@@ -43,14 +43,9 @@ class ReenactedClip:
 def make_test_set(
     source: Path, folder: Path, poses: Sequence[str], how_many: int | None = None, max_seconds: float | None = None
 ) -> tuple[Path, list[str]]:
-    """Writes the clips of a list or tree and the metadata file by which test.py generates them.
+    """Writes the clips of a list or tree and the metadata file by which test.py generates them; and what is missing.
 
-    Args:
-        poses: `self`, `cross` or both: whose head pose drives a clip.
-        how_many: clips, evenly spread over the source; None takes all.
-
-    Returns:
-        the metadata file, and what is missing in it.
+    poses: `self`, `cross` or both: whose head pose drives a clip.  how_many: clips, evenly spread over the source.
     """
     clips, problems = prepare_clips(spread_over(read_records(source), how_many), folder, max_seconds)
     rows, missing = metadata_rows(clips, poses)

@@ -7,7 +7,6 @@ import io
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,9 +20,10 @@ from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel, IdentityCodes
 from models.pose_codes import edit_poses
 from options.config import FPS, INFERENCE_LETTERS, AudioConfig, MouthOptions, PoseOptions, TestConfig
+from util.arrays import read_arrays
 from util.checkpoint import network_path
 from util.errors import CheckpointError, MediaError
-from util.files import open_file, write_bytes
+from util.files import write_bytes
 from util.images import to_unit_range
 
 # entries of the file beside the codes; weights: a hash of the networks' files
@@ -49,9 +49,7 @@ def clip_codes(
 ) -> ClipCodes:
     """The codes of a clip: those that `--load_codes` holds, and of the others those that must be known ahead.
 
-    Args:
-        keep_as: where all codes are written to; None: nowhere.
-        made_with: the settings in words, for that file.
+    keep_as: where all codes are written to; None: nowhere.  made_with: the settings in words, for that file.
 
     Raises:
         MediaError: pictures, sound or the file cannot be read; `--pose_hold` lies beyond the clip.
@@ -159,10 +157,10 @@ def _load(config: TestConfig, own: IdentityCodes, num_frames: int, first_frame: 
         "pose": (num_frames, config.network.pose_dim),
     }
     try:
-        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:  # type: ignore[arg-type]
-            arrays = {entry: stored[entry] for entry in sizes if entry in stored.files}
-            weights, name, epoch, first, _ = (stored[entry].item() for entry in _SETTINGS)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+        stored = read_arrays(str(path), ".npz of codes")
+        arrays = {entry: stored[entry] for entry in sizes if entry in stored}
+        weights, name, epoch, first, _ = (stored[entry].item() for entry in _SETTINGS)
+    except (MediaError, ValueError, KeyError) as error:
         raise MediaError(f"--load_codes {path}: holds no codes ({error}); write it with --save_codes") from error
     if weights != _weights(config):
         of = f"are of the model {name}, epoch {epoch}, which is not {config.checkpoint_dir}"

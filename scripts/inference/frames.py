@@ -34,7 +34,7 @@ from scripts.inference.blinks import ClipBlinks
 from scripts.inference.codes import by_frame, clip_codes
 from util.checkpoint import network_path
 from util.errors import MediaError
-from util.files import make_directory, write_bytes
+from util.files import file_states, make_directory, write_bytes
 from util.images import to_unit_range
 from util.log import progress
 from util.parallel import Progress, prefetch
@@ -166,21 +166,11 @@ def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: st
     """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
     weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in config.letters]
     sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram, config.load_codes]
-    frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
-    files = [*weights, *(s for s in sources if s is not None), *frames]
     # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
     settings = dataclasses.replace(
         config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
         gpu_ids=(), gen_video=False, labels=False, save_codes=False, resume=False, overwrite=False,
         verbose=False,
     )  # fmt: skip
-    parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
+    parts = [settings, clip, num_frames, device, *file_states([*weights, *sources])]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _file_state(path: Path) -> tuple[str, int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return str(path.absolute()), -1, -1  # a dangling link beside the frames
-    return str(path.absolute()), state.st_size, state.st_mtime_ns

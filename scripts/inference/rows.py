@@ -19,7 +19,7 @@ import torch
 from data.metadata import Row, read_rows, unique_names
 from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
-from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report
 from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
@@ -30,7 +30,7 @@ from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
 from util.device import select_device
 from util.errors import CheckpointError, MediaError, MetadataError, PcavsError
-from util.files import make_directory
+from util.files import make_directory, write_json
 from util.html import write_gallery
 from util.json_files import read_json, to_builtins
 from util.log import counted, warn_once
@@ -230,7 +230,7 @@ def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:
     """
     report = Report(rows, to_builtins(config))
     try:
-        write_report(make_directory(config.results_dir) / name, report)
+        write_json(make_directory(config.results_dir) / name, to_builtins(report))
         if name == REPORT:
             entries = [dataclasses.asdict(row) for row in rows]
             write_gallery(config.results_dir, entries, report.config, f"PC-AVS: {config.name}")
