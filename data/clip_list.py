@@ -239,11 +239,9 @@ class PackedRecords(Sequence[ClipRecord]):
         self._bytes, self._ends = b"".join(packed), np.cumsum([0, *map(len, packed)])
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """The clip of a number."""
         place = range(len(self))[index]
         path, audio, *rest = pickle.loads(self._bytes[self._ends[place] : self._ends[place + 1]])
         return ClipRecord(Path(path), audio and Path(audio), *rest)

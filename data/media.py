@@ -61,7 +61,6 @@ class Cut:
 
     @property
     def is_everything(self) -> bool:
-        """True when nothing is cut off."""
         return self.start_s == 0 and self.duration_s is None
 
     @property
@@ -85,7 +84,6 @@ class Media:
 
     @property
     def has_frames(self) -> bool:
-        """Whether there are pictures in it."""
         return self.kind != "sound"
 
 

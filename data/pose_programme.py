@@ -58,7 +58,6 @@ class PoseProgramme:
 
     @property
     def name(self) -> str:
-        """For files."""
         if self.keyframes:
             return "programme"
         return self.motion if self.like is None else f"like_{self.like.stem}"

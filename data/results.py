@@ -39,7 +39,6 @@ class Column:
     count: int
 
     def path(self, number: int) -> Path:
-        """The file of a frame."""
         return self.folder / f"{self.prefix}{number}{self.suffix}"
 
 
@@ -96,7 +95,6 @@ def read_note(result: Path) -> ClipNote | None:
 
 
 def write_note(result: Path, note: ClipNote) -> None:
-    """Writes `clip.json`."""
     write_json(result / CLIP_NOTE, to_builtins(note))
 
 

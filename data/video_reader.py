@@ -244,7 +244,6 @@ class Video:
     note: str = ""
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Frames from number `start` on."""
         if self.pictures is None:
             yield from frames_by_number(self.path, range(start, self.num_frames), math.inf)
         else:

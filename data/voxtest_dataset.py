@@ -80,7 +80,6 @@ class VoxTestDataset:
         self.references = np.stack([self._crop(path) for path in references])  # (N, S, S, 3)
 
     def __len__(self) -> int:
-        """Number of output frames."""
         return len(self.frames)
 
     def items(self, indices: Sequence[int], workers: int = 0) -> Generator[TestItem, None, None]:

@@ -76,7 +76,6 @@ class VoxTrainDataset(Dataset):
         self._reader = ClipReader(data)
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:

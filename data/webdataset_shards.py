@@ -49,7 +49,6 @@ class ShardIndex:
 
     @property
     def num_clips(self) -> int:
-        """Clips of all shards."""
         return sum(self.shards.values())
 
 

@@ -127,7 +127,6 @@ class NetworkConfig:
 
     @property
     def image_size(self) -> int:
-        """Pixels of the generated image."""
         return self.generator_size or self.crop_size
 
     @property
@@ -282,7 +281,6 @@ class TestConfig:
 
     @property
     def blinks(self) -> bool:
-        """Whether eyes blink at all."""
         return blink_choice(self.blink) != 0
 
     @property
@@ -292,7 +290,6 @@ class TestConfig:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The networks that the run needs."""
         return (*INFERENCE_LETTERS, "A") if self.use_audio_id else INFERENCE_LETTERS
 
 
@@ -454,7 +451,6 @@ class TrainConfig:
 
     @property
     def directory(self) -> Path:
-        """The folder of this run: weights, state, logs, pages."""
         return self.checkpoints_dir / self.name
 
     @property
@@ -473,7 +469,6 @@ class TrainConfig:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The networks the stage needs."""
         if self.stage == "recognition":
             return ("V", "A") if self.use_audio_id else ("V",)
         return ("A_sync", "E") if self.stage == "sync" else ("G", "V", "E", "A_sync", "D")

@@ -33,7 +33,6 @@ _DESCRIPTION = """Makes talking-face videos: one photo, one voice, one pose vide
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of test.py."""
     parser = argparse.ArgumentParser(
         prog="test.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
@@ -140,7 +139,6 @@ def _angles(text: str) -> tuple[float, ...]:
 
 
 def to_config(arguments: argparse.Namespace) -> TestConfig:
-    """The namespace as a frozen dataclass."""
     network = network_config(arguments)
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")

@@ -171,7 +171,6 @@ def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
 
 
 def find_pairs(args: argparse.Namespace) -> FoundPairs:
-    """The pairs of --results, --pairs, or --generated and --real."""
     from data.video_pairs import pairs_from_csv, pairs_from_paths, pairs_from_results
 
     if args.results is not None:
@@ -182,7 +181,6 @@ def find_pairs(args: argparse.Namespace) -> FoundPairs:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Finds or makes the pairs, measures, writes; returns the exit code."""
     check_flags(args)
     args.output = args.output or (args.results or Path("results")) / "evaluation"
     from scripts.evaluation.instruments import load_instruments

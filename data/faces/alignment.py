@@ -212,7 +212,6 @@ class AlignmentRecord:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the clip."""
         return len(self.status)
 
 

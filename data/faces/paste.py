@@ -72,7 +72,6 @@ class Canvas:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether pixels are no longer those of the source."""
         return self.source_width - self.width > 1 or self.source_height - self.height > 1
 
     @property
@@ -102,7 +101,6 @@ class Patch:
 
     @property
     def region(self) -> tuple[slice, slice]:
-        """Index of the patch in the canvas."""
         height, width = self.distance.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 

@@ -136,7 +136,6 @@ def paste_result(
 
 
 def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
-    """Where the matrices are."""
     if given is None and note.reference is None:
         raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
     folder = given or Path(str(note.reference))

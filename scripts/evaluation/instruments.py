@@ -53,7 +53,6 @@ class EvaluationConfig:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Every quantity of the metrics."""
         return tuple(name for name, quantity in QUANTITIES.items() if quantity.metric in self.metrics)
 
     def weights_state(self) -> FileStates:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,24 +31,13 @@ _PICTURES = 64  # read at a time
 _WINDOWS = 512  # of sound, likewise
 
 
-@dataclass(frozen=True)
-class ClipCodes:
-    """What the generator makes the frames of a clip of.
-
-    mouth: (N, 500), a row for each frame; None: computed while frames are made.  pose: (N, 12); None: likewise.
-    """
-
-    identity: IdentityCodes
-    mouth: Tensor | None
-    pose: Tensor | None
-
-
 def clip_codes(
     model: AvModel, config: TestConfig, dataset: VoxTestDataset, keep_as: Path | None, made_with: str
-) -> ClipCodes:
+) -> tuple[IdentityCodes, Tensor | None, Tensor | None]:
     """The codes of a clip: those that `--load_codes` holds, and of the others those that must be known ahead.
 
     keep_as: where all codes are written to; None: nowhere.  made_with: the settings in words, for that file.
+    Returns identity, mouth and pose codes, (T, 500) and (T, 12) by frame number; None: computed while frames are made.
 
     Raises:
         MediaError: pictures, sound or the file cannot be read; `--pose_hold` lies beyond the clip.
@@ -80,18 +68,15 @@ def clip_codes(
     if keep_as is not None:
         assert mouth is not None
         assert pose is not None
-        codes = {"identity": vector, "identity_map": identity_map, "mouth": mouth, "pose": pose}
-        arrays = {name: code.float().cpu().numpy() for name, code in codes.items()}
+        kept = {"identity": vector, "identity_map": identity_map, "mouth": mouth, "pose": pose}
+        arrays = {name: codes.float().cpu().numpy() for name, codes in kept.items()}
         settings = (_weights(config), config.name, config.which_epoch, dataset.frames[0], made_with)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays, **dict(zip(_SETTINGS, map(np.array, settings), strict=True)))  # type: ignore[arg-type]
         write_bytes(keep_as, buffer.getvalue())
-    return ClipCodes(IdentityCodes(vector[None], identity_map[None]), mouth, pose)
-
-
-def by_frame(codes: Tensor | None, first_frame: int) -> Tensor | None:
-    """Rows by frame number, as `AvModel.stream` wants them; `first_frame` is the number of row 0."""
-    return None if codes is None else torch.nn.functional.pad(codes, (0, 0, first_frame, 0))
+    before = (0, 0, dataset.frames[0], 0)  # rows in front of the first frame's
+    mouth, pose = (None if codes is None else torch.nn.functional.pad(codes, before) for codes in (mouth, pose))
+    return IdentityCodes(vector[None], identity_map[None]), mouth, pose
 
 
 def _mouth_track(model: AvModel, dataset: VoxTestDataset) -> Tensor:

@@ -31,7 +31,7 @@ from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INPUT, MOUTH, POSE, TestConfig
 from scripts.inference.blinks import ClipBlinks
-from scripts.inference.codes import by_frame, clip_codes
+from scripts.inference.codes import clip_codes
 from util.checkpoint import network_path
 from util.errors import MediaError
 from util.files import file_states, make_directory, write_bytes
@@ -105,7 +105,7 @@ def generate_frames(
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
     keep_as = columns[0].folder.parent / CODES if config.save_codes else None
-    codes = clip_codes(model, config, dataset, keep_as, _in_words(config))
+    identity, mouth_codes, pose_codes = clip_codes(model, config, dataset, keep_as, _in_words(config))
     fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     suffix = columns[0].suffix
     reference = _encoded(dataset.references[0], suffix)
@@ -122,8 +122,7 @@ def generate_frames(
 
     cues = dataset.items(indices, min(config.num_threads, 2))
     ahead = 2 * config.batch_size
-    pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
-    images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
+    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
     numbered: Iterable[tuple[int, tuple[TestItem, np.ndarray]]] = zip(indices, images, strict=True)
     if blinks is not None:
         numbered = ((index, (item, blinks.apply(index, image))) for index, (item, image) in numbered)

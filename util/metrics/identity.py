@@ -98,7 +98,6 @@ class ArcFaceEmbedder:
         self.name = f"ArcFace {path.name}"
 
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """See `FaceEmbedder.embed`."""
         chip = arcface_chip(image_bgr, landmarks)[:, :, ::-1].astype(np.float32)
         batch = (chip.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5)
         return np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float64).ravel()
