@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.head_motion import MOTIONS, MotionStatistics, make_motion, smooth_step
+from data.head_motion import MOTIONS, make_motion, smooth_step
 from options.config import ANGLES, FPS
 from util.errors import MediaError
 from util.files import read_text
@@ -68,7 +68,7 @@ class PoseProgramme:
         return not self.keyframes and self.motion != "speak"
 
     def angles(
-        self, num_frames: int, seed: int = 0, wave: np.ndarray | None = None, like: MotionStatistics | None = None
+        self, num_frames: int, seed: int = 0, wave: np.ndarray | None = None, like: np.ndarray | None = None
     ) -> np.ndarray:
         """Yaw, pitch and roll of every frame, (num_frames, 3) float64 within 45 degrees; see `make_motion`."""
         track = np.zeros((num_frames, 3))

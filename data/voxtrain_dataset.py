@@ -64,12 +64,7 @@ class VoxTrainDataset(Dataset):
     """
 
     def __init__(
-        self,
-        records: Sequence[ClipRecord],
-        data: DataConfig,
-        seed: int,
-        fields: frozenset[str],
-        n_mel_t: int = 4,
+        self, records: Sequence[ClipRecord], data: DataConfig, seed: int, fields: frozenset[str], n_mel_t: int = 4
     ) -> None:
         self.records = PackedRecords(long_enough(records, data))
         self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t

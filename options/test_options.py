@@ -71,20 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("head pose").add_argument
-    add(
-        "--pose_scale",
-        type=natural_float,
-        metavar="S",
-        help="more or less motion about the clip's mean; 0 is still",
-    )
+    add("--pose_scale", type=natural_float, metavar="S", help="more or less motion about the clip's mean; 0 is still")
     add("--pose_smooth", type=natural_float, metavar="SECONDS", help="smooth the head's motion, without delay")
     add("--pose_offset", type=_angles, metavar="ANGLES", help="turn the head, e.g. 'yaw=10 pitch=-5', degrees")
-    add(
-        "--pose_hold",
-        type=natural_float,
-        metavar="SECONDS",
-        help="keep the pose of this moment all the time",
-    )
+    add("--pose_hold", type=natural_float, metavar="SECONDS", help="keep the pose of this moment all the time")
     add("--pose_loop", choices=POSE_LOOPS, help="how a pose video goes on that is shorter than the sound")
 
     add = parser.add_argument_group("mouth and codes").add_argument

@@ -60,7 +60,7 @@ class SquareDetector(LandmarkDetector):
         bright = (image_bgr.max(axis=2) > 60).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(bright)
         boxes = [np.array([x, y, x + w, y + h], dtype=float) for x, y, w, h, area in stats[1:] if area > 99]
-        return [FaceBox(box, 1.0) for box in boxes]
+        return [(box, 1.0) for box in boxes]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         found = [face.box for face in self._find(image_bgr)]

@@ -127,7 +127,7 @@ class KnownFace(LandmarkDetector):
         self.points = points
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
-        return [FaceBox(np.concatenate([self.points.min(axis=0), self.points.max(axis=0)]), 1.0)]
+        return [(np.concatenate([self.points.min(axis=0), self.points.max(axis=0)]), 1.0)]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         return FaceLandmarks(self.points, box)

@@ -67,11 +67,7 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 
 
 def score_clip(
-    frames: Iterable[np.ndarray],
-    num_frames: int,
-    wave: np.ndarray,
-    embed_lip: Embed,
-    embed_audio: Embed,
+    frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray, embed_lip: Embed, embed_audio: Embed
 ) -> SyncScores:
     """Sync scores of a clip; its frames are asked for one by one and a few windows at a time are kept.
 
