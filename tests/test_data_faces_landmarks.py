@@ -145,11 +145,11 @@ class _FaceAlignment:
 
     def detect_from_image(self, image_rgb: np.ndarray) -> list[np.ndarray]:
         assert image_rgb.max() == 0 or image_rgb[..., 0].max() > image_rgb[..., 2].max()  # red comes first
-        return [np.array([*face.box, 0.9]) for face in SquareDetector()._find(image_rgb)]
+        return [np.array([*box, 0.9]) for box, _ in SquareDetector()._find(image_rgb)]
 
     def get_landmarks_from_image(self, image_rgb: np.ndarray, detected_faces: list) -> list[np.ndarray]:
         assert image_rgb[..., 0].max() > image_rgb[..., 2].max()
-        box = SquareDetector()._find(image_rgb)[0].box
+        box, _ = SquareDetector()._find(image_rgb)[0]
         assert overlap(box, np.array(detected_faces[0][:4])) > 0.5
         return [square_landmarks((box[0], box[1], box[2] - box[0])).astype(np.float32)]
 

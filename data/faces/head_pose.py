@@ -50,7 +50,7 @@ def head_angles(landmarks: np.ndarray) -> np.ndarray:
     return angles
 
 
-def video_angles(path: Path, config: AlignOptions | None = None) -> np.ndarray:
+def video_angles(path: Path, config: AlignOptions) -> np.ndarray:
     """Angles of the head in a video or folder of frames, of a minute at most: (T, 3) float64, smoothed over 0.1 s.
 
     Where no face is found they are interpolated.
@@ -59,7 +59,6 @@ def video_angles(path: Path, config: AlignOptions | None = None) -> np.ndarray:
         MediaError: the video cannot be read.
         AlignmentError: less than a second, or no face in half of the frames.
     """
-    config = config or AlignOptions()
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, config.detect_every)
     points = []
     for image in open_video(path, resample=True).frames():

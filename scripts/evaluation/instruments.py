@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from data.faces.landmarks import LandmarkDetector
-    from util.metrics.identity import FaceEmbedder
+    from util.metrics.identity import ArcFaceEmbedder, DlibEmbedder
     from util.metrics.sync_score import SyncScores
 
 DEFAULT_SYNCNET = Path("checkpoints/syncnet_v2.model")
@@ -67,7 +67,7 @@ class Instruments:
     """The detector and the networks; None where no metric needs one, or where it could not be loaded."""
 
     detector: LandmarkDetector | None = None
-    embedder: FaceEmbedder | None = None
+    embedder: DlibEmbedder | ArcFaceEmbedder | None = None
     sync: dict[str, SyncScorer] = field(default_factory=dict)  # by metric
     features: Callable[[np.ndarray], np.ndarray] | None = None  # (B, H, W, 3) uint8 BGR -> (B, D)
     names: dict[str, str] = field(default_factory=dict)  # metric -> what measures it
@@ -111,10 +111,11 @@ def _load_detector(config: EvaluationConfig) -> tuple[LandmarkDetector, str]:
     return detector, f"landmarks by {detector.name}"
 
 
-def _load_embedder(config: EvaluationConfig) -> tuple[FaceEmbedder, str]:
+def _load_embedder(config: EvaluationConfig) -> tuple[DlibEmbedder | ArcFaceEmbedder, str]:
     from util.metrics.identity import ArcFaceEmbedder, DlibEmbedder
 
-    embedder: FaceEmbedder = ArcFaceEmbedder(config.arcface) if config.arcface else DlibEmbedder()
+    embedder: DlibEmbedder | ArcFaceEmbedder
+    embedder = ArcFaceEmbedder(config.arcface) if config.arcface else DlibEmbedder()
     return embedder, embedder.name
 
 
