@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from util.files import MARK, atomic_path, make_directory
 from util.json_files import to_builtins
 
 OPSET = 17
+# file, output, how far it is from torch, and that relative to the larger of 1 and the output's largest value
+Comparison = tuple[str, str, float, float]
 _CONVENTIONS = {
     "images": "(batch, 3, H, W) float32, RGB in [-1, 1]: uint8 / 127.5 - 1; cropped as data/frames.py does",
     "identity": "one row an image; average the rows of one person",
@@ -30,16 +31,6 @@ _CONVENTIONS = {
     "noise": "standard normal images of all layers, flattened and joined; zeros for none",
     "image": "(batch, 3, S, S) float32, RGB in [-1, 1]; uint8 = clip((x + 1) / 2 * 255), truncated",
 }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far a file's output is from torch: absolute, and relative to the larger of 1 and its largest value."""
-
-    file: str
-    output: str
-    difference: float
-    relative: float
 
 
 def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> dict[str, Path]:
@@ -78,7 +69,7 @@ def compare(files: Mapping[str, Path], directory: Path, epoch: str, sizes: Netwo
                 difference = float((torch.from_numpy(value) - expected[name]).abs().max())
                 relative = difference / max(1.0, float(expected[name].abs().max()))
                 worst[name] = max(worst[name], (difference, relative))
-        comparisons += [Comparison(path.name, name, *worst[name]) for name in names]
+        comparisons += [(path.name, name, *worst[name]) for name in names]
     return comparisons
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -44,20 +43,14 @@ logger = logging.getLogger(__name__)
 _WAITING_WRITES = 16  # frames
 
 
-@dataclass(frozen=True)
-class Work:
-    """A result in the making."""
-
-    folder: Path  # its place, or one beside an earlier result that it replaces when it is whole
-    columns: list[Column]  # those it is going to have, from left to right
-    kept: frozenset[int]  # indices of frames that are there already
-    made_with: str  # the settings in words
-
-
-def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
+def begin_result(
+    result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str
+) -> tuple[Path, list[Column], frozenset[int]]:
     """Makes the folders of a result and notes in `clip.json` what makes it.
 
     frames: their numbers at 25 fps.  device: its kind, `cpu` or `cuda`.
+    Returns its place, or one beside an earlier result that it replaces when it is whole; the columns it is going to
+    have, from left to right; and the indices of frames that are there already.
     """
     names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
     names += [MOUTH] if clip.mouth_dir else []
@@ -68,7 +61,7 @@ def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Seque
         crop_len=config.data.crop_len,
         columns=tuple(names),
         settings=_fingerprint(config, clip, len(frames), device),
-        made_with=_in_words(config),
+        made_with=in_words(config),
     )
     begun = [folder for folder in (new_folder_of(result), result) if config.resume and _note_of(folder) == note]
     if begun:
@@ -83,7 +76,7 @@ def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Seque
     write_note(folder, note)
     indices = range(len(frames)) if begun else ()
     kept = frozenset(index for index in indices if all(is_whole(column.path(index)) for column in columns))
-    return Work(folder, columns, kept, note.made_with)
+    return folder, columns, kept
 
 
 def generate_frames(
@@ -105,7 +98,7 @@ def generate_frames(
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
     keep_as = columns[0].folder.parent / CODES if config.save_codes else None
-    identity, mouth_codes, pose_codes = clip_codes(model, config, dataset, keep_as, _in_words(config))
+    identity, mouth_codes, pose_codes = clip_codes(model, config, dataset, keep_as, in_words(config))
     fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     suffix = columns[0].suffix
     reference = _encoded(dataset.references[0], suffix)
@@ -146,7 +139,8 @@ def _note_of(result: Path) -> ClipNote | None:
         return None
 
 
-def _in_words(config: TestConfig) -> str:
+def in_words(config: TestConfig) -> str:
+    """The settings that decide how frames look."""
     pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
     changed = ["identity of the voice"] if config.use_audio_id else []
     changed += [

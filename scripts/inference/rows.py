@@ -25,7 +25,7 @@ from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, TRAINED_ON, TestConfig
 from scripts.inference.blinks import ClipBlinks
-from scripts.inference.frames import begin_result, generate_frames
+from scripts.inference.frames import begin_result, generate_frames, in_words
 from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
 from util.device import select_device
@@ -179,28 +179,28 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     blinks = ClipBlinks(config, clip, dataset) if config.blinks else None
     result = config.results_dir / report.name
     logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
-    work = begin_result(result, config, clip, dataset.frames, model.device.type)
-    report.frames_reused = len(work.kept)
-    report.made_with = work.made_with
-    report.outputs = [str(result / column.prefix) for column in work.columns]
+    folder, columns, kept = begin_result(result, config, clip, dataset.frames, model.device.type)
+    report.frames_reused = len(kept)
+    report.made_with = in_words(config)
+    report.outputs = [str(result / column.prefix) for column in columns]
     report.outputs += [str(result / CODES)] if config.save_codes else []
-    written = Progress(work.kept)
+    written = Progress(kept)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
         try:
             if config.gen_video:
-                videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
-            generate_frames(model, config, dataset, work.columns, report.name, written, blinks)
+                videos = behind.submit(make_videos, folder, columns, clip.audio, config.labels, written.wait)
+            generate_frames(model, config, dataset, columns, report.name, written, blinks)
             report.blinks = blinks.summary() if blinks else ""
             report.seconds = round(time.monotonic() - started, 3)
-            report.fps = round((len(written) - len(work.kept)) / report.seconds, 3)
+            report.fps = round((len(written) - len(kept)) / report.seconds, 3)
             if videos is not None:
                 report.outputs += [str(result / path.name) for path in videos.result()]
         finally:
             report.frames = len(written)
             written.stop()
-    if work.folder != result:
-        put_in_place(work.folder, result)
+    if folder != result:
+        put_in_place(folder, result)
     report.seconds = round(time.monotonic() - started, 3)
 
 
