@@ -43,9 +43,8 @@ class ClipReader:
             self._kept_frames[record.path] = kept
         if kept is not None:
             return kept[np.asarray(numbers)]
-        wanted = sorted(set(numbers))
-        places = {number: place for place, number in enumerate(wanted)}
-        return self._read(record.path, wanted)[[places[number] for number in numbers]]
+        wanted, places = np.unique(numbers, return_inverse=True)
+        return self._read(record.path, wanted.tolist())[places]
 
     def mel(self, record: ClipRecord) -> np.ndarray:
         """Spectrogram of a clip's whole sound from the start of frame 0 on: (M, 80) float32 in [0, 1], read-only.

@@ -270,7 +270,7 @@ def _expected_s(media: Media, cut: Cut) -> float:
 
 def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> None:
     """Runs ffmpeg with a bar in seconds of the clip; damage that it could pass over is a warning."""
-    with _bar(media.path, what, round(expected_s, 1) or None, "s") as bar:
+    with progress(total=round(expected_s, 1) or None, desc=_title(media, what), unit="s") as bar:
 
         def advance(report: Mapping[str, int]) -> None:
             done_s = report.get("frame", 0) / FPS or report.get("total_size", 0) / _WAV_BYTES_PER_S
@@ -281,8 +281,8 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
         _log.warning("%s: damaged, parts of its %s may be missing or wrong: %s", media.path, what, complaint)
 
 
-def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
-    return progress(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
+def _title(media: Media, what: str) -> str:
+    return f"{media.path.name[:30]}: {what}"
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
@@ -293,10 +293,9 @@ def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
     if not files:
         raise MediaError(_nothing("picture", dataclasses.replace(media, length_s=len(source.files) / FPS), cut))
     pictures = source.frames(first, last)  # complains when two sizes are mixed
-    with _bar(media.path, "frames", len(files), "frame") as bar:
-        for number, (path, (_, image)) in enumerate(zip(files, pictures, strict=True)):
-            write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
-            bar.update()
+    found = progress(zip(files, pictures, strict=True), total=len(files), desc=_title(media, "frames"), unit="frame")
+    for number, (path, (_, image)) in enumerate(found):
+        write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
 
 
 def _as_jpeg(path: Path, image: np.ndarray) -> bytes:

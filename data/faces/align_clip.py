@@ -272,7 +272,5 @@ def _write_crops(source: FrameSource, record: AlignmentRecord, folder: Path) -> 
 
 
 def _with_progress(source: FrameSource, what: str, total: int | None) -> Iterator[np.ndarray]:
-    with progress(total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1) as bar:
-        for _, image in source.frames():
-            yield image
-            bar.update()
+    images = (image for _, image in source.frames())
+    return progress(images, total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1)

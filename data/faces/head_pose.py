@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,8 @@ def video_angles(path: Path, config: AlignOptions) -> np.ndarray:
         AlignmentError: less than a second, or no face in half of the frames.
     """
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, config.detect_every)
-    points = []
-    for image in open_video(path, resample=True).frames():
-        points.append(tracker.landmarks(image))
-        if len(points) == _LONGEST_S * FPS:
-            break
+    frames = itertools.islice(open_video(path, resample=True).frames(), round(_LONGEST_S * FPS))
+    points = [tracker.landmarks(image) for image in frames]
     angles = head_angles(np.stack(points))
     seen = np.flatnonzero(np.isfinite(angles[:, 0]))
     if len(points) < _SHORTEST_FRAMES or len(seen) < _FEW_FACES * len(points):

@@ -211,12 +211,11 @@ def _encode(
     frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
 ) -> None:
     def chunks() -> Iterator[bytes]:
-        with progress(total=count, desc=output.parent.name[:40], unit="frame") as bar:
-            for number, frame in enumerate(frames):
-                if frames_dir is not None:
-                    write_image(frames_dir / f"{number:06d}.png", frame)
-                yield frame.tobytes()
-                bar.update()
+        bar = progress(frames, total=count, desc=output.parent.name[:40], unit="frame")
+        for number, frame in enumerate(bar):
+            if frames_dir is not None:
+                write_image(frames_dir / f"{number:06d}.png", frame)
+            yield frame.tobytes()
 
     raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{canvas.width}x{canvas.height}"]
     arguments = [*raw, "-framerate", str(FPS), "-i", "pipe:0", *_H264, protocol_free(silent)]
