@@ -99,6 +99,9 @@ class FoundClip:
     split: str | None = None  # as the tree says; None: it does not
 
 
+UsableClip = tuple[FoundClip, int, Path | None]  # with its length, and the file of its sound, see `ClipRecord`
+
+
 def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     """Every clip of a tree, sorted; no file is opened.
 
@@ -185,15 +188,14 @@ def count_frames(path: Path) -> int:
 
 
 def build_lists(
-    clips: Sequence[tuple[FoundClip, int, Path | None]], val: float = 0.0, test: float = 0.0, seed: int = 0
+    clips: Sequence[UsableClip], val: float = 0.0, test: float = 0.0, seed: int = 0
 ) -> dict[str, list[ClipRecord]]:
     """Sorts clips into splits, each in the order given, and numbers their speakers.
 
     Labels count the training speakers in sorted order, then those of val, then those of test; where the tree has
     splits, and a word of LRW is in all of them, all of its words.
 
-    clips: with their lengths and the files of their sound, see `ClipRecord`.  val, test, seed: see `split_speakers`,
-    which also says what is raised; not used where the tree has splits.
+    val, test, seed: see `split_speakers`, which also says what is raised; not used where the tree has splits.
     """
     lists: dict[str, list[ClipRecord]] = {split: [] for split in SPLITS}
     speakers = sorted({clip.speaker for clip, _, _ in clips})
