@@ -63,7 +63,7 @@ class SquareDetector(LandmarkDetector):
         return [(box, 1.0) for box in boxes]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
-        found = [face.box for face in self._find(image_bgr)]
+        found = [face for face, _ in self._find(image_bgr)]
         near = max(found, key=lambda other: overlap(other, box), default=box)
         left, top, right, _ = near if overlap(near, box) > 0 else box
         return FaceLandmarks(square_landmarks((left, top, right - left)), box)
