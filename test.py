@@ -22,7 +22,6 @@ from util.locks import folder_lock
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
     parser = build_parser()
     rank = os.environ.get("RANK", "")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,25 +69,28 @@ def load_audio(path: str | Path) -> np.ndarray:
 
 def scan_audio(path: str | Path) -> Sound:
     """Length and gain of a file, without keeping its sound. Raises the errors of `audio_pieces`."""
+    return scan_pieces(audio_pieces(path))
+
+
+def scan_pieces(pieces: Iterable[np.ndarray]) -> Sound:
+    """Length of a sound, and what brings it to an RMS of 0.1; near-silence is amplified by at most 1000."""
     samples, energy = 0, 0.0
-    for piece in audio_pieces(path):
+    for piece in pieces:
         samples += len(piece)
         energy += _energy(piece)
     return Sound(samples, _gain(energy / samples))
 
 
-def normalise_rms(wave: np.ndarray) -> np.ndarray:
-    """Scales a (samples,) wave to an RMS of 0.1; near-silence is amplified by at most 1000."""
-    return (wave * _gain_of(wave)).astype(np.float32)
-
-
-def _pieces(wave: np.ndarray) -> list[np.ndarray]:
-    piece = _PIECE_BINS * AudioConfig.hop_length
-    return [wave[start : start + piece] for start in range(0, len(wave), piece)]
-
-
-def _gain_of(wave: np.ndarray) -> float:
-    return _gain(sum(map(_energy, _pieces(wave))) / len(wave))
+def chunks(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Sound in chunks of `size` samples, whatever pieces it comes in; the last one may be shorter."""
+    rest = np.zeros(0, dtype=np.float32)
+    for piece in pieces:
+        rest = np.concatenate([rest, piece]) if len(rest) else piece
+        whole = len(rest) // size * size
+        yield from rest[:whole].reshape(-1, size)
+        rest = rest[whole:]
+    if len(rest):
+        yield rest
 
 
 def _energy(samples: np.ndarray) -> float:
@@ -129,8 +132,9 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
 
     Source: the published `audio.melspectrogram`, checked against its figures.
     """
-    stream = MelStream(_gain_of(wave))
-    return np.concatenate([*map(stream.feed, _pieces(wave)), stream.finish()])
+    pieces = list(chunks([wave], _PIECE_BINS * AudioConfig.hop_length))
+    stream = MelStream(scan_pieces(pieces).gain)
+    return np.concatenate([*map(stream.feed, pieces), stream.finish()])
 
 
 class MelStream:
@@ -191,13 +195,9 @@ class MelStream:
 
 
 def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
-    """The piece of spectrogram that drives a frame; outside the sound it is silence.
+    """The piece of spectrogram that drives frame i at 25 fps, from bin 4 * (i - 2) on; outside the sound it is silence.
 
-    Args:
-        frame: number i at 25 fps; its window starts at mel bin 4 * (i - 2).
-
-    Returns:
-        (1, num_mel_bands, bins_per_window) float32, an image with time along x.
+    Returns (1, num_mel_bands, bins_per_window) float32, an image with time along x.
     """
     start = AudioConfig.bins_per_frame * (frame - AudioConfig.window_offset_frames)
     window = np.full((AudioConfig.bins_per_window, mel.shape[1]), SILENCE, dtype=np.float32)
@@ -210,10 +210,7 @@ def mel_window(mel: np.ndarray, frame: int) -> np.ndarray:
 class WindowStream:
     """The windows of frames 0, 1, 2 ... while their sound arrives: those of `log_mel` and `mel_window`.
 
-    Frame i is ready when sample 640 i + 1920 is there, 0.12 s after the frame's own time.
-
-    Args:
-        gain: see `MelStream`.
+    Frame i is ready when sample 640 i + 1920 is there, 0.12 s after the frame's own time. gain: see `MelStream`.
     """
 
     def __init__(self, gain: float | None = None) -> None:
@@ -255,13 +252,9 @@ def file_windows(path: str | Path, gain: float) -> Iterator[tuple[int, np.ndarra
 
 
 def voice_windows(windows: Mapping[int, np.ndarray], first_frame: int, count: int) -> np.ndarray:
-    """A stretch of sound as A hears it: `count` windows that follow one another, stacked along the mel bands.
+    """A stretch of sound as A hears it: `count` windows in a row, stacked along the mel bands, (1, 80 * count, 20).
 
-    Args:
-        windows: (1, 80, 20) by frame number; those that are missing are silence.
-
-    Returns:
-        (1, 80 * count, 20) float32.
+    windows: (1, 80, 20) float32 by frame number; those that are missing are silence.
     """
     silence = np.full((1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window), SILENCE, dtype=np.float32)
     return np.concatenate([windows.get(first_frame + WINDOW_FRAMES * k, silence) for k in range(count)], axis=1)

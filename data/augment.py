@@ -34,8 +34,7 @@ class Augmentation:
 def draw_augmentation(rng: np.random.Generator, size: int, shape: float = 1.0) -> Augmentation:
     """Draws the parameters for the frames of one clip, `size` pixels wide.
 
-    Args:
-        shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
+    shape: strength of the distortions; 1 is docs/how_it_works.md section 6, 0 leaves colour and blur alone.
     """
     scale = size / _DRAWN_AT
     gain = float(rng.uniform(0.3, 1.6))

@@ -16,12 +16,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     The clips of a batch do not depend on the number of ranks; each rank takes every `world_size`-th of them. What is
     left over at the end of an epoch is dropped.
 
-    Args:
-        batch_size: of all ranks together.
-        start_batch: how many batches of the run have been seen already.
-
-    Raises:
-        MetadataError: fewer clips than a batch needs.
+    batch_size: of all ranks together.  start_batch: how many batches of the run have been seen already.
+    Raises MetadataError: fewer clips than a batch needs.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.audio import chunks
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.seed import generator_for
 
@@ -87,13 +88,8 @@ def _closure(after_s: Any, duration_s: float) -> Any:
 def phrase_ends(sound: Iterable[np.ndarray]) -> list[int]:
     """Frames with which speech gives way to silence; sound: mono pieces at 16 kHz."""
     size = SAMPLE_RATE_HZ // FPS
-    powers, rest = [], np.zeros(0)
-    for piece in sound:
-        wave = np.concatenate([rest, piece])
-        whole = len(wave) // size * size
-        powers.append(np.square(wave[:whole].reshape(-1, size)).mean(axis=1))
-        rest = wave[whole:]
-    level = 10 * np.log10(np.concatenate(powers) + 1e-9)
+    powers = [np.square(chunk, dtype=np.float64).mean() for chunk in chunks(sound, size) if len(chunk) == size]
+    level = 10 * np.log10(np.array(powers) + 1e-9)
     if len(level) < _PHRASE + _SILENCE:
         return []
     loud = level > np.percentile(level, 95) - _LOUD_DB

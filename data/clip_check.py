@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.clip_list import FoundClip, count_frames
+from data.clip_list import FoundClip, UsableClip, count_frames
 from data.clip_reader import find_sound
 from data.frames import list_frames, read_image
 from data.video_reader import check_stream
@@ -44,12 +44,9 @@ class ClipCheck:
 
 
 class ClipChecks:
-    """What is known of the clips of a data set, from earlier runs (of all shards) and from this one.
+    """What is known of the clips below `root`, by checked-*.jsonl in `folder` (of all shards) and by this run.
 
-    Args:
-        folder: holds checked-*.jsonl.
-        root: the data set; clips have the same path below it in every run.
-        check: `fast`: header, start and end of a clip; `full`: everything is decoded.
+    check: `fast`: header, start and end of a clip; `full`: everything is decoded.
     """
 
     def __init__(self, folder: Path, root: Path, check: str) -> None:
@@ -94,11 +91,9 @@ class ClipChecks:
             self._known[checked.path] = checked
         return len(todo)
 
-    def usable(
-        self, clips: Iterable[FoundClip], min_frames: int
-    ) -> tuple[list[tuple[FoundClip, int, Path | None]], list[str]]:
+    def usable(self, clips: Iterable[FoundClip], min_frames: int) -> tuple[list[UsableClip], list[str]]:
         """Of clips that were checked: those for `data.clip_list.build_lists`, and why others are left out."""
-        good: list[tuple[FoundClip, int, Path | None]] = []
+        good: list[UsableClip] = []
         left_out = []
         for clip in clips:
             known = self._of(clip)

@@ -99,6 +99,9 @@ class FoundClip:
     split: str | None = None  # as the tree says; None: it does not
 
 
+UsableClip = tuple[FoundClip, int, Path | None]  # with its length, and the file of its sound, see `ClipRecord`
+
+
 def find_clips(root: str | Path, layout: str) -> list[FoundClip]:
     """Every clip of a tree, sorted; no file is opened.
 
@@ -145,8 +148,7 @@ def _walk(base: Path, layout: str) -> Iterator[FoundClip]:
 def scan_tree(root: str | Path) -> list[ClipRecord]:
     """Lists the clips of any tree of speakers, see `find_clips`, by their headers; broken ones are left out.
 
-    Raises:
-        MediaError: no such folder, or no readable clip in it.
+    Raises MediaError: no such folder, or no readable clip in it.
     """
 
     def count_or_error(path: Path) -> int | MediaError:
@@ -172,8 +174,7 @@ def scan_tree(root: str | Path) -> list[ClipRecord]:
 def count_frames(path: Path) -> int:
     """How many frames at 25 fps a clip has, by the header of the mp4 or the names in the folder.
 
-    Raises:
-        MediaError: not a readable video or folder of frames, or no frame in it.
+    Raises MediaError: not a readable video or folder of frames, or no frame in it.
     """
     if path.is_dir():
         return len(list_frames(path))
@@ -187,19 +188,14 @@ def count_frames(path: Path) -> int:
 
 
 def build_lists(
-    clips: Sequence[tuple[FoundClip, int, Path | None]], val: float = 0.0, test: float = 0.0, seed: int = 0
+    clips: Sequence[UsableClip], val: float = 0.0, test: float = 0.0, seed: int = 0
 ) -> dict[str, list[ClipRecord]]:
     """Sorts clips into splits, each in the order given, and numbers their speakers.
 
     Labels count the training speakers in sorted order, then those of val, then those of test; where the tree has
     splits, and a word of LRW is in all of them, all of its words.
 
-    Args:
-        clips: with their lengths and the files of their sound, see `ClipRecord`.
-        val, test, seed: see `split_speakers`; not used where the tree has splits.
-
-    Raises:
-        OptionError: nobody is left to train on.
+    val, test, seed: see `split_speakers`, which also says what is raised; not used where the tree has splits.
     """
     lists: dict[str, list[ClipRecord]] = {split: [] for split in SPLITS}
     speakers = sorted({clip.speaker for clip, _, _ in clips})
@@ -219,11 +215,8 @@ def split_speakers(speakers: Iterable[str], val: float, test: float, seed: int) 
 
     The draw of a speaker depends on the seed and its name alone, so that a speaker more or less moves few others.
 
-    Args:
-        val, test: number of speakers, or a fraction below 1 of all, then at least one.
-
-    Raises:
-        OptionError: nobody is left to train on.
+    val, test: number of speakers, or a fraction below 1 of all, then at least one.
+    Raises OptionError: nobody is left to train on.
     """
 
     def drawn(name: str) -> tuple[float, str]:
@@ -248,11 +241,9 @@ class PackedRecords(Sequence[ClipRecord]):
         self._bytes, self._ends = b"".join(packed), np.cumsum([0, *map(len, packed)])
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self._ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """The clip of a number."""
         place = range(len(self))[index]
         path, audio, *rest = pickle.loads(self._bytes[self._ends[place] : self._ends[place + 1]])
         return ClipRecord(Path(path), audio and Path(audio), *rest)

@@ -19,11 +19,10 @@ _SOUND_SUFFIXES = (".m4a", ".wav")
 
 
 class ClipReader:
-    """Reads clips as the networks see them, and keeps some of them.
+    """Reads clips as the networks see them.
 
-    Args:
-        data: settings. With `cache_gb` above 0 whole clips (cropped and resized) and their spectrograms
-            stay in memory until that much is full; what comes later is read anew each time.
+    With `cache_gb` above 0 whole clips (cropped and resized) and their spectrograms stay in memory until that much is
+    full; what comes later is read anew each time.
     """
 
     def __init__(self, data: DataConfig) -> None:
@@ -35,8 +34,7 @@ class ClipReader:
     def frames(self, record: ClipRecord, numbers: Sequence[int]) -> np.ndarray:
         """Frames of a clip in the order asked for, which may repeat: (N, 3, S, S) uint8 RGB of `crop_template`.
 
-        Raises:
-            MediaError: the clip is missing, damaged or shorter than a number asks for.
+        Raises MediaError: the clip is missing, damaged or shorter than a number asks for.
         """
         kept = self._kept_frames.get(record.path)
         if kept is None and 3 * self._data.crop_size**2 * record.num_frames <= self._free_bytes:
@@ -45,15 +43,13 @@ class ClipReader:
             self._kept_frames[record.path] = kept
         if kept is not None:
             return kept[np.asarray(numbers)]
-        wanted = sorted(set(numbers))
-        places = {number: place for place, number in enumerate(wanted)}
-        return self._read(record.path, wanted)[[places[number] for number in numbers]]
+        wanted, places = np.unique(numbers, return_inverse=True)
+        return self._read(record.path, wanted.tolist())[places]
 
     def mel(self, record: ClipRecord) -> np.ndarray:
         """Spectrogram of a clip's whole sound from the start of frame 0 on: (M, 80) float32 in [0, 1], read-only.
 
-        Raises:
-            MediaError: no sound, or none that can be read.
+        Raises MediaError: no sound, or none that can be read.
         """
         if record.path in self._mels:
             return self._mels[record.path]
@@ -84,10 +80,8 @@ def find_sound(clip: Path, audio: Path | None = None) -> Path:
     """The file that holds a clip's sound.
 
     In this order: `audio`; for a folder of frames `audio.m4a` or `audio.wav` in it; the video itself; a file of the
-    same name with the suffix .m4a or .wav beside the clip, or under `aac` instead of `mp4`.
-
-    Raises:
-        MediaError: there is none; the message says where it was looked for.
+    same name with the suffix .m4a or .wav beside the clip, or under `aac` instead of `mp4`. Raises MediaError, which
+    says where it was looked for.
     """
     if audio is not None:
         return audio

@@ -41,8 +41,7 @@ def pictures_in(folder: Path) -> list[Path]:
 def list_frames(directory: str | Path) -> list[Path]:
     """The frames of a folder that is ready for use: 000000.*, 000001.* ... without a gap, one picture format only.
 
-    Raises:
-        MediaError: no such folder, no frames, a gap, a start other than 0, or two formats mixed.
+    Raises MediaError: no such folder, no frames, a gap, a start other than 0, or two formats mixed.
     """
     folder = Path(directory)
     if not os.path.isdir(folder):  # pathlib raises for names no disk can hold
@@ -74,10 +73,8 @@ def _by_number(folder: Path, pictures: list[Path]) -> list[Path]:
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures of any folder: by number where names are numbers (2 before 10), else by name.
 
-    Beside numbers any other picture is a contact sheet, a thumbnail ..., and is left out.
-
-    Raises:
-        MediaError: no pictures, or two of one number.
+    Beside numbers any other picture is a contact sheet, a thumbnail ..., and is left out. Raises MediaError: no
+    pictures, or two of one number.
     """
     pictures = pictures_in(folder)
     numbered = _by_number(folder, pictures)
@@ -94,8 +91,7 @@ def list_pictures(folder: Path) -> list[Path]:
 def list_numbered_pictures(folder: Path) -> list[Path]:
     """As `list_pictures`, but names `<one prefix><number>` go by number, too: frame_2 before frame_10.
 
-    Raises:
-        MediaError: no pictures, or a number is missing: all frames behind it would be compared with wrong ones.
+    Raises MediaError: no pictures, or a number is missing: all frames behind it would be compared with wrong ones.
     """
     pictures = list_pictures(folder)
     matches = [match for match in (re.fullmatch("(.*?)([0-9]+)", path.stem) for path in pictures) if match]
@@ -132,8 +128,7 @@ def count_whole_frames(folder: Path) -> int:
 def read_image(path: str | Path) -> np.ndarray:
     """Reads a picture file as (H, W, 3) uint8 BGR; alpha is dropped, grey becomes three channels.
 
-    Raises:
-        MediaError: missing, empty, or not a picture OpenCV can decode completely.
+    Raises MediaError: missing, empty, or not a picture OpenCV can decode completely.
     """
     try:
         with reading(path), open_file(path) as file:

@@ -6,8 +6,8 @@ up, positive roll tilts to the right of the picture.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
@@ -24,22 +24,13 @@ _LOUD_DB = 35.0  # below the loudest parts of a recording there is silence
 _SHORTEST_PAUSE = 6  # frames
 
 
-@dataclass(frozen=True)
-class MotionStatistics:
-    """How far and how fast a head moves: for yaw, pitch and roll the deviation from its mean and the RMS speed."""
-
-    spread_deg: tuple[float, float, float]
-    speed_deg_s: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, angles: np.ndarray) -> MotionStatistics:
-        """The statistics of a (T, 3) track, T > 1."""
-        spread, speed = angles.std(axis=0), FPS * np.sqrt(np.square(np.diff(angles, axis=0)).mean(axis=0))
-        return cls(*(tuple(float(value) for value in values) for values in (spread, speed)))  # type: ignore[arg-type]
+def motion_statistics(angles: np.ndarray) -> np.ndarray:
+    """How far and how fast a (T, 3) track moves: (2, 3), deviations in degrees and RMS speeds in degrees a second."""
+    return np.stack([angles.std(axis=0), FPS * np.sqrt(np.square(np.diff(angles, axis=0)).mean(axis=0))])
 
 
 # Drift of these figures shows by landmarks what the middle one of 16 clips of talking people shows: docs/directing.md
-TALKING = MotionStatistics((7.6, 5.6, 4.3), (19.5, 13.5, 9.5))
+TALKING = np.array([(7.6, 5.6, 4.3), (19.5, 13.5, 9.5)])
 
 
 def smooth_step(x: np.ndarray) -> np.ndarray:
@@ -48,26 +39,21 @@ def smooth_step(x: np.ndarray) -> np.ndarray:
     return t**3 * (10 - 15 * t + 6 * t * t)
 
 
-def drift(rng: np.random.Generator, num_frames: int, like: MotionStatistics) -> np.ndarray:
-    """Aimless motion of a given range and speed."""
+def drift(rng: np.random.Generator, num_frames: int, like: np.ndarray) -> np.ndarray:
+    """Aimless motion of a given range and speed, see `motion_statistics`."""
     tracks = []
-    for spread, speed in zip(like.spread_deg, like.speed_deg_s, strict=True):
+    for spread, speed in like.T:
         width = np.clip(spread * FPS / (np.sqrt(2) * max(speed, 1e-6)), 1.0, 25.0)  # frames
         tracks.append(spread * sum(part * smooth_drift(rng, num_frames, width * w) for w, part in (_SLOW, _QUICK)))
     return np.stack(tracks, axis=1)
 
 
 def make_motion(
-    name: str, seed: int, num_frames: int, wave: np.ndarray | None = None, like: MotionStatistics | None = None
+    name: str, seed: int, num_frames: int, wave: np.ndarray | None = None, like: np.ndarray | None = None
 ) -> np.ndarray:
-    """A track of one of MOTIONS.
+    """A track of one of MOTIONS: (num_frames, 3), about 0.
 
-    Args:
-        wave: (samples,) float32 at 16 kHz, which `speak` needs.
-        like: which `like` needs.
-
-    Returns:
-        (num_frames, 3), about 0.
+    wave: (samples,) float32 at 16 kHz, which `speak` needs.  like: `motion_statistics`, which `like` needs.
     """
     rng = generator_for(seed, 401)
     if name == "like":
@@ -85,15 +71,6 @@ def loudness(wave: np.ndarray, num_frames: int) -> np.ndarray:
     padded = np.pad(wave[: num_frames * size].astype(np.float64), (0, max(0, num_frames * size - len(wave))))
     level_db = 10 * np.log10(np.square(padded).reshape(num_frames, size).mean(axis=1) + 1e-10)
     return np.clip((level_db - np.percentile(level_db, 95)) / _LOUD_DB + 1, 0, 1) * (level_db > -70)
-
-
-def _still(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    del rng
-    return np.zeros((num_frames, 3))
-
-
-def _idle(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return drift(rng, num_frames, TALKING)
 
 
 def _gestures(
@@ -116,14 +93,6 @@ def _gestures(
             frame, side = frame + length, -side if turns_back else 0.8 * side
         frame += rng.uniform(*pause_s) * FPS
     return track
-
-
-def _nod(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return _gestures(rng, num_frames, 1, (0.8, 2.2), 3, (0.40, 0.55), (7, 12))
-
-
-def _shake(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    return _gestures(rng, num_frames, 0, (0.8, 2.2), 4, (0.26, 0.34), (9, 13), turns_back=True)
 
 
 def _listen(rng: np.random.Generator, num_frames: int) -> np.ndarray:
@@ -175,10 +144,12 @@ def _add_move(track: np.ndarray, start: float, length: float, change: np.ndarray
 
 
 _PRESETS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
-    "still": _still,
-    "idle": _idle,
-    "nod": _nod,
-    "shake": _shake,
+    "still": lambda _, num_frames: np.zeros((num_frames, 3)),
+    "idle": functools.partial(drift, like=TALKING),
+    "nod": functools.partial(_gestures, angle=1, pause_s=(0.8, 2.2), most_beats=3, beat_s=(0.40, 0.55), depth=(7, 12)),
+    "shake": functools.partial(
+        _gestures, angle=0, pause_s=(0.8, 2.2), most_beats=4, beat_s=(0.26, 0.34), depth=(9, 13), turns_back=True
+    ),
     "look_around": _look_around,
     "listen": _listen,
 }

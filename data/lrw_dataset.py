@@ -17,11 +17,7 @@ def scan_lrw(root: str | Path, split: str) -> list[ClipRecord]:
 
     No file is opened: every clip of LRW has 29 frames. The word stands in the place of the speaker.
 
-    Args:
-        root: the folder that holds `lipread_mp4`, or that folder.
-
-    Raises:
-        MediaError: no such folder, or no clip of the split in it.
+    root: the folder that holds `lipread_mp4`, or that folder. Raises MediaError: it holds no clip of the split.
     """
     records = build_lists([(clip, 29, None) for clip in find_clips(root, "lrw")])[split]
     if not records:

@@ -61,7 +61,6 @@ class Cut:
 
     @property
     def is_everything(self) -> bool:
-        """True when nothing is cut off."""
         return self.start_s == 0 and self.duration_s is None
 
     @property
@@ -85,15 +84,13 @@ class Media:
 
     @property
     def has_frames(self) -> bool:
-        """Whether there are pictures in it."""
         return self.kind != "sound"
 
 
 def inspect(path: str | Path) -> Media:
     """Tells by its content, not its suffix, what a source is.
 
-    Raises:
-        MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
+    Raises MediaError: missing, empty, neither picture nor recording, damaged from the start, or smaller than MIN_SIDE.
     """
     source = Path(path)
     require_utf8_name(source)
@@ -118,8 +115,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
     one frame whatever the cut.
 
-    Raises:
-        MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
+    Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
     _require_length(media, cut)
     if media.kind == "folder":
@@ -144,8 +140,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
 def count_ready_frames(folder: Path) -> int:
     """How many frames a folder holds that can be used as it is; 0 if they must be renumbered.
 
-    Raises:
-        MediaError: frames of two sizes.
+    Raises MediaError: frames of two sizes.
     """
     try:
         frames = list_frames(folder)
@@ -165,8 +160,7 @@ def count_ready_frames(folder: Path) -> int:
 def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
     """Writes the sound of a source as 16 kHz mono 16-bit WAV; gaps become silence. Returns how many samples.
 
-    Raises:
-        MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
+    Raises MediaError: no sound in the source or in the part asked for, less than 0.2 s of it, or the disk refuses.
     """
     if not media.has_sound:
         hint = "a video without sound" if media.kind == "clip" else f"a {media.kind}, it has no sound"
@@ -276,7 +270,7 @@ def _expected_s(media: Media, cut: Cut) -> float:
 
 def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> None:
     """Runs ffmpeg with a bar in seconds of the clip; damage that it could pass over is a warning."""
-    with _bar(media.path, what, round(expected_s, 1) or None, "s") as bar:
+    with progress(total=round(expected_s, 1) or None, desc=_title(media, what), unit="s") as bar:
 
         def advance(report: Mapping[str, int]) -> None:
             done_s = report.get("frame", 0) / FPS or report.get("total_size", 0) / _WAV_BYTES_PER_S
@@ -287,8 +281,8 @@ def _run(media: Media, what: str, arguments: list[str], expected_s: float) -> No
         _log.warning("%s: damaged, parts of its %s may be missing or wrong: %s", media.path, what, complaint)
 
 
-def _bar(path: Path, what: str, total: float | None, unit: str) -> Any:
-    return progress(total=total, desc=f"{path.name[:30]}: {what}", unit=unit)
+def _title(media: Media, what: str) -> str:
+    return f"{media.path.name[:30]}: {what}"
 
 
 def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
@@ -299,10 +293,9 @@ def _copy_folder(media: Media, folder: Path, cut: Cut) -> None:
     if not files:
         raise MediaError(_nothing("picture", dataclasses.replace(media, length_s=len(source.files) / FPS), cut))
     pictures = source.frames(first, last)  # complains when two sizes are mixed
-    with _bar(media.path, "frames", len(files), "frame") as bar:
-        for number, (path, (_, image)) in enumerate(zip(files, pictures, strict=True)):
-            write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
-            bar.update()
+    found = progress(zip(files, pictures, strict=True), total=len(files), desc=_title(media, "frames"), unit="frame")
+    for number, (path, (_, image)) in enumerate(found):
+        write_bytes(folder / f"{number:06d}.jpg", _as_jpeg(path, image))
 
 
 def _as_jpeg(path: Path, image: np.ndarray) -> bytes:

@@ -70,11 +70,7 @@ class Row:
         return f"{self.source}:{self.line}"
 
     def fields(self) -> list[str]:
-        """The 8 fields without their quotes.
-
-        Raises:
-            MetadataError: quotes that do not close, or another number of fields.
-        """
+        """The 8 fields without their quotes. Raises MetadataError: open quotes, or another number of fields."""
         try:
             fields = split_fields(self.text)
         except csv.Error as error:
@@ -128,9 +124,7 @@ def split_fields(text: str) -> list[str]:
 def read_table(path: str | Path, kind: str, hint: str, flag: str = "") -> str:
     """The text of a csv or list. Raises MetadataError, which says what kind of file it should be: not there, not text.
 
-    Args:
-        hint: the next step, behind the message.
-        flag: that names the file, before the message.
+    hint: the next step, behind the message.  flag: that names the file, before it.
     """
     try:
         return read_text(path)

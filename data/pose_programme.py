@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.head_motion import MOTIONS, MotionStatistics, make_motion, smooth_step
+from data.head_motion import MOTIONS, make_motion, smooth_step
 from options.config import ANGLES, FPS
 from util.errors import MediaError
 from util.files import read_text
@@ -58,7 +58,6 @@ class PoseProgramme:
 
     @property
     def name(self) -> str:
-        """For files."""
         if self.keyframes:
             return "programme"
         return self.motion if self.like is None else f"like_{self.like.stem}"
@@ -69,7 +68,7 @@ class PoseProgramme:
         return not self.keyframes and self.motion != "speak"
 
     def angles(
-        self, num_frames: int, seed: int = 0, wave: np.ndarray | None = None, like: MotionStatistics | None = None
+        self, num_frames: int, seed: int = 0, wave: np.ndarray | None = None, like: np.ndarray | None = None
     ) -> np.ndarray:
         """Yaw, pitch and roll of every frame, (num_frames, 3) float64 within 45 degrees; see `make_motion`."""
         track = np.zeros((num_frames, 3))
@@ -81,13 +80,9 @@ class PoseProgramme:
 
 
 def find_programme(source: str) -> PoseProgramme | None:
-    """The programme that a pose source means: a motion's name, `like:VIDEO` or `pose:PROGRAMME`.
+    """The programme that a pose source means: a motion's name, `like:VIDEO` or `pose:PROGRAMME`, see `parse_programme`.
 
-    Returns:
-        None for a path: of a file or folder that is there, whatever its name, or of anything else.
-
-    Raises:
-        MediaError: see `parse_programme`.
+    None for a path: of a file or folder that is there, whatever its name, or of anything else.
     """
     is_words = source in MOTIONS or source.startswith((_PREFIX, _LIKE))
     if os.path.exists(source):
@@ -102,8 +97,7 @@ def find_programme(source: str) -> PoseProgramme | None:
 def parse_programme(text: str) -> PoseProgramme:
     """Reads a programme, or the text file that is named; angles beyond 45 degrees are clipped with a warning.
 
-    Raises:
-        MediaError: an unknown word, no number, times out of order, two motions, or nothing; names line and word.
+    Raises MediaError: an unknown word, no number, times out of order, two motions, or nothing; names line and word.
     """
     place = "pose programme, line "
     if text not in MOTIONS and os.path.isfile(text):

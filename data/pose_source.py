@@ -14,7 +14,7 @@ import numpy as np
 from data.audio import full_frames, load_audio, scan_audio
 from data.faces.head_pose import video_angles
 from data.frames import write_image
-from data.head_motion import MotionStatistics
+from data.head_motion import motion_statistics
 from data.pose_programme import PoseProgramme
 from data.prepared import NOTE_FORMAT, Prepared, Shelf, SourceNote, prepared_name
 from data.synthetic.clips import RENDERER_VERSION
@@ -59,10 +59,10 @@ def make_pose_folder(
 
 
 @functools.cache  # rows of a batch may name the same video
-def _statistics(video: Path, faces: AlignOptions) -> MotionStatistics:
+def _statistics(video: Path, faces: AlignOptions) -> np.ndarray:
     if not os.path.exists(video):  # pathlib raises for names no disk can hold
         raise MediaError(f"like:{video}: no such video or folder of frames")
-    return MotionStatistics.of(video_angles(video, faces))
+    return motion_statistics(video_angles(video, faces))
 
 
 def _write(folder: Path, angles: np.ndarray) -> None:

@@ -39,8 +39,7 @@ _log = logging.getLogger(__name__)
 def read_batch(path: Path) -> list[Row]:
     """The lines of a --batch file; blank lines, `#` lines and a heading `id pose audio` are left out.
 
-    Raises:
-        MetadataError: no such file, not text, or nothing in it.
+    Raises MetadataError: no such file, not text, or nothing in it.
     """
     lines = text_rows(path, read_table(path, "batch file", _BATCH_FORMAT, "--batch "))
     if lines and lines[0].text.lower().split()[:3] == ["id", "pose", "audio"]:
@@ -53,8 +52,7 @@ def read_batch(path: Path) -> list[Row]:
 def batch_sources(line: Row) -> dict[str, Path]:
     """Role -> source of a line of a --batch file; relative paths count from the working directory, else from the file.
 
-    Raises:
-        MetadataError: quotes that do not close, or another number of columns.
+    Raises MetadataError: quotes that do not close, or another number of columns.
     """
     try:
         fields = split_fields(line.text)
@@ -72,11 +70,7 @@ def batch_sources(line: Row) -> dict[str, Path]:
 
 
 class RowPreparer:
-    """Makes the inputs of rows, each source once for each role.
-
-    Args:
-        say: takes a line about everything that was made or found.
-    """
+    """Makes the inputs of rows, each source once for each role; `say` takes a line about all that was made or found."""
 
     def __init__(self, config: PrepareOptions, say: Callable[[str], None]) -> None:
         self._config, self._say = config, say
@@ -85,18 +79,14 @@ class RowPreparer:
         self._origin_of = functools.cache(lambda path: origin_of(path, {}))
 
     def fields(self, sources: dict[str, Path], labels: Sequence[str]) -> list[object]:
-        """Prepares the sources of a row.
+        """Prepares the sources of a row and returns its 8 fields.
 
         Args:
             sources: role -> source; that of the pose may be words, see `find_programme`. Without a pose source the
                 reference gives the pose; without a mouth source the audio source gives the frames, if it is a video.
             labels: what messages call the ROLES.
 
-        Returns:
-            the 8 fields of the metadata row.
-
-        Raises:
-            PcavsError: a source cannot be read or made use of; others may have been prepared by then.
+        Raises PcavsError: a source cannot be read or made use of; others may have been prepared by then.
         """
         programme = find_programme(str(sources[POSE_SOURCE])) if POSE_SOURCE in sources else None
         files = {role: path for role, path in sources.items() if role != POSE_SOURCE or programme is None}

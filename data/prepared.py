@@ -122,11 +122,8 @@ class Shelf:
         A thing of another source keeps its name, the new one becomes `name_2` and so on, and is found again by its
         note. Only what was made of an older state of the same file, or is no longer whole, is replaced.
 
-        Args:
-            make: fills the empty folder, or writes the file, that it is given.
-
-        Raises:
-            MediaError: from `make`, or the disk refuses; nothing is left then.
+        make: fills the empty folder, or writes the file, that it is given.
+        Raises MediaError: from `make`, or the disk refuses; nothing is left then.
         """
         make_directory(self.parent)
         finished, replaceable = self._look_up(name, origin)

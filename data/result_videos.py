@@ -6,6 +6,7 @@ One ffmpeg encodes all videos of a result: it is given the columns side by side,
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,12 +35,8 @@ _log = logging.getLogger(__name__)
 def concat(folder: Path, audio: Path, labels: bool = False) -> list[Path]:
     """Makes every video of a result folder: one per column, `concat.mp4`, `avconcat.mp4`, `generated.mp4`.
 
-    Args:
-        audio: anything ffmpeg reads; starts together with frame 0.
-        labels: titles above the columns of `concat.mp4`.
-
-    Raises:
-        MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
+    audio: anything ffmpeg reads; starts together with frame 0.  labels: titles above the columns of `concat.mp4`.
+    Raises MediaError: no columns, a gap in the frames, ffmpeg fails, or the result is not what was asked for.
     """
     columns = find_columns(folder)
     generated = generated_column(folder, columns)
@@ -65,8 +62,7 @@ def make_videos(
 ) -> list[Path]:
     """As `concat`, of columns from left to right whose frames may still be in the making.
 
-    Args:
-        wait: called with n before frame n is read; returns True when it is there, False when it never will be.
+    wait: called with n before frame n is read; returns True when it is there, False when it never will be.
     """
     generated = generated_column(folder, columns)
     if probe(audio).audio_codec is None:
@@ -89,12 +85,8 @@ def make_videos(
 def mux(video: Path, audio: Path, output: Path, num_frames: int, comment: str, coding: Sequence[str] = _AAC) -> None:
     """Puts sound under a 25 fps video, both starting at 0; the longer of the two is not stretched, sound is cut.
 
-    Args:
-        comment: for the metadata, see `data.results.video_comment`.
-        coding: ffmpeg's arguments for the sound.
-
-    Raises:
-        MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
+    comment: for the metadata, see `data.results.video_comment`.  coding: ffmpeg's arguments for the sound.
+    Raises MediaError: ffmpeg fails, or the file does not have `num_frames` at 25 fps and sound of the same length.
     """
     inputs = ["-i", protocol_free(video), "-i", protocol_free(audio), "-map", "0:v:0", "-map", "1:a:0"]
     length = ["-t", f"{num_frames / FPS:.3f}", "-movflags", "+faststart", "-metadata", f"comment={comment}"]
@@ -128,8 +120,12 @@ def _encode(
     comment: str,
 ) -> None:
     """Encodes each column, and all side by side as the last output; outputs are file -> frames."""
-    _wait(folder, wait, 0)
-    sizes = [_size(column) for column in columns]
+    rows = _pictures(folder, columns, wait)
+    first = next(rows)
+    sizes = [picture.shape[:2] for picture in first]
+    for column, (height, width) in zip(columns, sizes, strict=True):
+        if height % 2 or width % 2:
+            raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
     if len({height for height, _ in sizes}) > 1:
         raise MediaError(
             f"{folder}: columns of heights {', '.join(str(h) for h, _ in sizes)} cannot stand side by side"
@@ -139,6 +135,12 @@ def _encode(
     height, width = above + sizes[0][0], sum(size[1] for size in sizes)
     arguments: list[str | Path] = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}"]
     arguments += ["-framerate", str(FPS), "-i", "pipe:0", "-filter_complex", _cuts(sizes, above)]
+
+    def strips() -> Iterator[memoryview]:
+        for pictures in itertools.chain([first], rows):
+            row = np.concatenate(pictures, axis=1)
+            yield (row if titles is None else np.concatenate([titles, row])).data
+
     with contextlib.ExitStack() as stack:
         parts = []
         for path in outputs:
@@ -148,7 +150,7 @@ def _encode(
             arguments += ["-map", f"[v{turn}]", "-frames:v", str(count), *_H264, "-metadata"]
             is_source = turn < len(columns) and columns[turn].prefix not in GENERATED
             arguments += [f"comment={'source of a ' if is_source else ''}{comment}", protocol_free(part)]
-        run_ffmpeg_fed(arguments, _strips(folder, columns, sizes, titles, wait), f"{folder}: encoding the videos")
+        run_ffmpeg_fed(arguments, strips(), f"{folder}: encoding the videos")
         for part, (path, count) in zip(parts, outputs.items(), strict=True):
             _check(part, path, count)
 
@@ -164,37 +166,21 @@ def _cuts(sizes: Sequence[tuple[int, int]], above: int) -> str:
     return ";".join(parts)
 
 
-def _strips(
-    folder: Path,
-    columns: Sequence[Column],
-    sizes: Sequence[tuple[int, int]],
-    titles: np.ndarray | None,
-    wait: Callable[[int], bool] | None,
-) -> Iterator[memoryview]:
-    """The frames of all columns side by side, below the titles: BGR bytes. A column that ends early holds its last."""
+def _pictures(
+    folder: Path, columns: Sequence[Column], wait: Callable[[int], bool] | None
+) -> Iterator[list[np.ndarray]]:
+    """The pictures of all columns, frame by frame. A column that ends early holds its last."""
     pictures = [np.empty(0)] * len(columns)
     for number in range(max(column.count for column in columns)):
-        _wait(folder, wait, number)
-        for turn, (column, size) in enumerate(zip(columns, sizes, strict=True)):
+        if wait is not None and not wait(number):
+            raise MediaError(f"{folder}: frame {number} is not made, and neither are the videos")
+        for turn, column in enumerate(columns):
             if number < column.count:
-                pictures[turn] = read_image(column.path(number))
-                if pictures[turn].shape[:2] != size:
+                picture = read_image(column.path(number))
+                if number and picture.shape != pictures[turn].shape:
                     raise MediaError(f"{column.path(number)}: is of another size than the frames before it")
-        row = np.concatenate(pictures, axis=1)
-        yield (row if titles is None else np.concatenate([titles, row])).data
-
-
-def _wait(folder: Path, wait: Callable[[int], bool] | None, number: int) -> None:
-    if wait is not None and not wait(number):
-        raise MediaError(f"{folder}: frame {number} is not made, and neither are the videos")
-
-
-def _size(column: Column) -> tuple[int, int]:
-    """Height and width of a column's frames."""
-    height, width = read_image(column.path(0)).shape[:2]
-    if height % 2 or width % 2:
-        raise MediaError(f"{column.path(0)}: is {width}x{height}, H.264 needs even numbers; resize the frames")
-    return height, width
+                pictures[turn] = picture
+        yield pictures
 
 
 def _titles(columns: Sequence[Column], sizes: Sequence[tuple[int, int]]) -> np.ndarray:

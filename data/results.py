@@ -39,7 +39,6 @@ class Column:
     count: int
 
     def path(self, number: int) -> Path:
-        """The file of a frame."""
         return self.folder / f"{self.prefix}{number}{self.suffix}"
 
 
@@ -96,7 +95,6 @@ def read_note(result: Path) -> ClipNote | None:
 
 
 def write_note(result: Path, note: ClipNote) -> None:
-    """Writes `clip.json`."""
     write_json(result / CLIP_NOTE, to_builtins(note))
 
 
@@ -120,11 +118,6 @@ def read_report(folder: Path) -> Report | None:
     path = folder / REPORT
     hint = "delete it to take every result beside it"
     return read_json(path, Report, hint=f"not a readable report of test.py; {hint}") if path.is_file() else None
-
-
-def write_report(path: Path, report: Report) -> None:
-    """Writes a report."""
-    write_json(path, to_builtins(report))
 
 
 def generated_folder(result: Path) -> Path | None:
@@ -171,8 +164,7 @@ def new_folder_of(result: Path) -> Path:
 def put_in_place(folder: Path, result: Path) -> None:
     """Replaces a result by its finished successor; files in it that no run has made come along.
 
-    Raises:
-        MediaError: the system refuses; the old result is still there.
+    Raises MediaError: the system refuses; the old result is still there.
     """
     with writing(result, f"cannot be replaced by {folder}"):
         for path in sorted(result.rglob("*")):

@@ -63,12 +63,7 @@ class VideoPair:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class FoundPairs:
-    """Pairs, and what cannot be measured."""
-
-    pairs: tuple[VideoPair, ...]
-    problems: tuple[str, ...] = ()
+FoundPairs = tuple[tuple[VideoPair, ...], tuple[str, ...]]  # and what cannot be measured
 
 
 @dataclass(frozen=True)
@@ -110,8 +105,7 @@ class OpenPair:
     def generated_sound(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz as the generated video plays it: its start goes with frame 0.
 
-        Raises:
-            MediaError: there is none, neither with the generated nor with the real video.
+        Raises MediaError: there is none, neither with the generated nor with the real video.
         """
         try:
             return load_sound(self.pair.generated, self.pair.audio)
@@ -174,7 +168,7 @@ def pairs_from_results(root: Path, names: Collection[str] | None = None) -> Foun
     if not pairs:
         reason = f": {problems[0]}" if problems else f"; expected folders with {' or '.join(GENERATED)} in them"
         raise MediaError(f"{root}: holds no finished results{reason}")
-    return FoundPairs(tuple(pairs), tuple(problems))
+    return tuple(pairs), tuple(problems)
 
 
 def pairs_from_csv(path: Path) -> FoundPairs:
@@ -196,7 +190,7 @@ def pairs_from_csv(path: Path) -> FoundPairs:
     pairs = [_csv_pair(columns, fields, path.parent, place) for place, fields in lines]
     if not pairs:
         raise MetadataError(f"{path}: holds no pairs; {_COLUMNS}")
-    return FoundPairs(tuple(pairs))
+    return tuple(pairs), ()
 
 
 def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int = 0, crop: bool = False) -> FoundPairs:
@@ -233,7 +227,7 @@ def pairs_from_paths(generated: Path, real: Path | None = None, first_frame: int
             f"{generated} and {real} hold no pairs: names such as {_some(ours)} and {_some(theirs)} do not match; "
             "rename them, or give --pairs"
         )
-    return FoundPairs(tuple(pairs), tuple(problems))
+    return tuple(pairs), tuple(problems)
 
 
 def clips_below(root: Path) -> dict[str, Path]:
@@ -385,12 +379,9 @@ def _some(names: Iterable[str]) -> str:
 def open_pair(pair: VideoPair, resample: bool = False) -> OpenPair:
     """Looks into both videos, and decides how many frames compare.
 
-    Args:
-        resample: bring videos of other rates to 25 fps, and generated frames to the size of the real ones.
-
-    Raises:
-        MediaError: a video is missing or broken, has no frames in common with the other, or, without `resample`,
-            another rate or size.
+    resample: bring videos of other rates to 25 fps, and generated frames to the size of the real ones.
+    Raises MediaError: a video is missing or broken, has no frames in common with the other, or, without `resample`,
+    another rate or size.
     """
     generated = open_video(pair.generated, resample)
     if pair.real is None:

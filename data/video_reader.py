@@ -43,8 +43,7 @@ _log = logging.getLogger(__name__)
 def open_container(path: Path, kind: str = "video") -> Iterator[Any]:
     """`av.open` of a file that should be of a kind.
 
-    Raises:
-        MediaError: no such file; or what PyAV raises, and any ValueError, also inside the block.
+    Raises MediaError: no such file; or what PyAV raises, and any ValueError, also inside the block.
     """
     if not os.path.isfile(path):  # pathlib raises for names no disk can hold
         raise MediaError(f"{path}: no such clip")
@@ -185,8 +184,7 @@ class FrameSource:
 def open_source(path: str | Path) -> FrameSource:
     """A folder of pictures in the order of `list_pictures`, a video file, or one picture (told by its suffix).
 
-    Raises:
-        MediaError: nothing there, no pictures in it, or a name that is not UTF-8.
+    Raises MediaError: nothing there, no pictures in it, or a name that is not UTF-8.
     """
     source = Path(path)
     require_utf8_name(source)
@@ -246,7 +244,6 @@ class Video:
     note: str = ""
 
     def frames(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Frames from number `start` on."""
         if self.pictures is None:
             yield from frames_by_number(self.path, range(start, self.num_frames), math.inf)
         else:
@@ -256,11 +253,7 @@ class Video:
 def open_video(path: Path, resample: bool = False) -> Video:
     """A video file, a column of a result, or a folder in the order of `list_numbered_pictures`.
 
-    Args:
-        resample: take the nearest frames of a video that does not run at 25 fps.
-
-    Raises:
-        MediaError: missing or broken; or a video of another rate without `resample`.
+    resample: take the nearest frames of a video that does not run at 25 fps, else it is refused. Raises MediaError.
     """
     if os.path.isdir(path):
         column = read_column(path) if path.name in COLUMNS else None
@@ -287,11 +280,8 @@ def frames_by_number(
 ) -> Iterator[np.ndarray]:
     """For ascending numbers, each the picture nearest to number / 25 s, upright; jumps over what is not needed.
 
-    Args:
-        longest_hold_s: how long after its time the last picture may stand for missing ones.
-
-    Raises:
-        MediaError: no such clip, damage, or it ends before a number.
+    longest_hold_s: how long after its time the last picture may stand for missing ones.
+    Raises MediaError: no such clip, damage, or it ends before a number.
     """
     convert = VideoReformatter()
     with open_container(path) as container:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 
-from data.audio import audio_pieces
+from data.audio import audio_pieces, chunks
 from options.config import FPS, SAMPLE_RATE_HZ
 from util.errors import OptionError
 
@@ -38,13 +38,9 @@ def require_detector() -> ModuleType:
 
 
 def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float]]:
-    """Begin and end of every stretch of speech, in seconds.
+    """Begin and end of every stretch of speech, in seconds; raises as `require_detector` and `audio_pieces`.
 
-    Args:
-        gain: brings the sound to its usual level, `data.audio.scan_audio(path).gain`.
-
-    Raises:
-        OptionError: as `require_detector`.  MediaError: as `audio_pieces`.
+    gain: brings the sound to its usual level, `data.audio.scan_audio(path).gain`.
     """
     silero_vad = require_detector()
     threads = torch.get_num_threads()
@@ -53,9 +49,9 @@ def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of the form in which the package has it
             detector = silero_vad.load_silero_vad()
-            probabilities = [
-                float(detector(torch.from_numpy(chunk), SAMPLE_RATE_HZ)) for chunk in _chunks(path, np.float32(gain))
-            ]
+            heard = (np.float32(gain) * chunk for chunk in chunks(audio_pieces(path), _CHUNK))
+            filled = (np.pad(chunk, (0, _CHUNK - len(chunk))) for chunk in heard)
+            probabilities = [float(detector(torch.from_numpy(chunk), SAMPLE_RATE_HZ)) for chunk in filled]
     finally:
         torch.set_num_threads(threads)
     found = silero_vad.get_speech_timestamps_from_probs(
@@ -70,29 +66,12 @@ def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float
 
 
 def mouth_shares(parts: Sequence[tuple[float, float]], frames: Sequence[int]) -> np.ndarray:
-    """How far the mouth is free in each frame: 1 while somebody speaks, 0 at rest, a raised cosine between.
+    """How far the mouth is free in each frame, (T,) float32: 1 while somebody speaks, 0 at rest, eased between.
 
-    Args:
-        parts: begin and end of every stretch of speech, in seconds.
-        frames: their numbers at 25 fps.
-
-    Returns:
-        (T,) float32 in [0, 1].
+    parts: see `spoken_parts`.  frames: their numbers at 25 fps.
     """
     times = np.asarray(frames) / FPS
     away = np.full(len(times), _EASE_S)  # seconds to the nearest time at which the mouth is free
     for begin, end in parts:
         away = np.minimum(away, np.maximum(begin - _BEFORE_S - times, times - end - _BEHIND_S))
     return (0.5 + 0.5 * np.cos(np.pi * np.clip(away / _EASE_S, 0, 1))).astype(np.float32)
-
-
-def _chunks(path: str | Path, gain: np.float32) -> Iterator[np.ndarray]:
-    """The sound in pieces of `_CHUNK` samples, the last one filled up with zeros."""
-    rest = np.empty(0, dtype=np.float32)
-    for piece in audio_pieces(path):
-        rest = np.concatenate([rest, gain * piece])
-        whole = len(rest) // _CHUNK * _CHUNK
-        yield from rest[:whole].reshape(-1, _CHUNK)
-        rest = rest[whole:]
-    if len(rest):
-        yield np.pad(rest, (0, _CHUNK - len(rest)))

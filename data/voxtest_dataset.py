@@ -52,15 +52,10 @@ class TestItem:
 class VoxTestDataset:
     """Everything of a clip that is known before the networks run; frames are read when they are asked for.
 
-    Args:
-        clip: from `data.metadata`.
-        data: settings.
-        published_timing: the published frame numbers instead of all from 0 to the end of the sound.
-        with_pose: read pose frames (the driven mode).
-        loop: how pose frames go on at their end, one of POSE_LOOPS.
+    published_timing: the published frame numbers instead of all from 0 to the end of the sound.  with_pose: read pose
+    frames (the driven mode).  loop: how pose frames go on at their end, one of POSE_LOOPS.
 
-    Raises:
-        MediaError: a folder, frame or sound is missing, broken, or does not match the row's counts.
+    Raises MediaError: a folder, frame or sound is missing, broken, or does not match the row's counts.
     """
 
     def __init__(
@@ -77,27 +72,20 @@ class VoxTestDataset:
         if with_pose:
             self._pose_paths = _counted(clip.pose_dir, clip.num_pose_frames) if clip.pose_dir else references[:1]
         self._mouth_paths = _counted(clip.mouth_dir, clip.num_mouth_frames) if clip.mouth_dir else []
-        self._audio_path = clip.audio
-        self._sound = scan_audio(clip.audio)
-        samples = self._sound.num_samples
+        self.audio = clip.audio
+        samples, self.gain = scan_audio(clip.audio)  # what the networks hear is the sound times the gain
         self._mel = load_spectrogram(clip.spectrogram, samples) if clip.spectrogram else None
         bins = num_mel_bins(samples) if self._mel is None else len(self._mel)
         self.frames = published_frames(bins) if published_timing else full_frames(samples)
         self.references = np.stack([self._crop(path) for path in references])  # (N, S, S, 3)
 
     def __len__(self) -> int:
-        """Number of output frames."""
         return len(self.frames)
 
     def items(self, indices: Sequence[int], workers: int = 0) -> Generator[TestItem, None, None]:
-        """What output frames need, in order.
+        """What output frames need, in order; `indices` ascend and count from 0, `workers` threads read pictures ahead.
 
-        Args:
-            indices: ascending, counted from 0.
-            workers: threads that read pictures ahead.
-
-        Raises:
-            MediaError: a picture or the sound cannot be read, when its turn comes.
+        Raises MediaError: a picture or the sound cannot be read, when its turn comes.
         """
         windows = self._windows()
         pictures = prefetch(self._pictures, indices, workers, _PICTURES_AHEAD)
@@ -106,21 +94,11 @@ class VoxTestDataset:
                 frame = self.frames[index]
                 mel = next((window for number, window in windows if number == frame), None)
                 if mel is None:
-                    raise MediaError(f"{self._audio_path}: has become shorter while it was read; run again")
+                    raise MediaError(f"{self.audio}: has become shorter while it was read; run again")
                 yield TestItem(frame, mel, pose_index, pose, mouth)
         finally:
             pictures.close()
             windows.close()
-
-    @property
-    def audio(self) -> Path:
-        """The file of the sound."""
-        return self._audio_path
-
-    @property
-    def gain(self) -> float:
-        """What the networks hear is the sound times this."""
-        return self._sound.gain
 
     def windows(self) -> Iterator[np.ndarray]:
         """The mel window of every output frame, (1, 80, 20) each. Raises MediaError: the sound cannot be read."""
@@ -129,8 +107,7 @@ class VoxTestDataset:
     def voice(self, n_mel_t: int) -> np.ndarray:
         """What tells who speaks: up to 64 stretches of `n_mel_t` windows, evenly spread over the sound.
 
-        Returns:
-            (K, 1, 80 * n_mel_t, 20) float32, the windows of a stretch stacked along the mel bands as in training.
+        Returns (K, 1, 80 * n_mel_t, 20) float32, the windows of a stretch stacked along the mel bands as in training.
         """
         length = n_mel_t * WINDOW_FRAMES  # of a stretch, in frames
         count = max(1, len(self.frames) // length)
@@ -154,7 +131,7 @@ class VoxTestDataset:
     def _windows(self) -> Generator[tuple[int, np.ndarray], None, None]:
         """Frame numbers and mel windows from the first frame of the sound on."""
         if self._mel is None:
-            yield from file_windows(self._audio_path, self._sound.gain)
+            yield from file_windows(self.audio, self.gain)
             return
         for frame in self.frames:
             yield frame, mel_window(self._mel, frame)

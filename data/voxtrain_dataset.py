@@ -9,7 +9,6 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -31,16 +30,6 @@ FAILURES_IN_A_ROW = 10
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an item takes from its clip; numbers are frames at 25 fps."""
-
-    starts: np.ndarray  # (K,) int64
-    references: np.ndarray  # (num_inputs,) int64
-    voice: int  # the frame of the first voice window
-    augmentation: Augmentation
-
-
 class VoxTrainDataset(Dataset):
     """Items for every training stage. A stage names the parts it needs, and only those are read.
 
@@ -58,38 +47,26 @@ class VoxTrainDataset(Dataset):
     order is random. The random choices depend on the seed, the epoch and the index only: every loading process makes
     the same item, and a part looks the same whether or not other parts are read.
 
-    Args:
-        records: the clips. Those that are too short for K pieces are left out with a warning.
-        fields: the parts to read.
-        n_mel_t: windows of `voice`.
+    Clips that are too short for K pieces are left out with a warning. Raises MetadataError: none is long enough.
 
-    Raises:
-        MetadataError: no clip is long enough.
+    fields: the parts to read.  n_mel_t: windows of `voice`.
     """
 
     def __init__(
-        self,
-        records: Sequence[ClipRecord],
-        data: DataConfig,
-        seed: int,
-        fields: frozenset[str],
-        n_mel_t: int = 4,
+        self, records: Sequence[ClipRecord], data: DataConfig, seed: int, fields: frozenset[str], n_mel_t: int = 4
     ) -> None:
         self.records = PackedRecords(long_enough(records, data))
         self._data, self._seed, self._fields, self._n_mel_t = data, seed, fields, n_mel_t
         self._reader = ClipReader(data)
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
         """The item of an (epoch, index); a plain index means epoch 0.
 
-        The next clip takes the place of one that cannot be read, which a warning and `skipped` name.
-
-        Raises:
-            MediaError: ten clips in a row cannot be read.
+        The next clip takes the place of one that cannot be read, which a warning and `skipped` name. Raises MediaError:
+        ten clips in a row cannot be read.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         skipped: list[str] = []
@@ -138,10 +115,10 @@ def make_item(
     n_mel_t: int,
 ) -> dict[str, Any]:
     """Makes the item of a clip, see `VoxTrainDataset`, without `index` and `skipped`."""
-    plan = draw_plan(rng, record.num_frames, data, n_mel_t)
-    pieces = plan.starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
-    item: dict[str, Any] = {"label": record.label, "start": plan.starts}
-    wanted = {"reference": plan.references, "target": pieces[0, :: data.generate_interval], "augmented": pieces.ravel()}
+    starts, references, voice, augmentation = draw_plan(rng, record.num_frames, data, n_mel_t)
+    pieces = starts[:, None] + data.frame_interval * np.arange(data.clip_len)  # (K, T)
+    item: dict[str, Any] = {"label": record.label, "start": starts}
+    wanted = {"reference": references, "target": pieces[0, :: data.generate_interval], "augmented": pieces.ravel()}
     wanted = {name: numbers for name, numbers in wanted.items() if name in fields}
     if wanted:
         # one reading for all parts, because decoding passes over the frames between them anyway
@@ -150,27 +127,32 @@ def make_item(
         item.update(zip(wanted, np.split(frames, ends), strict=True))
     if "augmented" in fields:
         clips = item["augmented"]
-        clips = apply_augmentation(clips, plan.augmentation) if data.augment else clips
+        clips = apply_augmentation(clips, augmentation) if data.augment else clips
         item["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
     mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
     if "mel" in fields:
         item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:
-        numbers = range(plan.voice, plan.voice + n_mel_t * WINDOW_FRAMES, WINDOW_FRAMES)
+        numbers = range(voice, voice + n_mel_t * WINDOW_FRAMES, WINDOW_FRAMES)
         windows = {number: mel_window(mel, number) for number in numbers}
-        item["voice"] = voice_windows(windows, plan.voice, n_mel_t)  # n * (1, 80, 20) -> (1, 80 * n, 20)
+        item["voice"] = voice_windows(windows, voice, n_mel_t)  # n * (1, 80, 20) -> (1, 80 * n, 20)
     return item
 
 
-def draw_plan(rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel_t: int) -> Plan:
-    """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then."""
+def draw_plan(
+    rng: np.random.Generator, num_frames: int, data: DataConfig, n_mel_t: int
+) -> tuple[np.ndarray, np.ndarray, int, Augmentation]:
+    """Draws all that an item takes from a clip of `num_frames`, whichever parts are read then.
+
+    Frame numbers of the pieces' starts, (K,) int64, of the references and of the first voice window; the augmentation.
+    """
     starts = draw_starts(rng, num_frames, data)
     references = rng.integers(0, num_frames, data.num_inputs)
     # the windows of the voice lie within the clip; in a shorter one the last of them are silent
     first = AudioConfig.window_offset_frames
     last = max(first, first + num_frames - n_mel_t * WINDOW_FRAMES)
     voice = int(rng.integers(first, last + 1))
-    return Plan(starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape))
+    return starts, references, voice, draw_augmentation(rng, data.crop_size, data.augment_shape)
 
 
 def draw_starts(rng: np.random.Generator, num_frames: int, data: DataConfig) -> np.ndarray:

@@ -49,7 +49,6 @@ class ShardIndex:
 
     @property
     def num_clips(self) -> int:
-        """Clips of all shards."""
         return sum(self.shards.values())
 
 
@@ -81,10 +80,8 @@ def write_index(folder: Path, index: ShardIndex) -> None:
 def plan_shards(records: Sequence[ClipRecord], shard_size_mb: float, seed: int) -> dict[str, list[int]]:
     """Which clips, by their number in the list, go into which file; a shard ends with the clip that fills it.
 
-    Sound that only `data.clip_reader.find_sound` would find is not counted in the sizes.
-
-    Raises:
-        MediaError: a clip is a folder of frames.
+    Sound that only `data.clip_reader.find_sound` would find is not counted in the sizes. Raises MediaError: a clip is a
+    folder of frames.
     """
     shards: list[list[int]] = []
     room = 0.0
@@ -103,8 +100,7 @@ def plan_shards(records: Sequence[ClipRecord], shard_size_mb: float, seed: int) 
 def write_shard(path: Path, records: Sequence[ClipRecord], numbers: Sequence[int]) -> int:
     """Writes one shard atomically: the clips of these numbers in the list.
 
-    Returns:
-        how many clips could not be read and are left out; each is named in a warning.
+    Returns how many clips could not be read and are left out; each is named in a warning.
     """
     left_out = 0
     with writing(path), atomic_path(path) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as shard:
@@ -153,13 +149,7 @@ class ShardDataset(IterableDataset):
     several for each; within a worker clips are shuffled again over some hundred. An item depends on the seed, the
     epoch and the clip's number in the list alone. `cache_gb` is not used: a stream brings each clip once.
 
-    Args:
-        root: folder of the shards.
-        data, seed, fields, n_mel_t: as for `VoxTrainDataset`.
-        rank, world_size: this process among all that train.
-
-    Raises:
-        PcavsError: no package webdataset, fewer shards than ranks, a damaged `shards.json`, or shards are missing.
+    Raises PcavsError: no package webdataset, fewer shards than ranks, a damaged `shards.json`, or shards are missing.
     """
 
     def __init__(
@@ -202,10 +192,7 @@ class ShardDataset(IterableDataset):
         """Items as `VoxTrainDataset` makes them; `index` is the clip's number in the list.
 
         A clip that cannot be read is named in a warning and in the `skipped` of the next item; one that is too short
-        in a warning.
-
-        Raises:
-            MediaError: a damaged shard, or ten clips in a row that cannot be read.
+        in a warning. Raises MediaError: a damaged shard, or ten clips in a row that cannot be read.
         """
         worker = torch.utils.data.get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)

@@ -88,11 +88,9 @@ class AvModel:
         return cls(load_networks(directory, epoch, sizes, letters), torch.device(device), precision)
 
     def encode_identity(self, references: Tensor, use_map: bool = True) -> IdentityCodes:
-        """Encodes the reference images of one person.
+        """Encodes the reference images of one person, (N, 3, H, W) in [-1, 1], RGB; their codes are averaged.
 
-        Args:
-            references: (N, 3, H, W) in [-1, 1], RGB; their codes are averaged.
-            use_map: False starts the generator from its learned constant.
+        use_map: False starts the generator from its learned constant.
         """
         vector, identity_map = self._workers.run(self.networks["V"], references[None], piece=1)
         return IdentityCodes(vector, identity_map if use_map else self._constant)
@@ -100,8 +98,7 @@ class AvModel:
     def encode_voice(self, voice: Tensor) -> Tensor:
         """The identity vector of a voice, in place of that of a face: (1, 2048); needs A.
 
-        Args:
-            voice: (K, 1, 80 * n_mel_t, 20) in [0, 1], stretches of sound; their vectors are averaged.
+        voice: (K, 1, 80 * n_mel_t, 20) in [0, 1], stretches of sound; their vectors are averaged.
         """
         return self._workers.run(self.networks["A"], voice).mean(dim=0, keepdim=True)
 
@@ -118,10 +115,7 @@ class AvModel:
     ) -> Tensor:
         """Frames of one person: (B, 3, S, S) float32 in [-1, 1], RGB, on the model's device.
 
-        Args:
-            mouth: (B, 500).
-            pose: (B, 12).
-            noise: per layer (B or 1, 1, H, W), see `noise_for`; None generates without noise.
+        mouth: (B, 500).  pose: (B, 12).  noise: per layer (B or 1, 1, H, W), see `noise_for`; None: without noise.
         """
         return self._workers.run(self._images, *self._for_generator(identity, mouth, pose, noise))
 

@@ -20,8 +20,7 @@ def contrastive_loss(
     With unit vectors a_i and c_j, logits_ij = 1 / |a_i - c_j| (`inverse_distance`, as released) or
     <a_i, c_j> / temperature (`cosine`, as the paper writes).
 
-    Args:
-        anchors, candidates: (B, D), row i of one belongs to row i of the other.
+    anchors, candidates: (B, D), row i of one belongs to row i of the other.
 
     Source: the published training loss; Zhou et al. 2021, eq. 3.
     """
@@ -85,8 +84,7 @@ def feature_matching_loss(fake: Sequence[Sequence[Tensor]], real: Sequence[Seque
 
     The last level, the scores, is left out; level 0 is the image, so a pixel L1 is included.
 
-    Args:
-        fake, real: what the discriminator returns for generated and true images; `real` is not trained through.
+    fake, real: what the discriminator returns for generated and true images; `real` is not trained through.
     """
     terms = [
         F.l1_loss(f, r.detach())
@@ -107,8 +105,7 @@ def perceptual_loss(
 def feature_distance(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean over levels of the squared distance between features of unit length, averaged over positions.
 
-    Args:
-        fake, real: features (B, C, h, w), a tensor a level; `real` is not trained through.
+    fake, real: features (B, C, h, w), a tensor a level; `real` is not trained through.
 
     Source: Zhang et al. 2018 (LPIPS), without learned weights.
     """
@@ -122,8 +119,7 @@ def feature_distance(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
     """Sum over the bands of a Laplacian pyramid of their L1 distance: fine detail counts as much as large areas.
 
-    Args:
-        fake, real: (B, 3, H, W); H and W divisible by 2 ** (levels - 1).
+    fake, real: (B, 3, H, W); H and W divisible by 2 ** (levels - 1).
 
     Source: Bojanowski et al. 2018, with a 2 x 2 mean for the pyramid and equal weights.
     """

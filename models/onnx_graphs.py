@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from util.files import MARK, atomic_path, make_directory
 from util.json_files import to_builtins
 
 OPSET = 17
+# file, output, how far it is from torch, and that relative to the larger of 1 and the output's largest value
+Comparison = tuple[str, str, float, float]
 _CONVENTIONS = {
     "images": "(batch, 3, H, W) float32, RGB in [-1, 1]: uint8 / 127.5 - 1; cropped as data/frames.py does",
     "identity": "one row an image; average the rows of one person",
@@ -32,25 +33,10 @@ _CONVENTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How far a file's output is from torch: absolute, and relative to the larger of 1 and its largest value."""
-
-    file: str
-    output: str
-    difference: float
-    relative: float
-
-
 def export(directory: Path, epoch: str, sizes: NetworkConfig, output: Path) -> dict[str, Path]:
     """Writes `<letter>.onnx` for V, E, A_sync and G into the folder `output`; gives the files by letter."""
     networks: dict[str, Any] = load_networks(directory, epoch, sizes)
-    graphs: dict[str, Any] = {
-        "V": IdentityGraph(networks["V"].eval(), sizes),
-        "E": PoseGraph(networks["E"], sizes),
-        "A_sync": SpeechGraph(networks["A_sync"], networks["E"]),
-        "G": ImageGraph(networks["G"], sizes),
-    }
+    graphs = _graphs(networks, sizes)
     make_directory(output)
     files = {letter: output / f"{letter}.onnx" for letter in graphs}
     told = {"sizes": json.dumps(to_builtins(sizes)), "noise_sizes": json.dumps(networks["G"].noise_sizes)}
@@ -83,7 +69,7 @@ def compare(files: Mapping[str, Path], directory: Path, epoch: str, sizes: Netwo
                 difference = float((torch.from_numpy(value) - expected[name]).abs().max())
                 relative = difference / max(1.0, float(expected[name].abs().max()))
                 worst[name] = max(worst[name], (difference, relative))
-        comparisons += [Comparison(path.name, name, *worst[name]) for name in names]
+        comparisons += [(path.name, name, *worst[name]) for name in names]
     return comparisons
 
 
@@ -108,7 +94,7 @@ def _example(
     return given, {"image": model.generate(codes, given["mouth"], given["pose"], layers)}
 
 
-def _trace(graph: Any, path: Path) -> None:
+def _trace(graph: Graph, path: Path) -> None:
     inputs = tuple(torch.rand(2, *shape) for shape in graph.inputs.values())
     names = [*graph.inputs, *graph.outputs]
     with warnings.catch_warnings():
@@ -122,91 +108,64 @@ def _trace(graph: Any, path: Path) -> None:
         )  # fmt: skip
 
 
-class AreaMean(nn.Module):
+def _area_mean(size: int, out_size: int) -> Callable[[Tensor], Tensor]:
     """`F.adaptive_avg_pool2d` of square maps as two products, for ONNX has it only where sizes have a whole ratio."""
+    matrix = F.adaptive_avg_pool1d(torch.eye(size)[None], out_size)[0].T.contiguous()  # (out_size, size)
+    return lambda x: x if size == out_size else matrix @ x @ matrix.T
 
-    matrix: Tensor
 
-    def __init__(self, size: int, out_size: int) -> None:
+class Graph(nn.Module):
+    """A function of networks with the shapes of its inputs, less the batch, and the names of its outputs."""
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        function: Callable[..., Any],
+        inputs: Mapping[str, Sequence[int]],
+        outputs: Sequence[str],
+    ) -> None:
         super().__init__()
-        matrix = F.adaptive_avg_pool1d(torch.eye(size)[None], out_size)[0].T  # (out_size, size)
-        self.register_buffer("matrix", matrix.contiguous())
-        self.is_identity = size == out_size
+        self.networks = nn.ModuleList(networks)
+        self.function, self.inputs, self.outputs = function, inputs, outputs
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, size, size) -> (B, C, out_size, out_size)."""
-        return x if self.is_identity else self.matrix @ x @ self.matrix.T
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.function(*tensors)
 
 
-class IdentityGraph(nn.Module):
-    """V: images (B, 3, H, H) -> identity vectors (B, 2048) and maps (B, 512, 7, 7), one an image."""
+def _graphs(networks: Mapping[str, Any], sizes: NetworkConfig) -> dict[str, Graph]:
+    """By letter; what they compute is AvModel's."""
+    v, e, a_sync, g = (networks[letter].eval() for letter in ("V", "E", "A_sync", "G"))
+    side, v_side, sides = sizes.crop_size, v.image_size or sizes.crop_size, g.noise_sizes
+    resize_for_v, resize_for_e = _area_mean(side, v_side), _area_mean(side, e.image_size)
+    with torch.no_grad():
+        pool = _area_mean(v.model(torch.zeros(1, 3, v_side, v_side)).shape[-1], v.map_size)
 
-    outputs = ("identity_vector", "identity_map")
+    def identity(images: Tensor) -> tuple[Tensor, Tensor]:
+        features = v.model(resize_for_v(images))
+        return features.mean(dim=(2, 3)), pool(v.conv1x1(features))
 
-    def __init__(self, network: Any, sizes: NetworkConfig) -> None:
-        super().__init__()
-        self.inputs = {"images": (3, sizes.crop_size, sizes.crop_size)}
-        size = network.image_size or sizes.crop_size
-        self.resize = AreaMean(sizes.crop_size, size)
-        self.model, self.conv1x1 = network.model, network.conv1x1
-        with torch.no_grad():
-            features = self.model(torch.zeros(1, 3, size, size))
-        self.pool = AreaMean(features.shape[-1], network.map_size)
+    def pose(frames: Tensor) -> Tensor:
+        return e.headpose_embed(e.to_headpose(e.model(resize_for_e(frames))))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.model(self.resize(images))
-        return features.mean(dim=(2, 3)), self.pool(self.conv1x1(features))
+    def mouth(mel: Tensor) -> Tensor:
+        return e.mouth_embed(SPEECH_GAIN * a_sync(mel))
 
-
-class PoseGraph(nn.Module):
-    """E with the heads of the head pose: frames (B, 3, H, H) -> (B, 12)."""
-
-    outputs = ("pose",)
-
-    def __init__(self, network: Any, sizes: NetworkConfig) -> None:
-        super().__init__()
-        self.inputs = {"frames": (3, sizes.crop_size, sizes.crop_size)}
-        self.resize = AreaMean(sizes.crop_size, network.image_size)
-        self.model, self.to_headpose, self.headpose_embed = network.model, network.to_headpose, network.headpose_embed
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.headpose_embed(self.to_headpose(self.model(self.resize(frames))))
-
-
-class SpeechGraph(nn.Module):
-    """A_sync with E's mouth embedding and the gain of inference: mel (B, 1, 80, 20) -> (B, 500)."""
-
-    outputs = ("mouth",)
-
-    def __init__(self, network: nn.Module, pose_encoder: Any) -> None:
-        super().__init__()
-        self.inputs = {"mel": (1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window)}
-        self.network, self.mouth_embed = network, pose_encoder.mouth_embed
-
-    def forward(self, mel: Tensor) -> Tensor:
-        return self.mouth_embed(SPEECH_GAIN * self.network(mel))
-
-
-class ImageGraph(nn.Module):
-    """G: identity, mouth, pose and noise (B, sum of H*W) -> images (B, 3, S, S)."""
-
-    outputs = ("image",)
-
-    def __init__(self, generator: Any, sizes: NetworkConfig) -> None:
-        super().__init__()
-        self.generator, first = generator, generator.noise_sizes[0]
-        self.inputs = {
-            "identity_vector": (sizes.identity_dim,),
-            "identity_map": (sizes.generator_input_channels, first, first),
-            "mouth": (sizes.mouth_dim,),
-            "pose": (sizes.pose_dim,),
-            "noise": (sum(side**2 for side in generator.noise_sizes),),
-        }
-
-    def forward(
-        self, identity_vector: Tensor, identity_map: Tensor, mouth: Tensor, pose: Tensor, noise: Tensor
-    ) -> Tensor:
-        sides = self.generator.noise_sizes
+    def image(vector: Tensor, identity_map: Tensor, mouth_code: Tensor, pose_code: Tensor, noise: Tensor) -> Tensor:
         parts = noise.split([side**2 for side in sides], dim=1)
         layers = [part.view(-1, 1, side, side) for part, side in zip(parts, sides, strict=True)]
-        return self.generator(identity_map, torch.cat([identity_vector, mouth, pose], dim=1), layers)
+        return g(identity_map, torch.cat([vector, mouth_code, pose_code], dim=1), layers)
+
+    of_g = {
+        "identity_vector": (sizes.identity_dim,),
+        "identity_map": (sizes.generator_input_channels, sides[0], sides[0]),
+        "mouth": (sizes.mouth_dim,),
+        "pose": (sizes.pose_dim,),
+        "noise": (sum(side**2 for side in sides),),
+    }
+    of_a_sync = {"mel": (1, AudioConfig.num_mel_bands, AudioConfig.bins_per_window)}
+    return {
+        "V": Graph([v], identity, {"images": (3, side, side)}, ["identity_vector", "identity_map"]),
+        "E": Graph([e], pose, {"frames": (3, side, side)}, ["pose"]),
+        "A_sync": Graph([a_sync, e], mouth, of_a_sync, ["mouth"]),
+        "G": Graph([g], image, of_g, ["image"]),
+    }

@@ -15,12 +15,7 @@ from options.config import FPS, PoseOptions
 def edit_poses(codes: Tensor, options: PoseOptions, offset: Tensor | None = None) -> Tensor:
     """Edits the codes of a clip: held, scaled about their mean, smoothed without delay, then shifted.
 
-    Args:
-        codes: (T, 12).
-        offset: (12,), added at the end.
-
-    Returns:
-        (T, 12) float32 on the same device.
+    (T, 12) -> (T, 12) float32 on the same device.  offset: (12,), added at the end.
     """
     track = codes.double().cpu().numpy()
     if options.pose_hold is not None:
@@ -38,9 +33,6 @@ class LivePose:
 
     The mean is that of the codes so far, and a smoothed pose comes `pose_smooth` seconds late. To hold a pose give
     `stream` the same picture again.
-
-    Args:
-        offset: (12,), added at the end.
     """
 
     def __init__(self, options: PoseOptions, offset: Tensor | None = None) -> None:

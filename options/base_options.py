@@ -122,9 +122,7 @@ def size_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def network_config(arguments: argparse.Namespace) -> NetworkConfig:
     """Sizes from the `network.json` beside the weights where there is one, else from the flags.
 
-    Raises:
-        OptionError: `--style_dim` contradicts the sizes, or they are out of proportion.
-        CheckpointError: a broken network.json.
+    Raises OptionError: `--style_dim` contradicts the sizes, or they are out of proportion. And CheckpointError.
     """
     given = size_flags(arguments)
     described = arguments.checkpoints_dir / arguments.name / NETWORK_FILE

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from options.network_sizes import MOST_PIXELS, require_moderate
+from options.network_sizes import MOST_PIXELS, require_moderate, resolutions
 from util.errors import CheckpointError, OptionError
 from util.json_files import read_json
 
@@ -102,7 +102,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for flag, size in (("--crop_size", self.crop_size), ("generator_size", self.image_size)):
-            if _num_resolutions(size) < 3:
+            if len(resolutions(size)) < 3:
                 raise OptionError(f"{flag} must be 7*2^k or 4*2^k with k >= 2, got {size}")
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
@@ -110,7 +110,7 @@ class NetworkConfig:
                 raise OptionError(f"--{name} must be whole numbers above 0, got {value!r}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")
-        levels = _num_resolutions(self.image_size)
+        levels = len(resolutions(self.image_size))
         if self.generator_channels is not None and len(self.generator_channels) != levels:
             count = len(self.generator_channels)
             raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
@@ -127,7 +127,6 @@ class NetworkConfig:
 
     @property
     def image_size(self) -> int:
-        """Pixels of the generated image."""
         return self.generator_size or self.crop_size
 
     @property
@@ -155,11 +154,8 @@ class NetworkConfig:
     def from_file(cls, path: Path, any_size: bool = False) -> NetworkConfig:
         """Reads the `network.json` that lies beside checkpoints of other than the published sizes.
 
-        Args:
-            any_size: take networks that are out of proportion to the published ones, too (--any_size).
-
-        Raises:
-            CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
+        any_size: take networks that are out of proportion to the published ones, too (--any_size).
+        Raises CheckpointError: not JSON, a name or value that no network knows, or networks that are too large.
         """
         names = read_json(path, dict[str, Any], CheckpointError).keys()
         unknown = sorted(names - {f.name for f in dataclasses.fields(cls)})
@@ -285,7 +281,6 @@ class TestConfig:
 
     @property
     def blinks(self) -> bool:
-        """Whether eyes blink at all."""
         return blink_choice(self.blink) != 0
 
     @property
@@ -295,7 +290,6 @@ class TestConfig:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The networks that the run needs."""
         return (*INFERENCE_LETTERS, "A") if self.use_audio_id else INFERENCE_LETTERS
 
 
@@ -457,7 +451,6 @@ class TrainConfig:
 
     @property
     def directory(self) -> Path:
-        """The folder of this run: weights, state, logs, pages."""
         return self.checkpoints_dir / self.name
 
     @property
@@ -476,7 +469,6 @@ class TrainConfig:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The networks the stage needs."""
         if self.stage == "recognition":
             return ("V", "A") if self.use_audio_id else ("V",)
         return ("A_sync", "E") if self.stage == "sync" else ("G", "V", "E", "A_sync", "D")
@@ -489,12 +481,3 @@ class TrainConfig:
         if self.stage == "sync":
             return frozenset({"augmented", "mel"})
         return frozenset({"reference", "target", "augmented", "mel"})
-
-
-def _num_resolutions(size: int) -> int:
-    """How many sizes there are from 7 or 4 pixels to the image: 6 at 224; 0 if halving does not lead to those."""
-    for smallest in (4, 7):
-        levels = (size // smallest).bit_length()
-        if size == smallest * 2 ** (levels - 1):
-            return levels
-    return 0

@@ -40,6 +40,14 @@ def require_moderate(config: NetworkConfig, published: NetworkConfig) -> None:
             raise OptionError(f"network {letter} would have {_short(count)} parameters, {most}{how}")
 
 
+def resolutions(image_size: int) -> list[int]:
+    """Pixels from the smallest map, 7 or 4, to the image; none if halving the image does not lead to those."""
+    sizes = [image_size]
+    while sizes[0] % 2 == 0 and sizes[0] > 7:
+        sizes.insert(0, sizes[0] // 2)
+    return sizes if sizes[0] in (4, 7) else []
+
+
 def _short(number: int) -> str:
     return f"{number:,}" if number < 10**15 else "over 10^15"
 
@@ -62,8 +70,7 @@ def _linear(inputs: int, outputs: int) -> int:
 
 def _generator(config: NetworkConfig) -> int:
     style, wide = config.style_dim, config.generator_input_channels
-    smallest = 7 if config.image_size % 7 == 0 else 4
-    sizes = [smallest << level for level in range((config.image_size // smallest).bit_length())]
+    sizes = resolutions(config.image_size)
     # StyleGAN2's: 512 up to 64 px, half as many at each doubling
     table = [2 ** max(0, min(9, 15 - (size - 1).bit_length())) for size in sizes]
     channels = config.generator_channels or table
@@ -75,7 +82,7 @@ def _generator(config: NetworkConfig) -> int:
         return 3 * inputs + _linear(style, inputs) + 3
 
     convs = [styled(below, here) + styled(here, here) for below, here in itertools.pairwise(channels)]
-    start = wide * smallest**2 + styled(wide, channels[0])
+    start = wide * sizes[0] ** 2 + styled(wide, channels[0])
     return config.mapping_layers * _linear(style, style) + start + sum(convs) + sum(map(to_rgb, channels))
 
 

@@ -33,7 +33,6 @@ _DESCRIPTION = """Makes talking-face videos: one photo, one voice, one pose vide
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of test.py."""
     parser = argparse.ArgumentParser(
         prog="test.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )
@@ -72,20 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     add = parser.add_argument_group("head pose").add_argument
-    add(
-        "--pose_scale",
-        type=natural_float,
-        metavar="S",
-        help="more or less motion about the clip's mean; 0 is still",
-    )
+    add("--pose_scale", type=natural_float, metavar="S", help="more or less motion about the clip's mean; 0 is still")
     add("--pose_smooth", type=natural_float, metavar="SECONDS", help="smooth the head's motion, without delay")
     add("--pose_offset", type=_angles, metavar="ANGLES", help="turn the head, e.g. 'yaw=10 pitch=-5', degrees")
-    add(
-        "--pose_hold",
-        type=natural_float,
-        metavar="SECONDS",
-        help="keep the pose of this moment all the time",
-    )
+    add("--pose_hold", type=natural_float, metavar="SECONDS", help="keep the pose of this moment all the time")
     add("--pose_loop", choices=POSE_LOOPS, help="how a pose video goes on that is shorter than the sound")
 
     add = parser.add_argument_group("mouth and codes").add_argument
@@ -140,7 +129,6 @@ def _angles(text: str) -> tuple[float, ...]:
 
 
 def to_config(arguments: argparse.Namespace) -> TestConfig:
-    """The namespace as a frozen dataclass."""
     network = network_config(arguments)
     if arguments.labels and not arguments.gen_video:
         warn_once(logger, "--labels has no effect without --gen_video")

@@ -33,7 +33,6 @@ _DESCRIPTION = """Trains the networks in stages: recognition (V), sync (A_sync, 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of train.py."""
     parser = argparse.ArgumentParser(
         prog="train.py", description=_DESCRIPTION, formatter_class=Formatter, allow_abbrev=False
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from options.base_options import filled
 from options.config import LANDMARK_CHOICES, AlignOptions
 from util.cli import DONE, FAILED, Command, natural_int, positive_int, print_error
 from util.errors import AlignmentError, MediaError, OptionError
@@ -44,15 +45,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Aligns every source; one that fails does not stop the others."""
-    config = AlignOptions(
-        landmarks=args.landmarks,
-        face=args.face,
-        max_gap=args.max_gap,
-        mode="per_frame" if args.per_frame else "smooth" if args.smooth else "mean",
-        detect_every=args.detect_every,
-        landmarks_file=args.landmarks_file,
-        device=args.device,
-    )
+    mode = "per_frame" if args.per_frame else "smooth" if args.smooth else "mean"
+    config = filled(AlignOptions, args, mode=mode)
     from data.faces.align_clip import align_source
 
     failed = 0

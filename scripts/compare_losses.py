@@ -27,7 +27,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints the table."""
     from util.visualizer import curves_of, read_log
 
     print(f"{'run':14}{'loss':24}{'first':>10}{'last':>10}")

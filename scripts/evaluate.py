@@ -155,7 +155,7 @@ def generation_config(args: argparse.Namespace) -> TestConfig:
 
 def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
     """Makes the test set and generates it; returns test.py's exit code, and the pairs. KeyboardInterrupt as there."""
-    from data.video_pairs import FoundPairs, pairs_from_results
+    from data.video_pairs import pairs_from_results
     from scripts.evaluation.test_set import make_test_set
     from scripts.inference.rows import run_rows, select_rows
 
@@ -166,12 +166,11 @@ def self_reenact(args: argparse.Namespace) -> tuple[int, FoundPairs]:
     code = run_rows(config)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
-    found = pairs_from_results(config.results_dir, {name for _, name in select_rows(config)})
-    return code, FoundPairs(found.pairs, (*problems, *found.problems))
+    pairs, unmeasured = pairs_from_results(config.results_dir, {name for _, name in select_rows(config)})
+    return code, (pairs, (*problems, *unmeasured))
 
 
 def find_pairs(args: argparse.Namespace) -> FoundPairs:
-    """The pairs of --results, --pairs, or --generated and --real."""
     from data.video_pairs import pairs_from_csv, pairs_from_paths, pairs_from_results
 
     if args.results is not None:
@@ -182,7 +181,6 @@ def find_pairs(args: argparse.Namespace) -> FoundPairs:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Finds or makes the pairs, measures, writes; returns the exit code."""
     check_flags(args)
     args.output = args.output or (args.results or Path("results")) / "evaluation"
     from scripts.evaluation.instruments import load_instruments
@@ -192,12 +190,12 @@ def run(args: argparse.Namespace) -> int:
     config = evaluation_config(args)
     with folder_lock(args.output, "--output"):
         claim_reports(args.output, args.overwrite)
-        code, found = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
+        code, (pairs, before) = self_reenact(args) if args.self_reenact is not None else (0, find_pairs(args))
         instruments = load_instruments(config)
-        tasks = plan(found.pairs, config, args.output, instruments.missing)
+        tasks = plan(pairs, config, args.output, instruments.missing)
         results = measure_all(tasks, config, args.workers, args.dask, args.resume)
         title = f"Evaluation of {args.results or args.generated or args.pairs or args.self_reenact}"
-        problems = write_reports(args.output, title, config, instruments, tasks, results, found.problems, args.show)
+        problems = write_reports(args.output, title, config, instruments, tasks, results, before, args.show)
     has_features = any(task.path.with_suffix(".npz").is_file() for task in tasks)
     if not any(result.generated for result in results) and not has_features:
         print_error("nothing could be measured")

@@ -50,12 +50,12 @@ def run(args: argparse.Namespace) -> int:
     sizes = NetworkConfig.of_checkpoint(directory, args.any_size)
     files = export(directory, args.which_epoch, sizes, args.output)
     misses = 0
-    for found in compare(files, directory, args.which_epoch, sizes):
-        passed = found.relative <= args.tolerance  # NaN is a miss
+    for file, output, difference, relative in compare(files, directory, args.which_epoch, sizes):
+        passed = relative <= args.tolerance  # NaN is a miss
         misses += not passed
         print(
-            f"{'ok  ' if passed else 'MISS'} {found.file:12} {found.output:16} largest difference "
-            f"{found.difference:.2g}, relative {found.relative:.2g} (allowed {args.tolerance:g})"
+            f"{'ok  ' if passed else 'MISS'} {file:12} {output:16} largest difference "
+            f"{difference:.2g}, relative {relative:.2g} (allowed {args.tolerance:g})"
         )
     megabytes = sum(path.stat().st_size for path in files.values()) / 1e6
     print(f"{len(files)} files, {megabytes:.1f} MB in {args.output}, opset {OPSET}")

@@ -8,7 +8,6 @@ People that were never trained on; the same files every time.
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from pathlib import Path
 
@@ -34,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
     """Writes faces, voices, head and `demo.csv`; the rows name the files as `misc/...`."""
     files = {args.misc_dir / name: payload for name, payload in make_files().items()}
     for path, payload in files.items():
-        is_same = functools.partial(_holds, payload=payload)
-        claim_output(path, "--misc_dir:", overwrite=args.overwrite, is_ours=is_same)
+        is_same = path.is_file() and path.read_bytes() == payload
+        claim_output(path, "--misc_dir:", overwrite=args.overwrite or is_same)
     for path, payload in files.items():
         make_directory(path.parent)
         write_bytes(path, payload)
@@ -63,10 +62,6 @@ def make_files() -> dict[str, bytes]:
         for face, voice in zip(FACES, VOICES, strict=True)
     ]  # fmt: skip
     return files | {"demo.csv": "".join(format_row(row) + "\n" for row in rows).encode()}
-
-
-def _holds(path: Path, payload: bytes) -> bool:
-    return path.read_bytes() == payload
 
 
 main = Command(__doc__, add_flags, run, interrupted="the same command begins anew")

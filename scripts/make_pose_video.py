@@ -35,7 +35,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draws the frames, unless they are there."""
     if args.seconds > 3600:
         raise OptionError(f"--seconds must be at most 3600, an hour, got {args.seconds:g}")
     from data.pose_programme import PoseProgramme, parse_programme

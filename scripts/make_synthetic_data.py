@@ -54,8 +54,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Makes what is missing."""
-
     if not (math.isfinite(args.seconds) and args.seconds >= MIN_SECONDS):
         raise OptionError(f"--seconds must be at least {MIN_SECONDS} (one mel window), got {args.seconds}")
     from data.synthetic.voice import sources

@@ -45,7 +45,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, writes, prints."""
     import numpy as np
 
     from data.faces.landmarks import DlibDetector

@@ -72,7 +72,6 @@ def speaker_share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Checks what is missing and writes the lists."""
     from data.clip_check import ClipChecks
     from data.clip_list import build_lists, find_clips, split_speakers
 
@@ -146,7 +145,6 @@ def write_lists(output: Path, lists: dict[str, list[ClipRecord]], left_out: Sequ
 
 
 def summarise(lists: dict[str, list[ClipRecord]], left_out: Sequence[str], layout: str) -> str:
-    """Counts in one line."""
     records = [record for split in lists.values() for record in split]
     hours = sum(record.num_frames for record in records) / FPS / 3600
     who = "words" if layout == "lrw" else "speakers"

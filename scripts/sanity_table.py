@@ -145,7 +145,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures every copy of every clip, and prints the table."""
     from data.video_pairs import VideoPair
     from scripts.evaluation.instruments import load_instruments
     from scripts.evaluation.jobs import measure_all, plan

@@ -33,7 +33,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Renders, trains, saves, and measures what was saved."""
     import torch
 
     from data.synthetic.clips import FIRST_HELD_OUT

@@ -34,8 +34,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the shards that are missing."""
-
     from data.clip_list import num_speakers, read_list
     from data.webdataset_shards import ShardIndex, plan_shards, write_index, write_shard
 

@@ -60,10 +60,10 @@ class SquareDetector(LandmarkDetector):
         bright = (image_bgr.max(axis=2) > 60).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(bright)
         boxes = [np.array([x, y, x + w, y + h], dtype=float) for x, y, w, h, area in stats[1:] if area > 99]
-        return [FaceBox(box, 1.0) for box in boxes]
+        return [(box, 1.0) for box in boxes]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
-        found = [face.box for face in self._find(image_bgr)]
+        found = [face for face, _ in self._find(image_bgr)]
         near = max(found, key=lambda other: overlap(other, box), default=box)
         left, top, right, _ = near if overlap(near, box) > 0 else box
         return FaceLandmarks(square_landmarks((left, top, right - left)), box)

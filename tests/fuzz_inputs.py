@@ -394,7 +394,7 @@ def _jobs(place: Place, path: Path) -> None:
 def _pairs(place: Place, path: Path) -> None:
     from data.video_pairs import open_pair, pairs_from_csv
 
-    for pair in pairs_from_csv(path).pairs:
+    for pair in pairs_from_csv(path)[0]:
         open_pair(pair)
 
 

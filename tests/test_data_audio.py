@@ -13,16 +13,17 @@ from data.audio import (
     MelStream,
     WindowStream,
     audio_pieces,
+    chunks,
     file_windows,
     full_frames,
     load_audio,
     log_mel,
     mel_basis,
     mel_window,
-    normalise_rms,
     num_mel_bins,
     published_frames,
     scan_audio,
+    scan_pieces,
 )
 from tests.conftest import voice, write_wav
 from util.errors import MediaError
@@ -104,10 +105,18 @@ def test_load_audio_with_nan_raises_media_error(tmp_path: Path) -> None:
         load_audio(path)
 
 
-def test_normalise_rms_sets_rms_and_spares_silence() -> None:
+def test_gain_brings_sound_to_the_wanted_rms_and_spares_silence() -> None:
     wave = voice(1.0).astype(np.float32)
-    assert np.sqrt(np.mean(normalise_rms(wave) ** 2)) == pytest.approx(0.1, rel=1e-5)
-    assert np.array_equal(normalise_rms(np.zeros(10, np.float32)), np.zeros(10, np.float32))
+    assert np.sqrt(np.mean((wave * scan_pieces([wave]).gain) ** 2)) == pytest.approx(0.1, rel=1e-5)
+    assert scan_pieces([np.zeros(10, np.float32)]) == (10, 1000)
+
+
+def test_chunks_do_not_depend_on_the_pieces() -> None:
+    wave = np.arange(1003, dtype=np.float32)
+    for pieces in ([wave], np.split(wave, [1, 2, 300, 700]), np.split(wave, [999])):
+        found = list(chunks(pieces, 100))
+        assert [len(chunk) for chunk in found] == [100] * 10 + [3]
+        assert np.array_equal(np.concatenate(found), wave)
 
 
 @pytest.mark.parametrize("samples", [3200, 3201, 3359, 3360, 16000])
@@ -127,7 +136,7 @@ def test_log_mel_in_chunks_equals_direct_sum() -> None:
     mel = log_mel(wave)
     from data.audio import analysis_window
 
-    padded = np.concatenate([np.zeros(1120), normalise_rms(wave), np.zeros(2000)])
+    padded = np.concatenate([np.zeros(1120), wave * scan_pieces([wave]).gain, np.zeros(2000)])
     for bin_number in (0, 7, 511, 512, 513, 2048):
         frame = padded[160 * bin_number : 160 * bin_number + 1280] * analysis_window()
         bands = mel_basis() @ np.abs(np.fft.rfft(frame))

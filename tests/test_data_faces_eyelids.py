@@ -8,6 +8,7 @@ import pytest
 
 from data.faces.blinker import Blinker
 from data.faces.eyelids import close_eyes, eye_contrast, find_eyes, unsuited
+from data.faces.landmarks import FaceBox, FaceLandmarks, LandmarkDetector
 from data.synthetic.clips import FIRST_HELD_OUT, FaceState, landmarks, make_identity, render_frame
 from tests.face_factory import SquareDetector
 
@@ -119,14 +120,23 @@ def test_what_is_no_pair_of_open_eyes_is_left_alone(faces: list[Face]) -> None:
     assert reason(covered, points) in ("hidden eyes", "closed eyes")
 
 
-def blinker() -> Blinker:
-    return Blinker(SquareDetector())
+class KnownFace(LandmarkDetector):
+    """Finds the face whose landmarks it is given."""
+
+    def __init__(self, points: np.ndarray) -> None:
+        self.points = points
+
+    def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
+        return [(np.concatenate([self.points.min(axis=0), self.points.max(axis=0)]), 1.0)]
+
+    def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        return FaceLandmarks(self.points, box)
 
 
 def test_blinker_counts_blinks_and_leaves_open_frames_alone(faces: list[Face]) -> None:
     image, points = faces[0]
-    closing = blinker()
-    shown = [closing.apply(image, closure, points) for closure in (0, 0.5, 1, 0.5, 0, 0, 1, 0)]
+    closing = Blinker(KnownFace(points))
+    shown = [closing.apply(image, closure) for closure in (0, 0.5, 1, 0.5, 0, 0, 1, 0)]
     assert [np.array_equal(frame, image) for frame in shown] == [True, False, False, False, True, True, False, True]
     assert np.array_equal(shown[1], shown[3])
     assert (closing.blinks, dict(closing.left_alone)) == (2, {})
@@ -134,18 +144,20 @@ def test_blinker_counts_blinks_and_leaves_open_frames_alone(faces: list[Face]) -
 
 def test_eyes_go_with_the_head_during_a_blink(faces: list[Face]) -> None:
     image, points = faces[0]
-    moving = blinker()
-    moving.apply(image, 0.5, points)
+    detector = KnownFace(points)
+    moving = Blinker(detector)
+    moving.apply(image, 0.5)
     for step in range(1, 6):
         shifted = np.roll(image, step, axis=1)
-        closed = moving.apply(shifted, 1.0, points + np.array([step, 0]))
+        detector.points = points + np.array([step, 0])
+        closed = moving.apply(shifted, 1.0)
     still = np.roll(close_eyes(image, find_eyes(image, points), 1), 5, axis=1)
     assert np.abs(closed.astype(int) - still).max() < 60
     assert np.abs(closed.astype(int) - still)[30:].mean() < 0.3
 
 
 def test_blinker_says_why_there_is_no_blink() -> None:
-    nothing, closing = np.zeros((224, 224, 3), np.uint8), blinker()
+    nothing, closing = np.zeros((224, 224, 3), np.uint8), Blinker(SquareDetector())
     for closure in (0.5, 1, 0, 0.5):
         assert closing.apply(nothing, closure) is nothing
     assert (closing.blinks, dict(closing.left_alone)) == (0, {"no face": 2})

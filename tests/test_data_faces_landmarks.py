@@ -145,11 +145,11 @@ class _FaceAlignment:
 
     def detect_from_image(self, image_rgb: np.ndarray) -> list[np.ndarray]:
         assert image_rgb.max() == 0 or image_rgb[..., 0].max() > image_rgb[..., 2].max()  # red comes first
-        return [np.array([*face.box, 0.9]) for face in SquareDetector()._find(image_rgb)]
+        return [np.array([*box, 0.9]) for box, _ in SquareDetector()._find(image_rgb)]
 
     def get_landmarks_from_image(self, image_rgb: np.ndarray, detected_faces: list) -> list[np.ndarray]:
         assert image_rgb[..., 0].max() > image_rgb[..., 2].max()
-        box = SquareDetector()._find(image_rgb)[0].box
+        box, _ = SquareDetector()._find(image_rgb)[0]
         assert overlap(box, np.array(detected_faces[0][:4])) > 0.5
         return [square_landmarks((box[0], box[1], box[2] - box[0])).astype(np.float32)]
 
@@ -251,7 +251,7 @@ class _CopyWatcher(LandmarkDetector):
     def __init__(self, from_side: float, answer: list[FaceBox] | None = None) -> None:
         self.sides: list[int] = []
         self.from_side = from_side
-        self.answer = answer or [FaceBox(np.array([10.0, 20, 60, 70]), 1.0)]
+        self.answer = answer or [(np.array([10.0, 20, 60, 70]), 1.0)]
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         self.sides.append(max(image_bgr.shape[:2]))
@@ -290,7 +290,7 @@ def test_find_faces_gives_boxes_of_the_full_picture() -> None:
 
 def test_find_faces_drops_weak_ones_and_goes_from_left_to_right() -> None:
     boxes = [np.array([x, 0.0, x + 50, 50]) for x in (300.0, 100.0, 200.0)]
-    answer = [FaceBox(box, score) for box, score in zip(boxes, (1.0, 0.5, 0.1), strict=True)]
+    answer = list(zip(boxes, (1.0, 0.5, 0.1), strict=True))
     found = _CopyWatcher(0, answer).find_faces(np.zeros((400, 400, 3), np.uint8))
     assert [float(box[0]) for box in found] == [100, 300]
 

@@ -226,7 +226,7 @@ def test_sources_without_programs_is_the_formant_voice(monkeypatch: pytest.Monke
 def test_installed_voices_lists_what_the_programs_know(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("parselmouth")
     answers = {"flite": b"Voices available: kal awb_time kal16 slt \n", "festival": b"(czech_ph lp_diphone other)\n"}
-    monkeypatch.setattr(recorded, "find_program", lambda name: f"/bin/{name}" if name in answers else None)
+    monkeypatch.setattr(recorded.shutil, "which", lambda name: f"/bin/{name}" if name in answers else None)
     monkeypatch.setattr(recorded, "run_program", lambda command, doing: answers[Path(command[0]).name])
     found = installed_voices.__wrapped__()
     assert [v.label for v in found] == ["flite slt", "flite kal16", "festival lp_diphone", "festival czech_ph"]

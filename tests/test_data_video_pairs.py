@@ -96,7 +96,7 @@ def test_results_own_and_other_poses_form_groups(tmp_path: Path) -> None:
         row("id_c_pose_b_audio_a", **(own("a") | {"pose": "Pose/b", "reference": "Input/c"})),
         row("id_d_pose_d_audio_x", reference="Input/d", pose="Pose/d", audio="x.wav", mouth=""),
     )
-    mine, turned, other, silent = pairs_from_results(results).pairs
+    mine, turned, other, silent = pairs_from_results(results)[0]
     assert (mine.group, mine.apart, mine.same_person) == (OWN, "", True)
     assert mine.audio == tmp_path / "sounds" / "a.wav"
     assert mine.reference == results / mine.name / "Input_" / "Input_0.png"
@@ -111,7 +111,7 @@ def test_results_fixed_pose_of_own_clip_compares(tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "id_a_pose_a_audio_a", range(3), range(3))
     write_report(results, row("id_a_pose_a_audio_a", **(own("a") | {"pose": "of the reference"})))
-    assert pairs_from_results(results).pairs[0].apart == ""
+    assert pairs_from_results(results)[0][0].apart == ""
 
 
 def test_results_unfinished_rows_and_lost_folders_are_named(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_results_unfinished_rows_and_lost_folders_are_named(tmp_path: Path) -> N
         row("gone", **own("c")),
     )
     found = pairs_from_results(results)
-    assert [pair.name for pair in found.pairs] == ["id_a_pose_a_audio_a"]
-    assert found.problems == (
+    assert [pair.name for pair in found[0]] == ["id_a_pose_a_audio_a"]
+    assert found[1] == (
         "id_b_pose_b_audio_b (misc/x.csv:1) is failed, not measured: no face in it",
         f"{results / 'gone'}: holds no generated frames any more",
     )
@@ -135,12 +135,12 @@ def test_results_unfinished_rows_and_lost_folders_are_named(tmp_path: Path) -> N
 def test_results_of_published_code_start_with_frame_two(tmp_path: Path) -> None:
     results = tmp_path / "results"
     folder = write_result(results, "id_a_pose_a_audio_a", range(2, 6), range(2, 6), note=False)
-    (pair,) = pairs_from_results(results).pairs
+    (pair,) = pairs_from_results(results)[0]
     assert (pair.first_frame, pair.real_offset, pair.apart) == (2, 0, "")
     assert "published code" in pair.notes[0]
-    assert pairs_from_results(folder).pairs == (pair,)  # one result by itself
+    assert pairs_from_results(folder)[0] == (pair,)  # one result by itself
     write_result(results, "id_a_pose_b_audio_c", range(3), range(3), note=False)
-    other = pairs_from_results(results).pairs[1]
+    other = pairs_from_results(results)[0][1]
     assert "not of one clip, and no report.json says more" in other.apart
 
 
@@ -163,15 +163,15 @@ def test_result_whose_note_cannot_be_read_is_named_and_left_out(tmp_path: Path) 
     broken = write_result(results, "id_b_pose_b_audio_b", range(3), range(3))
     (broken / "clip.json").write_text('{"first_frame": "two"}')
     found = pairs_from_results(results)
-    assert [pair.name for pair in found.pairs] == ["id_a_pose_a_audio_a"]
-    (problem,) = found.problems
+    assert [pair.name for pair in found[0]] == ["id_a_pose_a_audio_a"]
+    (problem,) = found[1]
     assert problem.startswith(f"{broken / 'clip.json'}: Expected `int`, got `str` - at `$.first_frame`; run test.py")
 
 
 def test_results_held_mouth_frames_are_not_compared(tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "id_a_pose_a_audio_a", range(12), [0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 4, 4])
-    (pair,) = pairs_from_results(results).pairs
+    (pair,) = pairs_from_results(results)[0]
     opened = open_pair(pair)
     assert opened.num_frames == 5
     assert opened.problems == ("lengths differ: 12 generated frames, 5 real ones; the first 5 are used",)
@@ -184,7 +184,7 @@ def test_results_held_mouth_frames_are_not_compared(tmp_path: Path) -> None:
 def test_csv_paths_count_from_its_folder_and_columns_may_be_missing(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     table.write_text("name,generated,real,first_frame,crop,audio\nx,g.mp4,r.mp4,2,1,a.wav\n,h/i.mp4,,,,\n")
-    first, second = pairs_from_csv(table).pairs
+    first, second = pairs_from_csv(table)[0]
     assert first == VideoPair(
         "x", tmp_path / "g.mp4", tmp_path / "r.mp4", first_frame=2, real_offset=2, audio=tmp_path / "a.wav",
         crop_len=16, truth=str(tmp_path / "r.mp4"),
@@ -221,9 +221,9 @@ def test_trees_match_by_path_then_by_name(tmp_path: Path) -> None:
     write_greys(made / "nobody", [0])
     write_result(made, "spoken", range(2))
     found = pairs_from_paths(made, real)
-    matched = {pair.name: str(pair.real.relative_to(real)) for pair in found.pairs if pair.real}
+    matched = {pair.name: str(pair.real.relative_to(real)) for pair in found[0] if pair.real}
     assert matched == {"id1/v/00001": "id1/v/00001", "lonely": "id2/w/lonely", "spoken": "id2/w/spoken"}
-    assert found.problems == (f"{made / 'nobody'}: no real video of this name below {real}; not measured",)
+    assert found[1] == (f"{made / 'nobody'}: no real video of this name below {real}; not measured",)
 
 
 def test_clips_of_one_name_are_told_apart_by_the_notes_on_their_sources(
@@ -234,22 +234,22 @@ def test_clips_of_one_name_are_told_apart_by_the_notes_on_their_sources(
     write_result(results, name, range(2), range(2))
     inputs = {"reference": "Input/00001", "pose": "Pose/00001_cropped", "audio": "00001.wav", "mouth": "M/00001"}
     write_report(results, row(name, **inputs))
-    assert pairs_from_results(results).pairs[0].group == OWN  # nothing but the names is known
+    assert pairs_from_results(results)[0][0].group == OWN  # nothing but the names is known
     for folder, sha in (("Input/00001", "aa"), ("Pose/00001", "bb"), ("M/00001", "aa")):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / NOTE_NAME).write_text(source_note(sha))
-    (pair,) = pairs_from_results(results).pairs
+    (pair,) = pairs_from_results(results)[0]
     assert (pair.group, pair.same_person) == (OTHER, True)
     assert "(reference Input/00001, pose Pose/00001_cropped, mouth M/00001)" in pair.apart
     (tmp_path / "Pose" / "00001" / NOTE_NAME).write_text(source_note("aa"))
-    assert pairs_from_results(results).pairs[0].group == OWN
+    assert pairs_from_results(results)[0][0].group == OWN
     (tmp_path / "Input" / "00001" / NOTE_NAME).write_text(source_note("cc", extent=1))
-    assert pairs_from_results(results).pairs[0].group == OWN  # a photo has other bytes than the clip it belongs to
+    assert pairs_from_results(results)[0][0].group == OWN  # a photo has other bytes than the clip it belongs to
 
 
 def test_two_single_videos_are_a_pair_whatever_their_names(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(3)), write_greys(tmp_path / "real", range(5))
-    (pair,) = pairs_from_paths(made, real, first_frame=2).pairs
+    (pair,) = pairs_from_paths(made, real, first_frame=2)[0]
     assert (pair.real, pair.first_frame, pair.real_offset, pair.crop_len) == (real, 2, 2, None)
     shown = [(number_of(r), number_of(g)) for r, g in open_pair(pair).frames()]
     assert shown == [(2, 0), (3, 1), (4, 2)]
@@ -269,7 +269,7 @@ def test_paths_without_pairs_raise(tmp_path: Path) -> None:
 
 
 def test_paths_without_real_videos_measure_alone(tmp_path: Path) -> None:
-    (pair,) = pairs_from_paths(write_greys(tmp_path / "made", range(3))).pairs
+    (pair,) = pairs_from_paths(write_greys(tmp_path / "made", range(3)))[0]
     assert (pair.real, pair.apart) == (None, "no real video was given")
     assert [(real, number_of(made)) for real, made in open_pair(pair).frames()] == [(None, 0), (None, 1), (None, 2)]
 
@@ -277,7 +277,7 @@ def test_paths_without_real_videos_measure_alone(tmp_path: Path) -> None:
 def test_result_against_whole_video_crops_it_as_the_networks_see_it(tmp_path: Path) -> None:
     folder = write_result(tmp_path / "results", "id_a_pose_a_audio_a", range(3), first_frame=2, size=56)
     real = write_frames(tmp_path / "real", 5, suffix=".png")
-    (pair,) = pairs_from_paths(folder, real).pairs
+    (pair,) = pairs_from_paths(folder, real)[0]
     assert (pair.real_offset, pair.crop_len) == (2, 16)
     assert "real frames are cropped as the networks see them" in pair.notes
     first = next(open_pair(pair).real_frames())
@@ -290,7 +290,7 @@ def test_result_against_whole_video_crops_it_as_the_networks_see_it(tmp_path: Pa
 
 def test_other_size_is_refused_or_brought_to_the_real_one(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(2), size=32), write_greys(tmp_path / "real", range(2))
-    (pair,) = pairs_from_paths(made, real).pairs
+    (pair,) = pairs_from_paths(made, real)[0]
     with pytest.raises(MediaError, match=r"frames are 32x32, the real ones of .*real 16x16; --resample"):
         open_pair(pair)
     opened = open_pair(pair, resample=True)
@@ -300,17 +300,17 @@ def test_other_size_is_refused_or_brought_to_the_real_one(tmp_path: Path) -> Non
 
 def test_small_gap_is_a_note_and_no_common_frame_an_error(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(4)), write_greys(tmp_path / "real", range(7))
-    opened = open_pair(pairs_from_paths(made, real).pairs[0])
+    opened = open_pair(pairs_from_paths(made, real)[0][0])
     assert opened.notes == ("lengths differ: 4 generated frames, 7 real ones; the first 4 are used",)
     assert opened.problems == ()
     with pytest.raises(MediaError, match=r"frame 0 goes with number 7 of .*real, which has only 7 frames"):
-        open_pair(pairs_from_paths(made, real, first_frame=7).pairs[0])
+        open_pair(pairs_from_paths(made, real, first_frame=7)[0][0])
 
 
 def test_only_frames_that_are_asked_for_are_read(tmp_path: Path) -> None:
     folder = write_greys(tmp_path / "made", range(4))
     (folder / "000002.png").write_bytes(b"damaged")
-    frames = open_pair(pairs_from_paths(folder).pairs[0]).generated_frames()
+    frames = open_pair(pairs_from_paths(folder)[0][0]).generated_frames()
     assert [number_of(next(frames)), number_of(next(frames))] == [0, 1]
     with pytest.raises(MediaError, match=r"000002\.png: not a readable picture"):
         next(frames)
@@ -328,7 +328,7 @@ def test_sound_of_both_sides_starts_with_their_frame(tmp_path: Path) -> None:
 
 def test_silent_generated_video_takes_the_real_sound_or_raises(tmp_path: Path) -> None:
     made, real = write_greys(tmp_path / "made", range(4)), write_greys(tmp_path / "real", range(7))
-    opened = open_pair(pairs_from_paths(made, real).pairs[0])
+    opened = open_pair(pairs_from_paths(made, real)[0][0])
     with pytest.raises(MediaError, match="no sound found"):
         opened.generated_sound()
     with pytest.raises(MediaError, match="no sound found"):

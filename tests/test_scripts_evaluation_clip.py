@@ -156,4 +156,4 @@ def test_reference_folder_without_pictures_skips_identity(tmp_path: Path) -> Non
     (tmp_path / "reference").mkdir()
     pair = VideoPair("x", made, reference=tmp_path / "reference")
     result, _, _ = measure_pair(pair, config_for("identity"), faces_only())
-    assert result.skipped["identity"] == f"{tmp_path / 'reference'}: the reference holds no picture"
+    assert result.skipped["identity"].startswith(f"{tmp_path / 'reference'}: holds no pictures")

@@ -9,17 +9,20 @@ from scripts.evaluation.test_set import ReenactedClip, metadata_rows, read_recor
 from tests.conftest import write_frames
 
 
+def _clip(name: str, speaker: str) -> ReenactedClip:
+    frames = Path("f", name)
+    return speaker, [Path("r", name), 1, frames, 3, Path("w"), frames, 3, "dummy"]
+
+
 def test_one_speaker_has_no_other_pose() -> None:
-    clips = [ReenactedClip(name, "s", Path("r"), Path("f"), 3, Path("w")) for name in "ab"]
+    clips = [_clip(name, "s") for name in "ab"]
     rows, problems = metadata_rows(clips, ["self", "cross"])
     assert len(rows) == 2
     assert problems[0] == "a: no cross-pose row, because no clip of another speaker is in the list"
 
 
 def test_other_pose_is_of_the_next_clip_of_another_speaker() -> None:
-    clips = [
-        ReenactedClip(name, name[0], Path(f"r/{name}"), Path(f"f/{name}"), 3, Path("w")) for name in ("a1", "a2", "b1")
-    ]
+    clips = [_clip(name, name[0]) for name in ("a1", "a2", "b1")]
     rows, problems = metadata_rows(clips, ["cross"])
     assert [Path(str(row[2])).name for row in rows] == ["b1", "b1", "a1"]
     assert problems == []

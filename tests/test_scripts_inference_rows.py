@@ -21,7 +21,6 @@ from data.audio import load_audio, log_mel
 from data.frames import read_image
 from data.metadata import TestClip
 from data.prepared import SourceNote
-from scripts.inference.frames import Work
 from tests.conftest import Workspace, fail_writing, voice, write_frames, write_wav
 from util.ffmpeg import probe, run_ffmpeg
 from util.files import write_bytes
@@ -300,7 +299,7 @@ def test_mistake_of_ours_costs_one_row_only(workspace: Workspace, monkeypatch: p
 
     original = inference.begin_result
 
-    def fails_for_a(result: Path, config: Any, clip: TestClip, *more: Any) -> Work:
+    def fails_for_a(result: Path, config: Any, clip: TestClip, *more: Any) -> Any:
         if clip.audio.stem == "a":
             raise KeyError("oops")
         return original(result, config, clip, *more)

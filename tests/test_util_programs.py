@@ -7,11 +7,7 @@ import sys
 import pytest
 
 from util.errors import MediaError
-from util.programs import find_program, run_program
-
-
-def test_find_program_missing_is_none() -> None:
-    assert find_program("no-such-program-at-all") is None
+from util.programs import run_program
 
 
 def test_run_program_passes_arguments_and_input_as_they_are() -> None:

@@ -16,11 +16,8 @@ _MOST_BYTES = 10**9  # of all arrays: some kilobytes can be packed terabytes
 def read_arrays(path: str | Path, kind: str) -> dict[str, np.ndarray]:
     """Reads all arrays of an .npz by name; the one of an .npy has the name "".
 
-    Args:
-        kind: what the file should be, for the message, e.g. `.npz ground truth`.
-
-    Raises:
-        MediaError: missing, damaged, too large, or something else.
+    kind: what the file should be, for the message, e.g. `.npz ground truth`.
+    Raises MediaError: missing, damaged, too large, or something else.
     """
     try:
         with open_file(path) as file:

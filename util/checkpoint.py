@@ -29,7 +29,6 @@ def _how_to_get() -> str:
 
 
 def network_path(directory: Path, epoch: str, letter: str) -> Path:
-    """`<directory>/<epoch>_net_<letter>.pth`."""
     return directory / f"{epoch}_net_{letter}.pth"
 
 

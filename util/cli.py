@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from util.errors import OptionError, PcavsError, printable
 from util.log import setup_logging
@@ -112,53 +112,27 @@ def print_error(error: object, prefix: str = "") -> None:
     print(f"{prefix}error: {printable(str(error))}", file=sys.stderr)
 
 
-def positive_int(text: str) -> int:
-    """argparse type: an integer of at least 1."""
-    value = _whole_number(text, 1)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+def _number_type(read: Callable[[str], Any], kind: str, is_allowed: Callable[[Any], bool], rule: str) -> Any:
+    """An argparse type. Its errors say the rule; as argparse would put it, they would name a function."""
+
+    def number(text: str) -> Any:
+        try:
+            value = read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"must be {kind}, got {printable(text)!r}") from error
+        if not is_allowed(value):
+            raise argparse.ArgumentTypeError(f"must {rule}, got {value if read is int else text}")
+        return value
+
+    return number
 
 
-def natural_int(text: str) -> int:
-    """argparse type: an integer of at least 0."""
-    value = _whole_number(text, 0)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
-    return value
-
-
-def _whole_number(text: str, least: int) -> int:
-    """int(text). Raises ArgumentTypeError, in which no function is named, as argparse would."""
-    try:
-        return int(text)
-    except ValueError as error:
-        reason = f"must be a whole number of {least} or more, got {printable(text)!r}"
-        raise argparse.ArgumentTypeError(reason) from error
-
-
-def _number(text: str) -> float:
-    """float(text), with the same error."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number, got {printable(text)!r}") from error
-
-
-def positive_float(text: str) -> float:
-    """argparse type: a number above 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
-
-
-def natural_float(text: str) -> float:
-    """argparse type: a number of at least 0."""
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number that is not negative, got {text}")
-    return value
+positive_int = _number_type(int, "a whole number of 1 or more", lambda value: value >= 1, "be at least 1")
+natural_int = _number_type(int, "a whole number of 0 or more", lambda value: value >= 0, "not be negative")
+positive_float = _number_type(float, "a number", lambda value: 0 < value < float("inf"), "be a number above 0")
+natural_float = _number_type(
+    float, "a number", lambda value: 0 <= value < float("inf"), "be a number that is not negative"
+)
 
 
 def part(text: str) -> tuple[int, int]:

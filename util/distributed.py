@@ -35,7 +35,6 @@ class Ranks:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there are others."""
         return self.world_size > 1
 
 

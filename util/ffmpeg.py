@@ -65,11 +65,9 @@ def ffmpeg_path() -> str:
 
 
 def run_ffmpeg(arguments: Sequence[str | Path], doing: str) -> None:
-    """Runs ffmpeg; raises MediaError with the last lines it printed.
+    """Runs ffmpeg, never through a shell; raises MediaError with the last lines it printed.
 
-    Args:
-        arguments: everything after the global flags; paths are passed as they are, never through a shell.
-        doing: what is being done, for the error, e.g. `encoding results/x/G_Pose_Driven_.mp4`.
+    arguments: all after the global flags.  doing: for the error, e.g. `encoding results/x/G_Pose_Driven_.mp4`.
     """
     with _started(arguments, doing):
         pass
@@ -90,12 +88,10 @@ def run_ffmpeg_long(
 ) -> str:
     """Runs a job of ffmpeg that may take minutes; arguments and errors as for `run_ffmpeg`.
 
-    Args:
-        on_progress: called about twice a second, and at the end, with the numbers of ffmpeg's report, such as `frame`
-            and `total_size`. (`out_time_us` is no measure under -copyts.)
+    on_progress: called about twice a second, and at the end, with the numbers of ffmpeg's report, such as `frame` and
+    `total_size`. (`out_time_us` is no measure under -copyts.)
 
-    Returns:
-        the last lines of what ffmpeg complained about while it went on, such as damaged packets; "" when it did not.
+    Returns the last lines of what ffmpeg complained about while it went on, such as damaged packets.
     """
     with _started(["-nostats", "-progress", "pipe:1", *arguments], doing, stdout=subprocess.PIPE) as (process, said):
         assert process.stdout is not None

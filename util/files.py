@@ -28,6 +28,7 @@ except ImportError:  # Windows: nothing is locked there, and no leftover is remo
 MARK = "made by PC-AVS"  # stands in every page, report and video, so that they are told from the user's own files
 _MARK_REACH = 1 << 16  # bytes at the start and the end of a file in which the mark stands
 _PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<state>part|old)(\..*)?", re.DOTALL)
+FileStates = tuple[tuple[str, int, int], ...]  # path, size and time of every file
 _swept: set[str] = set()  # folders that this process has looked through
 
 
@@ -124,6 +125,13 @@ def read_text(path: str | Path) -> str:
     """Reads UTF-8 text, with or without a byte-order mark. Raises OSError, as `open_file`, and UnicodeDecodeError."""
     with open_file(path) as file:
         return file.read().decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def file_states(paths: Iterable[Path | None]) -> FileStates:
+    """Of files and of the files in folders; what is not there is left out."""
+    found = [path.absolute() for path in paths if path is not None]
+    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
 
 
 def write_bytes(path: str | Path, payload: bytes) -> None:

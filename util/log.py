@@ -61,11 +61,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def progress(items: Iterable[Item] | None = None, **settings: Any) -> Any:
-    """A tqdm bar; in a log file it is a line every ten seconds instead.
-
-    Args:
-        settings: those of tqdm.
-    """
+    """A tqdm bar with tqdm's settings; in a log file it is a line every ten seconds instead."""
     from tqdm import tqdm
 
     if not sys.stderr.isatty():

@@ -63,13 +63,11 @@ class Progress:
         return len(self._done)
 
     def add(self, number: int) -> None:
-        """Notes that a piece is done."""
         with self._changed:
             self._done.add(number)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Says that nothing more will be done."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -1,19 +1,13 @@
-"""Starts programs that may or may not be installed, found by name; ffmpeg has a module of its own."""
+"""Starts programs that may or may not be installed; ffmpeg has a module of its own."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from util.errors import MediaError
 from util.ffmpeg import last_lines
-
-
-def find_program(name: str) -> str | None:
-    """Path of a program, None when it is not installed."""
-    return shutil.which(name)
 
 
 def run_program(command: Sequence[str | Path], doing: str, stdin: bytes = b"", timeout_s: float = 120.0) -> bytes:

@@ -39,15 +39,10 @@ class _Shown:
 
 
 class Visualizer:
-    """Writes numbers and pictures of a training.
+    """Writes numbers and pictures of a training into its folder, which is made.
 
-    Args:
-        directory: of the training, e.g. `checkpoints/<name>`; it is made.
-        resume_step: the step the training goes on from; what an earlier run showed of later steps is dropped. 0 is a
-            new training, and starts a new log.
-
-    Raises:
-        MediaError: the folder or the log cannot be written.
+    resume_step: the step the training goes on from; what an earlier run showed of later steps is dropped. 0 is a new
+    training, and starts a new log. Raises MediaError: the folder or the log cannot be written.
     """
 
     def __init__(
@@ -65,10 +60,8 @@ class Visualizer:
     def scalars(self, step: int, values: Mapping[str, float], epoch: float, images_per_s: float) -> None:
         """Adds a line to the log, and the values to TensorBoard. Raises MediaError when the disk refuses.
 
-        Args:
-            step: of the optimiser, counted from 1.
-            values: such as {"loss/G/gan": 0.7}; what is not finite is written as null.
-            images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
+        step: of the optimiser, counted from 1.  values: such as {"loss/G/gan": 0.7}; what is not finite is written as
+        null.  images_per_s: target frames a second, of all ranks together; 0: not measured, left out.
         """
         speed = {"images_per_s": images_per_s} if images_per_s else {}
         numbers = {"epoch": epoch, **speed, **values}

@@ -85,11 +85,9 @@ def default_output(source: Path) -> Path:
 
 
 def align_source(path: Path, output: Path, config: AlignOptions) -> AlignResult:
-    """Aligns one clip. A finished result of the same source and settings is used again, an older one replaced.
+    """Aligns a folder of pictures, a video or one picture; `output` gets `%06d.jpg`, the record and a contact sheet.
 
-    Args:
-        path: a folder of pictures, a video, or one picture.
-        output: gets `%06d.jpg`, `alignment.json` and `contact_sheet.png`.
+    A finished result of the same source and settings is used again, an older one replaced.
 
     Raises:
         MediaError: the source cannot be read, or the output cannot be written or is not ours to replace.
@@ -119,16 +117,13 @@ def source_score(path: Path, config: AlignOptions) -> tuple[float, bool]:
         AlignmentError: none of the frames shows a face, or no detector works.
     """
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, detect_every=1)
-    points, width, height = [], 0, 0
+    points = []
     frames = open_source(path).frames(stop=SAMPLE_FRAMES * SAMPLE_STEP)
     for _, image in itertools.islice(frames, 0, None, SAMPLE_STEP):
-        height, width = image.shape[:2]
-        face, _ = tracker.step(image)
-        if face is not None:
-            points.append(face.points)
-    if not points:
+        points.append(tracker.landmarks(image))
+    landmarks, (height, width) = np.stack(points), image.shape[:2]
+    if np.isnan(landmarks).any(axis=(1, 2)).all():
         raise AlignmentError(f"{path}: no face in the {SAMPLE_FRAMES} frames looked at")
-    landmarks = np.stack(points)
     return template_score(landmarks, width, height), is_template_like(landmarks, width, height)
 
 
@@ -277,7 +272,5 @@ def _write_crops(source: FrameSource, record: AlignmentRecord, folder: Path) -> 
 
 
 def _with_progress(source: FrameSource, what: str, total: int | None) -> Iterator[np.ndarray]:
-    with progress(total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1) as bar:
-        for _, image in source.frames():
-            yield image
-            bar.update()
+    images = (image for _, image in source.frames())
+    return progress(images, total=total, desc=f"{source.path.name}: {what}", unit="frame", disable=total == 1)

@@ -50,11 +50,7 @@ def three_points(landmarks: np.ndarray) -> np.ndarray:
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rotation, uniform scale and shift that take (points, 2) to others with the least squared error.
 
-    Returns:
-        (2, 3) float64 matrix for column vectors (x, y, 1).
-
-    Raises:
-        AlignmentError: the source points coincide.
+    Returns a (2, 3) float64 matrix for column vectors (x, y, 1). Raises AlignmentError: the source points coincide.
     """
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     s, t = source - source_mean, target - target_mean
@@ -94,9 +90,9 @@ def align_matrices(points: np.ndarray, known: np.ndarray | None = None) -> tuple
 
 
 def align_matrices_per_frame(points: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Every frame its own rotation, scale and shift: follows zooms and tilts, and all the landmarks' jitter.
+    """Every frame its own rotation, scale and shift, arguments and result as in `align_matrices`.
 
-    Args and returns as in `align_matrices`.
+    Follows zooms and tilts, and all the landmarks' jitter.
     """
     matrices = np.stack([similarity_transform(own, TEMPLATE_POINTS) for own in points])
     return _mean_matrix(points, known), matrices
@@ -105,7 +101,7 @@ def align_matrices_per_frame(points: np.ndarray, known: np.ndarray | None = None
 def align_matrices_smooth(points: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rotation, scale and shift of every frame from points smoothed over time by a Gaussian.
 
-    At the ends of the clip the weights that remain are normalised. Args and returns as in `align_matrices`.
+    At the ends of the clip the weights that remain are normalised. Arguments and result as in `align_matrices`.
     """
     smooth = functools.partial(gaussian_filter1d, sigma=SMOOTH_SIGMA_FRAMES, axis=0, mode="constant")
     smoothed = smooth(points) / smooth(np.ones((len(points), 1, 1)))
@@ -131,14 +127,9 @@ def fill_gaps(landmarks: np.ndarray, max_gap: int) -> tuple[np.ndarray, list[str
     Up to `max_gap` frames in a row between two known ones are interpolated linearly; longer gaps hold the frame before
     them, and frames before the first known one hold that.
 
-    Args:
-        landmarks: (frames, points, 2) float, NaN where no face was found.
-
-    Returns:
-        landmarks without NaN, and a status per frame: "" where it was known, else "interpolated" or "held".
-
-    Raises:
-        AlignmentError: no frame is known.
+    landmarks: (frames, points, 2) float, NaN where no face was found.
+    Returns landmarks without NaN, and a status per frame: "" where it was known, else "interpolated" or "held".
+    Raises AlignmentError: no frame is known.
     """
     known = np.flatnonzero(~np.isnan(landmarks).any(axis=(1, 2)))
     if not len(known):
@@ -221,7 +212,6 @@ class AlignmentRecord:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the clip."""
         return len(self.status)
 
 
@@ -253,11 +243,7 @@ def write_record(path: str | Path, record: AlignmentRecord) -> None:
 
 
 def read_record(path: str | Path) -> AlignmentRecord:
-    """Reads what `write_record` wrote.
-
-    Raises:
-        MediaError: no such file, not such a file, or lists of different lengths.
-    """
+    """Reads what `write_record` wrote. Raises MediaError: no such file, or lists of different lengths."""
     hint = "run scripts/align_68.py"
     record = read_json(path, AlignmentRecord, hint=hint)
     if record.format != RECORD_FORMAT:

@@ -39,38 +39,28 @@ class Blinker:
         self._eyes: list[Eye] | None = None  # None: no blink has begun; []: this one is left out
         self._first = self._last = np.zeros((68, 2))  # landmarks
 
-    def apply(self, frame_bgr: np.ndarray, closure: float, landmarks: np.ndarray | None = None) -> np.ndarray:
-        """The frame with its eyes closed, or the frame itself where there is nothing to do.
+    def apply(self, frame_bgr: np.ndarray, closure: float) -> np.ndarray:
+        """The next frame, whose eyes are open, with its eyes closed; the frame itself where there is nothing to do.
 
-        Args:
-            frame_bgr: the next frame, (H, W, 3) uint8, its eyes open.
-            closure: from 0 (open) to 1.
-            landmarks: (68, 2) pixels where they are known; else they are measured.
+        closure: from 0 (open) to 1.
         """
         if closure <= 0:
             self._eyes = None
             return frame_bgr
         if self._eyes == []:
             return frame_bgr
-        points = self._measured(frame_bgr) if landmarks is None else landmarks
+        points = self._tracker.landmarks(frame_bgr)
+        has_face = not np.isnan(points).any()
         if self._eyes is None:
-            self._eyes = self._begin(frame_bgr, points)
+            eyes = find_eyes(frame_bgr, points) if has_face else []
+            reason = unsuited(frame_bgr, eyes) if has_face else "no face"
+            if reason:
+                self.left_alone[reason] += 1
+            self._eyes = [] if reason else eyes
+            self.blinks += not reason
+            self._first = self._last = points
             return close_eyes(frame_bgr, self._eyes, closure) if self._eyes else frame_bgr
-        if points is not None:
+        if has_face:
             self._last = _KEPT * self._last + (1 - _KEPT) * points
         matrix = similarity_transform(self._first[_STEADY], self._last[_STEADY])
         return close_eyes(frame_bgr, [eye.moved(matrix) for eye in self._eyes], closure)
-
-    def _begin(self, frame_bgr: np.ndarray, points: np.ndarray | None) -> list[Eye]:
-        eyes = [] if points is None else find_eyes(frame_bgr, points)
-        reason = "no face" if points is None else unsuited(frame_bgr, eyes)
-        if points is None or reason:
-            self.left_alone[reason] += 1
-            return []
-        self.blinks += 1
-        self._first = self._last = points
-        return eyes
-
-    def _measured(self, frame_bgr: np.ndarray) -> np.ndarray | None:
-        face, _ = self._tracker.step(frame_bgr)
-        return None if face is None else face.points

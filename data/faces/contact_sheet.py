@@ -19,14 +19,8 @@ def sheet_column(
 ) -> np.ndarray:
     """One frame's column: the frame, its crop, and a caption.
 
-    Args:
-        image_bgr: (H, W, 3) uint8, the source frame.
-        landmarks: (68, 2) in its pixels.
-        matrix: (2, 3), frame to template.
-        number, status: for the caption; the status also gives the landmarks' colour.
-
-    Returns:
-        (470, 224, 3) uint8 BGR. Red crosses in the crop are the template's eyes and mouth.
+    image_bgr: (H, W, 3) uint8.  landmarks: (68, 2) in its pixels, in the colour of the status.  matrix: (2, 3), frame
+    to template. Returns (470, 224, 3) uint8 BGR; red crosses in the crop are the template's eyes and mouth.
     """
     size = TEMPLATE_SIZE
     colour = STATUS_COLOURS.get(status, _GREEN)

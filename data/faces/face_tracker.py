@@ -63,6 +63,11 @@ class FaceTracker:
         self._lost_for += 1
         return None, "missing"
 
+    def landmarks(self, image_bgr: np.ndarray) -> np.ndarray:
+        """(68, 2) float64 of the face in the next frame, NaN where there is none."""
+        face, _ = self.step(image_bgr)
+        return np.full((68, 2), np.nan) if face is None else face.points
+
     def _found(self, image_bgr: np.ndarray, thorough: bool) -> FaceLandmarks | None:
         size = box_size(self._seen.box) if self._seen is not None else None
         faces = self.detector.find_faces(image_bgr, thorough, size)

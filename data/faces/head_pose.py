@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,7 @@ def head_angles(landmarks: np.ndarray) -> np.ndarray:
 
     Differences within a clip are good to a degree or two. How a person's face is built moves pitch by a constant.
 
-    Args:
-        landmarks: (..., 68, 2) float, iBUG order.
-
-    Returns:
-        (..., 3) float64: yaw, pitch, roll. NaN stays NaN.
+    landmarks: (..., 68, 2) float, iBUG order. Returns (..., 3) float64: yaw, pitch, roll; NaN stays NaN.
     """
     model = np.array(list(_RIGID.values()))
     points = landmarks[..., list(_RIGID), :].astype(np.float64)
@@ -54,24 +51,18 @@ def head_angles(landmarks: np.ndarray) -> np.ndarray:
     return angles
 
 
-def video_angles(path: Path, config: AlignOptions | None = None) -> np.ndarray:
-    """Angles of the head in a video or folder of frames at 25 fps, of a minute at most.
+def video_angles(path: Path, config: AlignOptions) -> np.ndarray:
+    """Angles of the head in a video or folder of frames, of a minute at most: (T, 3) float64, smoothed over 0.1 s.
 
-    Returns:
-        (T, 3) float64, smoothed over 0.1 s; where no face is found they are interpolated.
+    Where no face is found they are interpolated.
 
     Raises:
         MediaError: the video cannot be read.
         AlignmentError: less than a second, or no face in half of the frames.
     """
-    config = config or AlignOptions()
     tracker = FaceTracker(make_detector(config.landmarks, config.device), config.face, config.detect_every)
-    points = []
-    for image in open_video(path, resample=True).frames():
-        face, _ = tracker.step(image)
-        points.append(np.full((68, 2), np.nan) if face is None else face.points)
-        if len(points) == _LONGEST_S * FPS:
-            break
+    frames = itertools.islice(open_video(path, resample=True).frames(), round(_LONGEST_S * FPS))
+    points = [tracker.landmarks(image) for image in frames]
     angles = head_angles(np.stack(points))
     seen = np.flatnonzero(np.isfinite(angles[:, 0]))
     if len(points) < _SHORTEST_FRAMES or len(seen) < _FEW_FACES * len(points):

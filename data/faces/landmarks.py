@@ -39,12 +39,7 @@ class FaceLandmarks:
     box: np.ndarray  # (4,) float64: x0, y0, x1, y1, the box the landmarks were measured in
 
 
-@dataclass(frozen=True)
-class FaceBox:
-    """A face that was found in a picture."""
-
-    box: np.ndarray  # (4,) float64: x0, y0, x1, y1
-    score: float  # the detector's confidence, not comparable with that of others
+FaceBox = tuple[np.ndarray, float]  # (4,) x0, y0, x1, y1, and the detector's confidence, which is its own measure
 
 
 class LandmarkDetector(ABC):
@@ -86,13 +81,13 @@ class LandmarkDetector(ABC):
         faces: list[FaceBox] = []
         for side in sides[: None if thorough else 1]:
             copy, factor = resized_to(image_bgr, side)
-            faces = [FaceBox(face.box / factor, face.score) for face in self._find(copy)]
+            faces = [(box / factor, score) for box, score in self._find(copy)]
             if faces:
                 break
         if not faces and thorough:
             faces = self._second_try(image_bgr)
-        strongest = max((face.score for face in faces), default=0.0)
-        boxes = [face.box for face in faces if face.score >= WEAK_DETECTION * strongest]
+        strongest = max((score for _, score in faces), default=0.0)
+        boxes = [box for box, score in faces if score >= WEAK_DETECTION * strongest]
         return sorted(boxes, key=lambda box: float(box_centre(box)[0]))
 
     def carry_box(self, points: np.ndarray, seen: FaceLandmarks) -> np.ndarray:
@@ -159,14 +154,14 @@ class DlibDetector(LandmarkDetector):
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         boxes, scores, _ = self._hog.run(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), 0, 0.0)
-        return [FaceBox(_dlib_box(box), float(score)) for box, score in zip(boxes, scores, strict=True)]
+        return [(_dlib_box(box), float(score)) for box, score in zip(boxes, scores, strict=True)]
 
     def _second_try(self, image_bgr: np.ndarray) -> list[FaceBox]:
         copy, factor = resized_to(image_bgr, min(self.CNN_SIDE, 2 * max(image_bgr.shape[:2])))
         if min(copy.shape[:2]) < self.CNN_SMALLEST:
             return []  # the network's filters would not fit in
         found = self._cnn(cv2.cvtColor(copy, cv2.COLOR_BGR2RGB), 0)
-        return [FaceBox(_dlib_box(face.rect) / factor, float(face.confidence)) for face in found]
+        return [(_dlib_box(face.rect) / factor, float(face.confidence)) for face in found]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         region, offset = cut_region(image_bgr, box, margin=0.5)
@@ -220,7 +215,7 @@ class FaceAlignmentDetector(LandmarkDetector):
 
     def _find(self, image_bgr: np.ndarray) -> list[FaceBox]:
         found = self._net.face_detector.detect_from_image(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB))
-        return [FaceBox(np.array(face[:4], dtype=np.float64), float(face[4])) for face in found]
+        return [(np.array(face[:4], dtype=np.float64), float(face[4])) for face in found]
 
     def landmarks_in(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
         region, offset = cut_region(image_bgr, box, margin=1.0)

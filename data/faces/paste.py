@@ -72,7 +72,6 @@ class Canvas:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether pixels are no longer those of the source."""
         return self.source_width - self.width > 1 or self.source_height - self.height > 1
 
     @property
@@ -102,7 +101,6 @@ class Patch:
 
     @property
     def region(self) -> tuple[slice, slice]:
-        """Index of the patch in the canvas."""
         height, width = self.distance.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
@@ -110,13 +108,7 @@ class Patch:
 def find_patch(matrix: np.ndarray, size: int, width: int, height: int, shape: str) -> Patch | None:
     """Measures how far each pixel lies inside the outline, and inside the canvas where that cuts the outline off.
 
-    Args:
-        matrix: picture -> canvas.
-        size: side of the picture.
-        width, height: of the canvas.
-
-    Returns:
-        None when the picture lies outside the canvas.
+    matrix: picture -> canvas.  size: side of the picture.  width, height: of the canvas. None: it lies outside.
     """
     ends = np.array([-0.5, size - 0.5])
     corners = np.array([[x, y] for x in ends for y in ends]) @ matrix[:, :2].T + matrix[:, 2]
@@ -176,11 +168,8 @@ def colour_match(original: np.ndarray, generated: np.ndarray) -> np.ndarray:
     Half of the pixels count, those whose difference is nearest to the median one: the others show other things, such
     as hair that has moved. A border with little spread, such as a plain wall, tells a shift but no gain.
 
-    Args:
-        original, generated: (n, 3) float64, the same places in both; without pixels nothing changes.
-
-    Returns:
-        (2, 3) float64, for `apply_colours`.
+    original, generated: (n, 3) float64, the same places in both; without pixels nothing changes. Returns (2, 3)
+    float64, for `apply_colours`.
     """
     if not len(original):
         return np.stack([np.ones(3), np.zeros(3)])
@@ -216,11 +205,9 @@ class Paster:
         self._colours, self._frames = np.zeros((2, 3)), 0
 
     def paste(self, canvas_bgr: np.ndarray, picture_bgr: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """A frame: (H, W, 3) uint8 like the canvas, and equal to it outside the outline.
+        """A frame: (H, W, 3) uint8 like the canvas, and equal to it outside the outline of the (S, S, 3) picture.
 
-        Args:
-            picture_bgr: (S, S, 3) uint8.
-            matrix: picture -> canvas.
+        matrix: picture -> canvas.
         """
         result = canvas_bgr.copy()
         size = len(picture_bgr)

@@ -112,17 +112,11 @@ def paste_result(
 ) -> str:
     """Makes the video of one result folder; it appears when it is finished.
 
-    Args:
-        result: folder of test.py.
-        output: an .mp4, .m4v or .mov file.
-        alignment, background, audio: None: what the result's `clip.json` and the alignment name.
-        frames_dir: gets every frame as `%06d.png`, too.
+    alignment, background, audio: None: what the result's `clip.json` and the alignment name.  frames_dir: gets every
+    frame as `%06d.png`, too. Returns a line that says what was made.
 
-    Returns:
-        a line that says what was made.
-
-    Raises:
-        MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk fails.
+    Raises MediaError: frames, background, sound or alignment are missing, broken or do not fit; ffmpeg or the disk
+    fails.
     """
     options = options or PasteOptions()
     note = read_note(result) or ClipNote(first_frame=PUBLISHED_FIRST_FRAME)
@@ -142,7 +136,6 @@ def paste_result(
 
 
 def _alignment_file(result: Path, note: ClipNote, given: Path | None) -> Path:
-    """Where the matrices are."""
     if given is None and note.reference is None:
         raise MediaError(f"{result}: no clip.json names its reference; give --alignment NAME_cropped")
     folder = given or Path(str(note.reference))
@@ -218,12 +211,11 @@ def _encode(
     frames: Iterator[np.ndarray], canvas: Canvas, silent: Path, output: Path, count: int, frames_dir: Path | None
 ) -> None:
     def chunks() -> Iterator[bytes]:
-        with progress(total=count, desc=output.parent.name[:40], unit="frame") as bar:
-            for number, frame in enumerate(frames):
-                if frames_dir is not None:
-                    write_image(frames_dir / f"{number:06d}.png", frame)
-                yield frame.tobytes()
-                bar.update()
+        bar = progress(frames, total=count, desc=output.parent.name[:40], unit="frame")
+        for number, frame in enumerate(bar):
+            if frames_dir is not None:
+                write_image(frames_dir / f"{number:06d}.png", frame)
+            yield frame.tobytes()
 
     raw = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{canvas.width}x{canvas.height}"]
     arguments = [*raw, "-framerate", str(FPS), "-i", "pipe:0", *_H264, protocol_free(silent)]

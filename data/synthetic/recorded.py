@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import sys
 import tempfile
 import wave
@@ -20,7 +21,7 @@ import numpy as np
 
 from data.synthetic.phones import phones_of
 from util.errors import MediaError
-from util.programs import find_program, run_program
+from util.programs import run_program
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,10 @@ def installed_voices() -> tuple[RecordedVoice, ...]:
         return ()
     named: dict[str, set[str]] = {}
     for program, flags in {"flite": ["-lv"], "festival": ["--batch", "(print (voice.list))"]}.items():
-        path = find_program(program)
+        path = shutil.which(program)
         listed = run_program([path, *flags], f"asking {program} for its voices") if path else b""
         named[program] = set(re.findall(r"\w+", listed.decode("utf-8", "replace")))
-    if find_program("espeak-ng"):
+    if shutil.which("espeak-ng"):
         named["espeak-ng"] = {voice.name for voice in VOICES if voice.program == "espeak-ng"}
     return tuple(voice for voice in VOICES if voice.name in named.get(voice.program, ()))
 

@@ -44,9 +44,7 @@ def available() -> bool:
 class PackedConv2d:
     """A convolution whose weights lie as oneDNN wants them for one image of one size; other inputs work, slower.
 
-    Args:
-        weight: (out, in / groups, kh, kw).
-        size: (H, W) of the image.
+    weight: (out, in / groups, kh, kw).  size: (H, W) of the image.
     """
 
     def __init__(

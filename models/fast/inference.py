@@ -30,11 +30,9 @@ _FOLLOWED_BY_NORM: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 
 @torch.no_grad()
 def prepare_encoder(network: nn.Module, example: Tensor) -> nn.Module:
-    """Replaces the convolutions of E or A_sync by their fast forms, and returns the network.
+    """Replaces the convolutions of E or A_sync, in eval mode, by their fast forms, and returns the network.
 
-    Args:
-        network: in eval mode.
-        example: one input of the size to come; other sizes work, slower.
+    example: one input of the size to come; other sizes work, slower.
     """
     shapes = _input_shapes(network, example)
     for module in list(network.modules()):

@@ -36,14 +36,10 @@ class SyncNet(nn.Module):
 
 
 def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under the names of `SyncNet`, whatever wrapper it was saved in.
+    """A state dict under the names of `SyncNet`, whatever wrapper put its prefix before them (`module.`, `__S__.`).
 
-    Args:
-        state: as loaded; every key may carry the wrapper's prefix, such as `module.` or `__S__.`. Counters that torch
-            older than 0.4.1 did not have (`num_batches_tracked`) may be absent; `load_state_dict` then fills them in.
-
-    Raises:
-        KeyError: no key ends with `netcnnaud.0.weight`, so these are weights of something else.
+    Counters that torch older than 0.4.1 did not have (`num_batches_tracked`) may be absent; `load_state_dict` fills
+    them in. Raises KeyError: no key ends with `netcnnaud.0.weight`, so these are weights of something else.
     """
     prefixes = [key.removesuffix(_ANY_KEY) for key in state if key.endswith(_ANY_KEY)]
     if not prefixes:

@@ -76,16 +76,13 @@ class Bench:
 
     @functools.cached_property
     def model(self) -> AvModel:
-        """Ours."""
         return self.load_model(self.precision)
 
     @functools.cached_property
     def textbook(self) -> Textbook:
-        """With the same weights."""
         return Textbook(self.directory, self.epoch, self.sizes, self.device)
 
     def load_model(self, precision: str) -> AvModel:
-        """Ours in another precision."""
         return AvModel.from_checkpoints(self.directory, self.epoch, self.sizes, self.device, precision)
 
     def make_batch(self, count: int) -> Batch:

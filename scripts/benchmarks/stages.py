@@ -116,10 +116,7 @@ def run_test(bench: Bench, seconds: float, directory: Path | None = None) -> Run
     peak = first = None
     started = time.perf_counter()
     words = [str(word) for word in command]
-    with (
-        log.open("w") as file,
-        subprocess.Popen(words, stdout=file, stderr=file, cwd=ROOT, env=environment) as process,
-    ):
+    with log.open("w") as file, subprocess.Popen(words, stdout=file, stderr=file, cwd=ROOT, env=environment) as process:
         try:
             while process.poll() is None:
                 peak = peak_memory_mib(process.pid) or peak

@@ -6,14 +6,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data.faces.face_tracker import FaceTracker
-from data.frames import pictures_in, read_image
 from data.video_pairs import OpenPair, VideoPair, open_pair
+from data.video_reader import open_source
 from options.config import FPS, SAMPLE_RATE_HZ
 from scripts.evaluation.instruments import EvaluationConfig, Instruments
 from util.errors import MediaError, PcavsError
@@ -110,7 +109,7 @@ class _Measurement:
         count = 0
         for real, generated in self.opened.frames() if metrics else ():
             images = {FAKE: generated} if real is None else {FAKE: generated, REAL: real}
-            points = {side: _landmarks(tracker, images[side]) for side, tracker in trackers.items()}
+            points = {side: tracker.landmarks(images[side]) for side, tracker in trackers.items()}
             for side, found in points.items():
                 faceless[side] += bool(np.isnan(found).any())
             for side in self.sides:
@@ -172,8 +171,9 @@ class _Measurement:
         picture, tracker = self.opened.pair.reference, self._tracker(detect_every=1)
         if picture is None and (self.opened.real is None or not self.opened.pair.same_person):
             raise MediaError("no reference picture, and no real video of the same person, to compare with")
-        for image in [read_image(_picture_file(picture))] if picture else self.opened.real_frames():
-            points = _landmarks(tracker, image)
+        images = self.opened.real_frames() if picture is None else [next(open_source(picture).frames())[1]]
+        for image in images:
+            points = tracker.landmarks(image)
             if not np.isnan(points).any():
                 return self.instruments.embedder.embed(image, points)
         raise MediaError(f"no face in the reference {picture}" if picture else "no face in the real video")
@@ -250,19 +250,3 @@ class _Measurement:
 
     def _frames_of(self, side: str) -> Iterator[np.ndarray]:
         return self.opened.generated_frames() if side == FAKE else self.opened.real_frames()
-
-
-def _landmarks(tracker: FaceTracker, image: np.ndarray) -> np.ndarray:
-    """(68, 2) float64, NaN without a face."""
-    face, _ = tracker.step(image)
-    return np.full((68, 2), np.nan) if face is None else face.points
-
-
-def _picture_file(path: Path) -> Path:
-    """The picture itself, or the first of a folder."""
-    if not path.is_dir():
-        return path
-    pictures = pictures_in(path)
-    if not pictures:
-        raise MediaError(f"{path}: the reference holds no picture")
-    return pictures[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from options.config import NETWORK_FILE, NetworkConfig
 from util.errors import CheckpointError, PcavsError
+from util.files import FileStates, file_states
 from util.metrics.protocol import MODEL_SYNC, NEED_FACES, PROTOCOLS, QUANTITIES, Protocol
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from data.faces.landmarks import LandmarkDetector
-    from util.metrics.identity import FaceEmbedder
+    from util.metrics.identity import ArcFaceEmbedder, DlibEmbedder
     from util.metrics.sync_score import SyncScores
 
 DEFAULT_SYNCNET = Path("checkpoints/syncnet_v2.model")
@@ -32,15 +33,7 @@ _BATCH = 16  # frames
 
 # frames (H, W, 3) uint8 BGR from the start of the sound on, how many, the sound (samples,) float32 at 16 kHz
 SyncScorer = Callable[[Iterable["np.ndarray"], int, "np.ndarray"], "SyncScores"]
-FileStates = tuple[tuple[str, int, int], ...]  # path, size and time of every file
 Loaded = TypeVar("Loaded")
-
-
-def file_states(paths: Iterable[Path | None]) -> FileStates:
-    """Of files and of the files in folders; what is not there is left out."""
-    found = [path for path in paths if path is not None]
-    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
 
 
 @dataclass(frozen=True)
@@ -60,15 +53,13 @@ class EvaluationConfig:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Every quantity of the metrics."""
         return tuple(name for name, quantity in QUANTITIES.items() if quantity.metric in self.metrics)
 
     def weights_state(self) -> FileStates:
         """What tells whether a file with weights has changed."""
-        files = [path for path in (self.syncnet, self.arcface, self.inception) if path is not None]
-        if self.sync_model is not None:
-            files += [*_sync_weights(self.sync_model), self.sync_model / NETWORK_FILE]
-        return file_states(files)
+        folder = self.sync_model
+        of_sync = [] if folder is None else [*_sync_weights(folder), folder / NETWORK_FILE]
+        return file_states([self.syncnet, self.arcface, self.inception, *of_sync])
 
 
 @dataclass
@@ -76,7 +67,7 @@ class Instruments:
     """The detector and the networks; None where no metric needs one, or where it could not be loaded."""
 
     detector: LandmarkDetector | None = None
-    embedder: FaceEmbedder | None = None
+    embedder: DlibEmbedder | ArcFaceEmbedder | None = None
     sync: dict[str, SyncScorer] = field(default_factory=dict)  # by metric
     features: Callable[[np.ndarray], np.ndarray] | None = None  # (B, H, W, 3) uint8 BGR -> (B, D)
     names: dict[str, str] = field(default_factory=dict)  # metric -> what measures it
@@ -120,10 +111,11 @@ def _load_detector(config: EvaluationConfig) -> tuple[LandmarkDetector, str]:
     return detector, f"landmarks by {detector.name}"
 
 
-def _load_embedder(config: EvaluationConfig) -> tuple[FaceEmbedder, str]:
+def _load_embedder(config: EvaluationConfig) -> tuple[DlibEmbedder | ArcFaceEmbedder, str]:
     from util.metrics.identity import ArcFaceEmbedder, DlibEmbedder
 
-    embedder: FaceEmbedder = ArcFaceEmbedder(config.arcface) if config.arcface else DlibEmbedder()
+    embedder: DlibEmbedder | ArcFaceEmbedder
+    embedder = ArcFaceEmbedder(config.arcface) if config.arcface else DlibEmbedder()
     return embedder, embedder.name
 
 
@@ -167,10 +159,6 @@ def load_sync_model(folder: Path | None, device: str = "cpu", any_size: bool = F
     """Sync as a model of this project sees it: A_sync of the sound against to_mouth(E(frame)), a unit vector a frame.
 
     Frames are taken as they are, so they must be cropped like those of results.
-
-    Args:
-        folder: with `latest_net_A_sync.pth`, `latest_net_E.pth` and, for other than the published sizes, network.json.
-        any_size: see `NetworkConfig.from_file`.
     """
     if folder is None:
         raise CheckpointError("no weights: give the folder of a trained model as --sync_model DIR")

@@ -23,9 +23,9 @@ import numpy as np
 from data.metadata import unique_names
 from data.video_pairs import VideoPair
 from scripts.evaluation.clip import ClipResult, Curves, measure_pair
-from scripts.evaluation.instruments import EvaluationConfig, Instruments, file_states, load_instruments
+from scripts.evaluation.instruments import EvaluationConfig, Instruments, load_instruments
 from util.errors import MediaError, PcavsError
-from util.files import make_directory, safe_name, write_bytes, write_json
+from util.files import file_states, make_directory, safe_name, write_bytes, write_json
 from util.log import progress
 from util.parallel import WorkerDiedError, map_processes
 
@@ -52,9 +52,8 @@ def plan(
 ) -> list[MeasureTask]:
     """A task a pair. Of pairs that share a real video only one measures it, if possible one that compares with it.
 
-    Args:
-        folder: of the evaluation; `clips/<name>.json` gets the figures, `.npz` the features of the Fréchet distance.
-        missing: metrics whose instruments are not at hand; once they are, the clip is measured again.
+    folder: of the evaluation; `clips/<name>.json` gets the figures, `.npz` the features of the Fréchet distance.
+    missing: metrics whose instruments are not at hand; once they are, the clip is measured again.
     """
     first: dict[str, int] = {}
     for number in sorted(range(len(pairs)), key=lambda n: bool(pairs[n].apart)):
@@ -75,17 +74,13 @@ def plan(
 def measure_all(
     tasks: Sequence[MeasureTask], config: EvaluationConfig, workers: int = 0, dask: str = "", resume: bool = False
 ) -> list[ClipResult]:
-    """Measures every pair; figures and curves of each are on disk as soon as they are known.
+    """Measures every pair, in the order of the tasks; one that cannot be measured has an `error`.
 
-    Args:
-        workers, dask: see `util.parallel.map_processes`.
-        resume: take figures that an earlier run has left there, if neither files nor settings have changed.
+    Figures and curves of each are on disk as soon as they are known. Raises MediaError: the disk refuses, or a process
+    died.
 
-    Returns:
-        in the order of the tasks; a pair that cannot be measured has an `error`.
-
-    Raises:
-        MediaError: the disk refuses, or a process died.
+    workers, dask: see `util.parallel.map_processes`.  resume: take figures that an earlier run has left there, if
+    neither files nor settings have changed.
     """
     known = [_earlier_result(task) for task in tasks] if resume else []
     results = {result.name: result for result in known if result is not None}

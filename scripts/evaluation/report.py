@@ -128,12 +128,8 @@ def write_reports(
 ) -> list[str]:
     """Writes evaluation.json, summary.md, summary.tex, clips.csv and index.html; prints the table.
 
-    Args:
-        before: problems that were known before.
-        show: how many of the worst clips the page has.
-
-    Returns:
-        what was not measured or looks wrong, one line each.
+    before: problems that were known before.  show: how many of the worst clips the page has.
+    Returns what was not measured or looks wrong, one line each.
     """
     measures_frechet = "frechet" in config.metrics and "frechet" not in instruments.missing
     distances, remarks = frechet_cells(results, folder) if measures_frechet else ({}, [])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.clip_list import ClipRecord, read_list, scan_tree
@@ -26,31 +25,15 @@ logger = logging.getLogger(__name__)
 
 SPLIT = "test"  # of a tree that has splits
 _LONGEST_NAME = 60  # characters
-
-
-@dataclass(frozen=True)
-class ReenactedClip:
-    """What is made of a clip of the test set: its first frame, all frames, and the sound."""
-
-    name: str
-    speaker: str
-    reference: Path
-    frames: Path
-    num_frames: int
-    sound: Path
+ReenactedClip = tuple[str, list[object]]  # its speaker, and its row where it drives itself: 8 fields
 
 
 def make_test_set(
     source: Path, folder: Path, poses: Sequence[str], how_many: int | None = None, max_seconds: float | None = None
 ) -> tuple[Path, list[str]]:
-    """Writes the clips of a list or tree and the metadata file by which test.py generates them.
+    """Writes the clips of a list or tree and the metadata file by which test.py generates them; and what is missing.
 
-    Args:
-        poses: `self`, `cross` or both: whose head pose drives a clip.
-        how_many: clips, evenly spread over the source; None takes all.
-
-    Returns:
-        the metadata file, and what is missing in it.
+    poses: `self`, `cross` or both: whose head pose drives a clip.  how_many: clips, evenly spread over the source.
     """
     clips, problems = prepare_clips(spread_over(read_records(source), how_many), folder, max_seconds)
     rows, missing = metadata_rows(clips, poses)
@@ -107,7 +90,8 @@ def _prepare_clip(record: ClipRecord, name: str, folder: Path, max_seconds: floa
     first = list_frames(frames.path)[0]
     reference = make_directory(folder / "reference" / frames.path.name)
     write_bytes(reference / f"000000{first.suffix}", first.read_bytes())
-    return ReenactedClip(frames.path.name, record.speaker, reference, frames.path, frames.extent, wav.path)
+    pictures_of = [frames.path, frames.extent]
+    return record.speaker, [reference, 1, *pictures_of, wav.path, *pictures_of, "dummy"]
 
 
 def metadata_rows(clips: Sequence[ReenactedClip], poses: Sequence[str]) -> tuple[list[list[object]], list[str]]:
@@ -115,12 +99,12 @@ def metadata_rows(clips: Sequence[ReenactedClip], poses: Sequence[str]) -> tuple
     rows: list[list[object]] = []
     problems = []
     for pose in poses:
-        for number, clip in enumerate(clips):
+        for number, (speaker, row) in enumerate(clips):
             others = [*clips[number + 1 :], *clips[:number]]
-            driving = clip if pose == "self" else next((c for c in others if c.speaker != clip.speaker), None)
+            driving = row if pose == "self" else next((other for who, other in others if who != speaker), None)
             if driving is None:
-                problems.append(f"{clip.name}: no cross-pose row, because no clip of another speaker is in the list")
-                continue
-            pictures = [clip.reference, 1, driving.frames, driving.num_frames]
-            rows.append([*pictures, clip.sound, clip.frames, clip.num_frames, "dummy"])
+                name = Path(str(row[2])).name
+                problems.append(f"{name}: no cross-pose row, because no clip of another speaker is in the list")
+            else:
+                rows.append([*row[:2], *driving[2:4], *row[4:]])
     return rows, problems

@@ -49,12 +49,9 @@ class ClipBlinks:
 
     def apply(self, index: int, image_rgb: np.ndarray) -> np.ndarray:
         """The generated frame of an index, (S, S, 3) uint8, with its eyes as far closed as they are then."""
-        closure = self._closures[self._numbers[index]]
-        if closure <= 0:
-            self._blinker.apply(image_rgb, 0)
-            return image_rgb
         frame_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
-        return cv2.cvtColor(self._blinker.apply(frame_bgr, closure), cv2.COLOR_BGR2RGB)
+        shown = self._blinker.apply(frame_bgr, self._closures[self._numbers[index]])
+        return cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
 
     def summary(self) -> str:
         """What the report says: where blinks are, and how many were left out in the frames made now, and why."""
@@ -65,8 +62,8 @@ class ClipBlinks:
 
 def _duration_s(reference_rgb: np.ndarray, detector: LandmarkDetector) -> float:
     picture = cv2.cvtColor(reference_rgb, cv2.COLOR_RGB2BGR)
-    face, _ = FaceTracker(detector, "largest").step(picture)
-    openings = [0.0] if face is None else [eye.opening for eye in find_eyes(picture, face.points)]
+    points = FaceTracker(detector, "largest").landmarks(picture)
+    openings = [0.0] if np.isnan(points).any() else [eye.opening for eye in find_eyes(picture, points)]
     return blink_seconds(max(openings) or 1.0)
 
 
@@ -78,8 +75,8 @@ def _followed(pose_dir: Path, dataset: VoxTestDataset, detector: LandmarkDetecto
     contrasts = []
     for path in list_frames(pose_dir)[: max(shown) + 1]:
         picture = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
-        face, _ = tracker.step(picture)
-        contrasts.append(np.nan if face is None else eye_contrast(picture, face.points))
+        points = tracker.landmarks(picture)
+        contrasts.append(np.nan if np.isnan(points).any() else eye_contrast(picture, points))
     blinks = seen_blinks(np.array(contrasts))
     closed = [frame for frame, index in enumerate(shown) if index in blinks]
     return [frame for frame in closed if frame - 1 not in closed]  # where a video turns, a picture comes twice

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,9 +19,10 @@ from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel, IdentityCodes
 from models.pose_codes import edit_poses
 from options.config import FPS, INFERENCE_LETTERS, AudioConfig, MouthOptions, PoseOptions, TestConfig
+from util.arrays import read_arrays
 from util.checkpoint import network_path
 from util.errors import CheckpointError, MediaError
-from util.files import open_file, write_bytes
+from util.files import write_bytes
 from util.images import to_unit_range
 
 # entries of the file beside the codes; weights: a hash of the networks' files
@@ -32,26 +31,13 @@ _PICTURES = 64  # read at a time
 _WINDOWS = 512  # of sound, likewise
 
 
-@dataclass(frozen=True)
-class ClipCodes:
-    """What the generator makes the frames of a clip of.
-
-    mouth: (N, 500), a row for each frame; None: computed while frames are made.  pose: (N, 12); None: likewise.
-    """
-
-    identity: IdentityCodes
-    mouth: Tensor | None
-    pose: Tensor | None
-
-
 def clip_codes(
     model: AvModel, config: TestConfig, dataset: VoxTestDataset, keep_as: Path | None, made_with: str
-) -> ClipCodes:
+) -> tuple[IdentityCodes, Tensor | None, Tensor | None]:
     """The codes of a clip: those that `--load_codes` holds, and of the others those that must be known ahead.
 
-    Args:
-        keep_as: where all codes are written to; None: nowhere.
-        made_with: the settings in words, for that file.
+    keep_as: where all codes are written to; None: nowhere.  made_with: the settings in words, for that file.
+    Returns identity, mouth and pose codes, (T, 500) and (T, 12) by frame number; None: computed while frames are made.
 
     Raises:
         MediaError: pictures, sound or the file cannot be read; `--pose_hold` lies beyond the clip.
@@ -82,18 +68,15 @@ def clip_codes(
     if keep_as is not None:
         assert mouth is not None
         assert pose is not None
-        codes = {"identity": vector, "identity_map": identity_map, "mouth": mouth, "pose": pose}
-        arrays = {name: code.float().cpu().numpy() for name, code in codes.items()}
+        kept = {"identity": vector, "identity_map": identity_map, "mouth": mouth, "pose": pose}
+        arrays = {name: codes.float().cpu().numpy() for name, codes in kept.items()}
         settings = (_weights(config), config.name, config.which_epoch, dataset.frames[0], made_with)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays, **dict(zip(_SETTINGS, map(np.array, settings), strict=True)))  # type: ignore[arg-type]
         write_bytes(keep_as, buffer.getvalue())
-    return ClipCodes(IdentityCodes(vector[None], identity_map[None]), mouth, pose)
-
-
-def by_frame(codes: Tensor | None, first_frame: int) -> Tensor | None:
-    """Rows by frame number, as `AvModel.stream` wants them; `first_frame` is the number of row 0."""
-    return None if codes is None else torch.nn.functional.pad(codes, (0, 0, first_frame, 0))
+    before = (0, 0, dataset.frames[0], 0)  # rows in front of the first frame's
+    mouth, pose = (None if codes is None else torch.nn.functional.pad(codes, before) for codes in (mouth, pose))
+    return IdentityCodes(vector[None], identity_map[None]), mouth, pose
 
 
 def _mouth_track(model: AvModel, dataset: VoxTestDataset) -> Tensor:
@@ -159,10 +142,10 @@ def _load(config: TestConfig, own: IdentityCodes, num_frames: int, first_frame: 
         "pose": (num_frames, config.network.pose_dim),
     }
     try:
-        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:  # type: ignore[arg-type]
-            arrays = {entry: stored[entry] for entry in sizes if entry in stored.files}
-            weights, name, epoch, first, _ = (stored[entry].item() for entry in _SETTINGS)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, MemoryError, BadZipFile) as error:
+        stored = read_arrays(str(path), ".npz of codes")
+        arrays = {entry: stored[entry] for entry in sizes if entry in stored}
+        weights, name, epoch, first, _ = (stored[entry].item() for entry in _SETTINGS)
+    except (MediaError, ValueError, KeyError) as error:
         raise MediaError(f"--load_codes {path}: holds no codes ({error}); write it with --save_codes") from error
     if weights != _weights(config):
         of = f"are of the model {name}, epoch {epoch}, which is not {config.checkpoint_dir}"

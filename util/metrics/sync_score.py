@@ -47,8 +47,7 @@ def sync_scores(video: np.ndarray, audio: np.ndarray) -> SyncScores:
     Beyond both ends the sound's vectors are zeros, as in the published tool. In short clips (29 frames of LRW leave 24
     windows) most of the comparisons at large shifts are with zeros: the figures of short and long clips do not compare.
 
-    Args:
-        video, audio: (windows, D), the vectors of window i of both streams; at least one.
+    video, audio: (windows, D), the vectors of window i of both streams; at least one.
     """
     padded = np.pad(audio, ((MAX_SHIFT, MAX_SHIFT), (0, 0)))
     distances = np.empty((len(video), 2 * MAX_SHIFT + 1))
@@ -68,11 +67,7 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 
 
 def score_clip(
-    frames: Iterable[np.ndarray],
-    num_frames: int,
-    wave: np.ndarray,
-    embed_lip: Embed,
-    embed_audio: Embed,
+    frames: Iterable[np.ndarray], num_frames: int, wave: np.ndarray, embed_lip: Embed, embed_audio: Embed
 ) -> SyncScores:
     """Sync scores of a clip; its frames are asked for one by one and a few windows at a time are kept.
 
@@ -140,11 +135,8 @@ def to_int16(wave: np.ndarray) -> np.ndarray:
 def mfcc(wave: np.ndarray) -> np.ndarray:
     """Mel-frequency cepstral coefficients as SyncNet was trained on; the first is the log energy.
 
-    Args:
-        wave: (samples,) int16 at 16 kHz, at least one; the scale matters.
-
-    Returns:
-        (steps, 13) float32, step t covers samples 160 t ... 160 t + 399; the last ones are padded with zeros.
+    wave: (samples,) int16 at 16 kHz, at least one; the scale matters.
+    Returns (steps, 13) float32, step t covers samples 160 t ... 160 t + 399; the last ones are padded with zeros.
 
     Source: Davis & Mermelstein 1980 in the variant of python_speech_features, checked against its figures: pre-emphasis
     0.97, no window, power spectrum of 512 points, 26 HTK mel filters to 8 kHz, log, orthonormal DCT-II, lifter 22.
