@@ -84,9 +84,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Footage:
-    """A video that was looked through.
+    """A video: its frames and sound, and the faces in it.
 
-    frames: folder `%06d.jpg`.  reduction: pixels of the video in one of the frames.  sound: 16 kHz WAV.
+    frames: folder `%06d.jpg`.  reduction: pixels of the video in one of the frames.  sound: 16 kHz WAV.  cuts: first
+    frames of all shots but the first.
     """
 
     path: Path
@@ -94,9 +95,8 @@ class Footage:
     num_frames: int
     reduction: float
     sound: Path | None
-    cuts: list[int]
-    tracks: list[Track]
-    most_faces: int
+    cuts: Sequence[int] = ()
+    tracks: Sequence[Track] = ()
 
     @property
     def name(self) -> str:
@@ -104,15 +104,14 @@ class Footage:
         return prepared_name(self.path)
 
 
-def look_through(path: Path, making: Path, detector: LandmarkDetector, embedder: DlibEmbedder) -> Footage:
-    """Extracts frames and sound of a video and follows the faces in it.
+def extract(path: Path, making: Path, detector: LandmarkDetector) -> Footage:
+    """Extracts frames and sound of a video.
 
     Args:
         making: folder for frames and sound, which are found again there.
 
     Raises:
         MediaError: the video is damaged, or the disk refuses.
-        OptionError: a package is missing.
     """
     media = inspect(path)
     if not media.has_frames:
@@ -121,26 +120,24 @@ def look_through(path: Path, making: Path, detector: LandmarkDetector, embedder:
     frames = Shelf(making / "frames").get(
         prepared_name(path), origin_of(path, {"side": side}), lambda part: extract_frames(media, part, Cut(), side)
     )
-    sound = _sound_of(media, making)
-    files = list_frames(frames.path)
-    bar = progress(files, desc=f"{path.name[:30]}: cuts", unit="frame")
-    cuts = find_cuts(read_image(file) for file in bar)
-    mel = None if sound is None else log_mel(load_audio(sound))
-    levels = None if mel is None else voice_levels(mel, len(files))
+    reduction = 1.0
+    if side is not None:
+        whole = open_video(path, resample=True)
+        reduction = max(whole.width, whole.height) / max(read_image(list_frames(frames.path)[0]).shape[:2])
+    return Footage(path, frames.path, frames.extent, reduction, _sound_of(media, making))
+
+
+def look_through(film: Footage, detector: LandmarkDetector, embedder: DlibEmbedder) -> Footage:
+    """Finds the cuts, and follows the faces in every shot. Raises OptionError: a package is missing."""
+    files = list_frames(film.frames)
+    cuts = find_cuts(read_image(file) for file in progress(files, desc=f"{film.name[:30]}: cuts", unit="frame"))
+    levels = None if film.sound is None else voice_levels(log_mel(load_audio(film.sound)), len(files))
     tracks: list[Track] = []
-    most_faces = 0
     for number, (first, end) in enumerate(itertools.pairwise([0, *cuts, len(files)])):
         if end - first >= SHORTEST_FRAMES:
-            found, count = _follow_faces(files[first:end], f"{path.name[:30]}: faces", detector)
-            most_faces = max(most_faces, count)
-            for points in found:
+            for points in _follow_faces(files[first:end], f"{film.name[:30]}: faces", detector):
                 tracks += _stretches(points, first, files, levels, number, embedder)
-    if media.kind == "clip":
-        whole = open_video(path, resample=True)
-        reduction = max(whole.width, whole.height) / max(read_image(files[0]).shape[:2])
-    else:
-        reduction = 1.0
-    return Footage(path, frames.path, len(files), reduction, sound, cuts, tracks, most_faces)
+    return dataclasses.replace(film, cuts=cuts, tracks=tracks)
 
 
 def _reduced_side(media: Media, detector: LandmarkDetector) -> int | None:
@@ -182,9 +179,11 @@ def _sound_of(media: Media, making: Path) -> Path | None:
     return shelf.get(prepared_name(media.path), origin, lambda part: extract_sound(source, part, Cut())).path
 
 
-def _follow_faces(files: Sequence[Path], what: str, detector: LandmarkDetector) -> tuple[list[np.ndarray], int]:
-    """Landmarks of every face of a shot that may be the speaker's: (T, 68, 2), NaN where it is not seen; the count."""
-    seen = [detector.find_faces(read_image(file)) for file in files[::_LOOK_EVERY]]
+def _follow_faces(files: Sequence[Path], what: str, detector: LandmarkDetector) -> list[np.ndarray]:
+    """Landmarks of every face of a shot that may be the speaker's: (T, 68, 2), NaN where it is not seen."""
+    seen = [detector.find_faces(read_image(file), thorough=False) for file in files[::_LOOK_EVERY]]
+    if not any(seen) and not detector.find_faces(read_image(files[len(files) // 2])):
+        return []
     largest = max((box_size(box) for boxes in seen for box in boxes), default=0.0)
     count = max(sum(box_size(box) > _OTHER_SIZE * largest for box in boxes) for boxes in seen)
     choices = [str(number) for number in range(min(max(map(len, seen)), _MOST_FACES))] if count > 1 else ["track"]
@@ -199,7 +198,7 @@ def _follow_faces(files: Sequence[Path], what: str, detector: LandmarkDetector) 
     for track in map(np.stack, points):
         if not any(_are_one(track, other) for other in found):
             found.append(track)
-    return found, count
+    return found
 
 
 def _are_one(track: np.ndarray, other: np.ndarray) -> bool:

@@ -36,7 +36,7 @@ from data.video_reader import open_source
 from data.voice_activity import spoken_parts
 from options.config import FPS, SAMPLE_RATE_HZ, AlignOptions, AudioConfig
 from scripts.personal.checks import OK, WARNING, Check, Look, check_face_size, check_length, check_looks, look_at
-from scripts.personal.footage import SHORTEST_FRAMES, Footage, Track, look_through, people_of
+from scripts.personal.footage import SHORTEST_FRAMES, Footage, Track, extract, look_through, people_of
 from util.errors import AlignmentError, MediaError, OptionError
 from util.files import atomic_folder, claim_output, make_directory, write_bytes, write_json, writing
 from util.json_files import read_json, to_builtins
@@ -202,12 +202,12 @@ class _Making:
         """Leaves the finished intake in the work folder."""
         shutil.rmtree(self._new, ignore_errors=True)
         make_directory(self._new)
-        films = [look_through(path, self._making, self._detector, self._embedder) for path in videos]
+        films = [extract(path, self._making, self._detector) for path in videos]
         shots = self._shots(films) if films else []
         pieces: list[Piece] = []
         made: list[Path] = []
         if shots:
-            late = {film.path: self._sound_shift(film, shots) for film in films}
+            late = {film.path: self._sound_shift(film, shots) for film in {id(s.film): s.film for s in shots}.values()}
             if self._can_learn_mouth(shots):
                 pieces = self._write_pieces(shots, late)
             else:
@@ -250,6 +250,7 @@ class _Making:
         names = ", ".join(str(film.path) for film in films)
         if total < SHORTEST_S * FPS:
             raise MediaError(f"{names}: lasts {_too_short(total / FPS)}")
+        films = [look_through(film, self._detector, self._embedder) for film in films]
         people = people_of([track for film in films for track in film.tracks])
         if not people:
             raise AlignmentError(
