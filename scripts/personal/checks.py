@@ -21,7 +21,7 @@ WANTED_S, GOOD_S = 10.0, 30.0  # of a clip
 _SMALL_FACE = 80.0  # pixels from brows to chin: a crop of 224 px is then enlarged to about the double
 _SOFT = 0.10  # CPBD; 0.15 to 0.35 on 14 clips of VoxCeleb2, under 0.1 when they are blurred by a pixel
 _SHARP_STEP = 5  # every so many-th frame is measured
-_TURNS = 8.0  # degrees to a side that a clip should show
+_YAW, _PITCH = 8.0, 4.0  # degrees to either side that a clip should show
 _CLOSED, _MANY_CLOSED = 0.6, 0.25  # of the eyes' usual contrast; of the frames
 _STILL = 0.35  # grey levels between two frames of a face
 _SMOOTHING = 0.1 * FPS
@@ -108,8 +108,9 @@ def check_looks(looks: Sequence[Look]) -> list[Check]:
     angles = np.concatenate([look.angles for look in looks])
     return [
         _check_sharpness(float(np.mean(np.concatenate([look.sharpness for look in looks])))),
-        *_check_turns(angles[:, 0], "yaw", ("left of the picture", "right of the picture")),
-        *_check_turns(angles[:, 1] - np.median(angles[:, 1]), "pitch", ("floor", "ceiling")),
+        _check_turns(angles[:, 0], "yaw", "turns", ("left", "right"), _YAW),
+        # how a face is built moves all of its pitch
+        _check_turns(angles[:, 1] - np.median(angles[:, 1]), "pitch", "nods", ("bottom", "top"), _PITCH),
         _check_eyes(looks),
     ]
 
@@ -121,20 +122,15 @@ def _check_sharpness(value: float) -> Check:
     return Check("sharpness", value, "CPBD", f"the pictures are sharp (CPBD {value:.2f})")
 
 
-def _check_turns(angles: np.ndarray, name: str, sides: tuple[str, str]) -> list[Check]:
+def _check_turns(angles: np.ndarray, name: str, verb: str, sides: tuple[str, str], least: float) -> Check:
     """`angles` in degrees, negative towards the first side."""
     low, high = (float(np.percentile(angles, share)) for share in (2, 98))
-    verb = {"yaw": "turns", "pitch": "nods"}[name]
-    missing = [side for side, reach in zip(sides, (-low, high), strict=True) if reach < _TURNS]
+    missing = [side for side, reach in zip(sides, (-low, high), strict=True) if reach < least]
     span = f"the head {verb} from {low:.0f} to {high:.0f} degrees"
-    if name == "pitch":
-        span += " about its middle"
-        missing = ["floor or ceiling"] if high - low < _TURNS else []
     if missing:
-        never = " nor to the ".join(missing)
-        words = f"{span}; it never goes {_TURNS:.0f} degrees to the {never}: such a pose is guessed"
-        return [Check(name, high - low, "degrees", words, WARNING)]
-    return [Check(name, high - low, "degrees", span)]
+        words = f"{span}; how it looks further to the {' or '.join(missing)} is guessed"
+        return Check(name, high - low, "degrees", words, WARNING)
+    return Check(name, high - low, "degrees", span)
 
 
 def _check_eyes(looks: Sequence[Look]) -> Check:

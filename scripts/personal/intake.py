@@ -25,8 +25,9 @@ from scipy.ndimage import median_filter
 
 from data.audio import load_audio, scan_audio
 from data.clip_list import ClipRecord, holds_list, write_list
-from data.faces.align_clip import SHEET_NAME, align_source
+from data.faces.align_clip import SHEET_NAME, align_source, source_score
 from data.faces.alignment import RECORD_NAME, is_template_like, read_record, transform_points
+from data.faces.face_tracker import FaceTracker
 from data.faces.landmarks import LandmarkDetector, make_detector
 from data.faces.mouth_sync import MouthFit, lip_heights, mouth_fit
 from data.frames import list_frames, read_image
@@ -60,7 +61,8 @@ _FRAMES_AS_PHOTOS = 6  # of a clip from which no mouth can be learned
 _TURN_FRAMES, _TURN_STEP = 75, 25  # windows in which two mouths in one picture are compared
 _TURN_MARGIN = 0.1  # of correlation
 _TURN_SHARE = 0.3  # of the windows in which another mouth fits better: they take turns
-_LEAST_CORRECTION = 3.0  # frames by which sound and picture must be apart: 2 is what a measurement may be off
+_EQUAL = 0.75  # of two people's weights, see `_weight`
+_LEAST_CORRECTION = 3  # frames by which sound and picture must be apart: 2 is what a measurement may be off
 _FOLDERS = _CLIPS, _PHOTOS, _SHEETS = ("clips", "photos", "sheets")
 
 _log = logging.getLogger(__name__)
@@ -207,9 +209,8 @@ class _Making:
         pieces: list[Piece] = []
         made: list[Path] = []
         if shots:
-            late = {film.path: self._sound_shift(film, shots) for film in {id(s.film): s.film for s in shots}.values()}
             if self._can_learn_mouth(shots):
-                pieces = self._write_pieces(shots, late)
+                pieces = self._write_pieces(shots)
             else:
                 made = self._frames_as_photos(shots)
         vector = np.mean([shot.track.vector for shot in shots], axis=0) if shots else None
@@ -273,8 +274,9 @@ class _Making:
         return moving
 
     def _chosen(self, people: Sequence[list[Track]], films: Sequence[Footage]) -> list[Track]:
-        """The tracks of the one whose mouth goes best with the sound for longest, of equals the first."""
-        chosen = max(people, key=_weight)
+        """The tracks of the one whose mouth goes best with the sound for longest, of about equals the first."""
+        weights = [_weight(own) for own in people]
+        chosen = next(own for own, weight in zip(people, weights, strict=True) if weight >= _EQUAL * max(weights))
         seconds = [sum(len(track.points) for track in own) / FPS for own in people]
         if len(people) > 1:
             place = people.index(chosen)
@@ -370,12 +372,13 @@ class _Making:
         fit = _fit_of([shot for shot in shots if shot.film is film])
         if fit is None:
             return 0
-        late_ms = 1000 * fit.late_frames / FPS
-        if fit.is_clear and abs(fit.late_frames) >= _LEAST_CORRECTION:
-            way = "late" if late_ms > 0 else "early"
-            words = f"{film.path.name}: the sound comes {abs(late_ms):.0f} ms too {way}; it is moved by as much"
+        late = round(fit.late_frames)
+        if fit.is_clear and abs(late) >= _LEAST_CORRECTION:
+            late_ms = 1000 * late // FPS
+            way = "late" if late > 0 else "early"
+            words = f"{film.path.name}: the sound comes about {abs(late_ms)} ms too {way}; it is moved by as much"
             self._say("sync", late_ms, "ms", words, WARNING)
-            return round(fit.late_frames)
+            return late
         if fit.goes_together:
             words = f"{film.path.name}: sound and picture go together (correlation {fit.natural:.2f})"
             self._say("sync", fit.natural, "correlation", words)
@@ -409,17 +412,19 @@ class _Making:
 
     # -------------------------------------------------------------------------------------------- what is written
 
-    def _write_pieces(self, shots: Sequence[_Shot], late: dict[Path, int]) -> list[Piece]:
-        waves = {shot.film.path: None if shot.film.sound is None else load_audio(shot.film.sound) for shot in shots}
+    def _write_pieces(self, shots: Sequence[_Shot]) -> list[Piece]:
+        films = {shot.film.path: shot.film for shot in shots}
+        late = {path: self._sound_shift(film, shots) for path, film in films.items()}
+        waves = {path: None if film.sound is None else load_audio(film.sound) for path, film in films.items()}
         pieces: list[Piece] = []
         for shot, first, end, part in _split(shots):
             folder = make_directory(self._new / _CLIPS) / f"{len(pieces):03d}_{part}"
             begin = shot.track.first + first
             with writing(folder), atomic_folder(folder) as making:
                 extract_frames(inspect(shot.crops), making, Cut(first / FPS, (end - first) / FPS))
-                path, moved = shot.film.path, late[shot.film.path]
-                _write_wav(making / _SOUND_NAME, _sound_of(waves[path], begin + moved, end - first))
-            pieces.append(Piece(folder, part, shot.film.path.absolute(), begin, end - first))
+                path = shot.film.path
+                _write_wav(making / _SOUND_NAME, _sound_of(waves[path], begin + late[path], end - first))
+            pieces.append(Piece(folder, part, path.absolute(), begin, end - first))
         return pieces
 
     def _write_list(self, part: str, pieces: Sequence[Piece]) -> Path | None:
@@ -448,23 +453,40 @@ class _Making:
         return made
 
     def _aligned_photos(self, photos: Sequence[Path], vector: np.ndarray | None) -> list[Path]:
-        made = []
+        """Photos as crops; those that lie like the template already stay as they are."""
+        made: list[Path] = []
         settings = dataclasses.replace(self._faces, face="largest")
         for number, path in enumerate(photos):
             if open_source(path).kind == "video":
                 raise MediaError(f"--photo {path}: is no picture; give a film as --video")
-            output = make_directory(self._new / _PHOTOS) / f"{number:02d}_{prepared_name(path)}_cropped"
-            aligned = align_source(path, output, settings)
-            picture = list_frames(output)[0]
-            record = aligned.record
-            own = self._embedder.embed(read_image(picture), transform_points(record.matrices[0], record.landmarks[0]))
-            likeness = 1.0 if vector is None else float(cosine_similarity(own, vector))
-            if likeness < _SAME_IN_PHOTO:
-                words = f"{path.name}: seems to show somebody else (cosine {likeness:.2f}); is it the right photo?"
-                self._say("photo", likeness, "cosine", words, WARNING)
-            vector = own if vector is None else vector
-            made.append(picture)
+            folder = make_directory(self._new / _PHOTOS) / f"{number:02d}_{prepared_name(path)}"
+            if self._is_aligned(path, settings):
+                with writing(folder), atomic_folder(folder) as making:
+                    extract_frames(inspect(path), making, Cut())
+            else:
+                folder = align_source(path, folder.with_name(f"{folder.name}_cropped"), settings).output
+            pictures = list_frames(folder)
+            made += pictures
+            vector = self._check_likeness(path, read_image(pictures[0]), vector)
         return made
+
+    def _is_aligned(self, photo: Path, settings: AlignOptions) -> bool:
+        try:
+            return source_score(photo, settings)[1]
+        except AlignmentError:
+            return False  # the alignment says best what is wrong
+
+    def _check_likeness(self, photo: Path, crop: np.ndarray, vector: np.ndarray | None) -> np.ndarray | None:
+        """Warns of a photo that shows somebody else; returns who it is about."""
+        face, _ = FaceTracker(self._detector, "largest").step(crop)
+        if face is None:
+            return vector
+        own = self._embedder.embed(crop, face.points)
+        likeness = 1.0 if vector is None else float(cosine_similarity(own, vector))
+        if likeness < _SAME_IN_PHOTO:
+            words = f"{photo.name}: seems to show somebody else (cosine {likeness:.2f}); is it the right photo?"
+            self._say("photo", likeness, "cosine", words, WARNING)
+        return own if vector is None else vector
 
 
 _SAME_IN_PHOTO = 0.9
