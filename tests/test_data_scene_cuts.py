@@ -30,6 +30,15 @@ def test_cuts_are_the_first_frames_of_new_shots() -> None:
     assert find_cuts(shot(4, 1)) == []
 
 
+def test_repeated_frames_of_a_slower_film_are_no_cuts_and_slides_are() -> None:
+    pytest.importorskip("scenedetect")
+    slow = [frame for frame in shot(5, 20) for _ in range(2)]
+    jumpy = [frame for number, frame in enumerate(shot(6, 30)[::2]) for _ in range(1 + number % 3)]
+    assert find_cuts([*slow, *jumpy]) == [40]
+    slides = [frame for seed in range(3) for frame in [shot(seed, 1)[0]] * 25]
+    assert find_cuts(slides) == [25, 50]
+
+
 def test_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     with pytest.raises(OptionError, match=r"scene cuts .* pip install 'scenedetect>=0\.7,<0\.8'"):

@@ -156,7 +156,7 @@ def test_video_of_a_whole_scene_is_aligned_and_its_sound_goes_along(tmp_path: Pa
 
 
 def test_turns_by_cuts_leave_the_first_person(tmp_path: Path, anna: Clip, bela: Clip, quick: Cuts) -> None:
-    quick(cuts=[40, 80, 120])
+    quick(cuts=[40, 80, 120], spoken=[(0.0, 6.4)])
     frames = [*anna.frames[:40], *bela.frames[:40], *anna.frames[40:], *bela.frames[40:]]
     half = 40 * 640
     sound = np.concatenate([anna.wave[:half], bela.wave[:half], anna.wave[half:], bela.wave[half:]])
@@ -168,7 +168,6 @@ def test_turns_by_cuts_leave_the_first_person(tmp_path: Path, anna: Clip, bela: 
     people = said(result)["people"]
     assert (people.figure, people.severity) == (2, "warning")
     assert "2 people are seen" in people.words
-    assert [piece.part for piece in result.clips][-1] == "held_out"
 
 
 def test_silent_clip_gives_photos_and_says_so(tmp_path: Path, anna: Clip) -> None:
@@ -221,13 +220,13 @@ def test_photos_are_aligned_and_another_person_is_noticed(tmp_path: Path, anna: 
 @pytest.mark.parametrize(
     ("frames", "error", "words"),
     [
-        (lambda clip: clip.frames[:25], MediaError, r"me: lasts 1\.0 s; 3 s are the least .*--photo"),
+        (lambda clip: clip.frames[:25], MediaError, r"me: lasts 1\.0 s; 3 s are the least.*--photo"),
         (lambda clip: [clip.frames[0]] * 76, MediaError, "stands still in every frame .*slide show.*--photo"),
         (lambda clip: [np.full((224, 224, 3), 90, np.uint8)] * 76, AlignmentError, "no face that stays for a second"),
         (
             lambda clip: [*clip.frames[:60], *[np.full((224, 224, 3), 90, np.uint8)] * 30],
             MediaError,
-            r"shows the face for 2\.[2-5] s; 3 s are the least",
+            r"shows the face for 2\.[3-6] s; 3 s are the least",
         ),
     ],
     ids=["short", "still", "no face", "little face"],

@@ -166,18 +166,20 @@ def _sound_of(media: Media, making: Path) -> Path | None:
     """The sound as WAV; a folder of frames has it beside it, where this project's commands put it."""
     source = media
     if media.kind == "folder":
-        name = media.path.resolve().name
-        above = media.path.resolve().parent.parent / "Audio_Source" / f"{name.removesuffix('_cropped')}.wav"
+        folder = media.path.resolve()
+        name, shelf = folder.name.removesuffix("_cropped"), folder.parent.parent / "Audio_Source"
+        beside = sorted(path for path in shelf.glob("*") if path.stem == name and path.is_file())
         try:
-            source = inspect(above if above.is_file() else find_sound(media.path))
+            source = inspect(beside[0] if beside else find_sound(media.path))
         except MediaError as error:
             _log.warning("%s", error)
             return None
     if not source.has_sound:
         return None
-    shelf = Shelf(making / "sound", ".wav")
-    origin = origin_of(source.path, {})
-    return shelf.get(prepared_name(media.path), origin, lambda part: extract_sound(source, part, Cut())).path
+    made = Shelf(making / "sound", ".wav").get(
+        prepared_name(media.path), origin_of(source.path, {}), lambda part: extract_sound(source, part, Cut())
+    )
+    return made.path
 
 
 def _follow_faces(files: Sequence[Path], what: str, detector: LandmarkDetector) -> list[np.ndarray]:
