@@ -170,13 +170,40 @@ def test_turns_by_cuts_leave_the_first_person(tmp_path: Path, anna: Clip, bela: 
     assert "2 people are seen" in people.words
 
 
+def test_of_two_faces_side_by_side_the_one_that_speaks_is_taken(tmp_path: Path, anna: Clip, bela: Clip) -> None:
+    scene = np.concatenate([anna.frames, bela.frames], axis=2)
+    result = take_in([folder_of(tmp_path / "two", scene, bela.wave)], [], tmp_path / "work")
+    assert "2 people are seen; it is about the one whose mouth goes best" in said(result)["people"].words
+    assert sum(piece.num_frames for piece in result.clips) == COUNT
+    for piece in result.clips:
+        crop = read_image(list_frames(piece.folder)[0])[40:180, 50:170].astype(float)
+        likeness = [
+            np.corrcoef(crop.ravel(), clip.frames[piece.first_frame, 40:180, 50:170].astype(float).ravel())[0, 1]
+            for clip in (anna, bela)
+        ]
+        assert likeness[1] > likeness[0]
+
+
+def test_silent_clip_beside_a_spoken_one_gives_photos_only(
+    tmp_path: Path, anna: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footage, "MOST_S", 3.08)
+    spoken = folder_of(tmp_path / "a_cropped", anna.frames, anna.wave)
+    silent = folder_of(tmp_path / "b_cropped", anna.frames[:30])
+    result = take_in([silent, spoken], [], tmp_path / "work")
+    assert {piece.source for piece in result.clips} == {spoken}
+    assert sum(piece.num_frames for piece in result.clips) == 77  # nothing behind MOST_S
+    assert len(result.photos) == 6
+    assert all(path.parent.name.startswith("b_cropped_") for path in result.photos)
+
+
 def test_silent_clip_gives_photos_and_says_so(tmp_path: Path, anna: Clip) -> None:
     source = folder_of(tmp_path / "me_cropped", anna.frames, np.zeros(len(anna.wave)))
     result = take_in([source], [], tmp_path / "work")
     assert (result.clips, result.train_list, len(result.photos)) == ([], None, 6)
     speech = said(result)["speech"]
     assert (speech.figure, speech.severity) == (0.0, "warning")
-    assert "there is no sound; a mouth cannot be learned" in speech.words
+    assert "me_cropped: there is no sound; a mouth cannot be learned" in speech.words
     for photo in result.photos:
         assert any(photo.read_bytes() == path.read_bytes() for path in source.glob("*.jpg"))
 

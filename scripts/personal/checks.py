@@ -16,7 +16,7 @@ from data.frames import crop_template
 from options.config import FPS
 from util.metrics.cpbd import cpbd
 
-OK, WARNING, REFUSED = "ok", "warning", "refused"
+OK, WARNING = "ok", "warning"
 WANTED_S, GOOD_S = 10.0, 30.0  # of a clip
 _SMALL_FACE = 80.0  # pixels from brows to chin: a crop of 224 px is then enlarged to about the double
 _SOFT = 0.10  # CPBD; 0.15 to 0.35 on 14 clips of VoxCeleb2, under 0.1 when they are blurred by a pixel
@@ -29,7 +29,7 @@ _SMOOTHING = 0.1 * FPS
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at: `figure` in `unit`, `words` for the user, severity ok, warning or refused."""
+    """Something that was looked at: `figure` in `unit`, `words` for the user, severity ok or warning."""
 
     name: str
     figure: float
@@ -41,7 +41,7 @@ class Check:
         return self.words if self.severity == OK else f"{self.severity}: {self.words}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
     """What the crops of one piece look like.
 
@@ -98,9 +98,9 @@ def check_face_size(points: Sequence[np.ndarray], reduction: Sequence[float]) ->
     ]
     side = float(np.median(sides))
     if side < _SMALL_FACE:
-        words = f"the face measures {side:.0f} px in the video; it comes out soft: go nearer, {_SMALL_FACE:.0f} are few"
+        words = f"the face measures {side:.0f} px, {_SMALL_FACE:.0f} are the least that comes out sharp: go nearer"
         return Check("face_size", side, "px", words, WARNING)
-    return Check("face_size", side, "px", f"the face measures {side:.0f} px in the video")
+    return Check("face_size", side, "px", f"the face measures {side:.0f} px")
 
 
 def check_looks(looks: Sequence[Look]) -> list[Check]:

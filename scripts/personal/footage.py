@@ -31,6 +31,7 @@ from util.log import progress
 from util.metrics.identity import DlibEmbedder, cosine_similarity
 
 SHORTEST_FRAMES = 25  # of a shot, and of a stretch of it that shows a face
+MOST_S = 300.0  # of a video: a person's looks and speech do not get better known by more
 LONGEST_GAP = 12  # frames without the face that are bridged
 # cosine of dlib's vectors: 0.988 and more between the halves of 14 real clips, 0.92 at most between people
 SAME_PERSON = 0.94
@@ -46,20 +47,20 @@ _PORTRAITS = 5  # frames of a track that tell who it is
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
-    """One face in a stretch of one shot without gaps.
+    """One face in a stretch of one shot.
 
-    first: number of its first frame.  points: (T, 68, 2) float64.  known: (T,) bool, False where it was made up.
-    vector: (128,), who it is.  levels: (T,) `voice_levels`, None without a sound.  shot: number of its shot.
+    film: path of the video.  first: number of its first frame.  points: (T, 68, 2) float64.  known: (T,) bool, False
+    where they were made up.  vector: (128,), who it is.  levels: (T,) `voice_levels`, None without a sound.
     """
 
+    film: Path
     first: int
     points: np.ndarray
     known: np.ndarray
     vector: np.ndarray
     levels: np.ndarray | None
-    shot: int
 
     @property
     def end(self) -> int:
@@ -76,6 +77,10 @@ class Track:
         """How well the mouth goes with the sound."""
         return None if self.levels is None else mouth_fit([(lip_heights(self.points), self.levels)])
 
+    def overlaps(self, other: Track) -> bool:
+        """Whether both are seen at the same time."""
+        return self.film == other.film and self.first < other.end and other.first < self.end
+
     def part(self, first: int, end: int) -> Track:
         """The frames from `first` on and before `end`."""
         own = slice(first - self.first, end - self.first)
@@ -83,7 +88,7 @@ class Track:
         return dataclasses.replace(self, first=first, points=self.points[own], known=self.known[own], levels=levels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Footage:
     """A video: its frames and sound, and the faces in it.
 
@@ -106,7 +111,7 @@ class Footage:
 
 
 def extract(path: Path, making: Path, detector: LandmarkDetector) -> Footage:
-    """Extracts frames and sound of a video.
+    """Extracts frames and sound of a video, of its first MOST_S seconds.
 
     Args:
         making: folder for frames and sound, which are found again there.
@@ -117,15 +122,18 @@ def extract(path: Path, making: Path, detector: LandmarkDetector) -> Footage:
     media = inspect(path)
     if not media.has_frames:
         raise MediaError(f"{path}: holds sound but no pictures; give a video that shows the face, or a photo")
+    if media.length_s > MOST_S:
+        _log.warning("%s: lasts %.0f s; the first %.0f s are used", path, media.length_s, MOST_S)
+    cut = Cut(duration_s=MOST_S)
     side = _reduced_side(media, detector)
     frames = Shelf(making / "frames").get(
-        prepared_name(path), origin_of(path, {"side": side}), lambda part: extract_frames(media, part, Cut(), side)
+        prepared_name(path), origin_of(path, {"side": side}), lambda part: extract_frames(media, part, cut, side)
     )
     reduction = 1.0
     if side is not None:
         whole = open_video(path, resample=True)
         reduction = max(whole.width, whole.height) / max(read_image(list_frames(frames.path)[0]).shape[:2])
-    return Footage(path, frames.path, frames.extent, reduction, _sound_of(media, making))
+    return Footage(path, frames.path, frames.extent, reduction, _sound_of(media, making, cut))
 
 
 def look_through(film: Footage, detector: LandmarkDetector, embedder: DlibEmbedder) -> Footage:
@@ -134,10 +142,10 @@ def look_through(film: Footage, detector: LandmarkDetector, embedder: DlibEmbedd
     cuts = find_cuts(read_image(file) for file in progress(files, desc=f"{film.name[:30]}: cuts", unit="frame"))
     levels = None if film.sound is None else voice_levels(log_mel(load_audio(film.sound)), len(files))
     tracks: list[Track] = []
-    for number, (first, end) in enumerate(itertools.pairwise([0, *cuts, len(files)])):
+    for first, end in itertools.pairwise([0, *cuts, len(files)]):
         if end - first >= SHORTEST_FRAMES:
             for points in _follow_faces(files[first:end], f"{film.name[:30]}: faces", detector):
-                tracks += _stretches(points, first, files, levels, number, embedder)
+                tracks += _stretches(film.path, points, first, files, levels, embedder)
     return dataclasses.replace(film, cuts=cuts, tracks=tracks)
 
 
@@ -162,7 +170,7 @@ def _reduced_side(media: Media, detector: LandmarkDetector) -> int | None:
     return min(longest, max(_SMALL, round(longest * _CROP_SIDE / min(crops))))
 
 
-def _sound_of(media: Media, making: Path) -> Path | None:
+def _sound_of(media: Media, making: Path, cut: Cut) -> Path | None:
     """The sound as WAV; a folder of frames has it beside it, where this project's commands put it."""
     source = media
     if media.kind == "folder":
@@ -177,7 +185,7 @@ def _sound_of(media: Media, making: Path) -> Path | None:
     if not source.has_sound:
         return None
     made = Shelf(making / "sound", ".wav").get(
-        prepared_name(media.path), origin_of(source.path, {}), lambda part: extract_sound(source, part, Cut())
+        prepared_name(media.path), origin_of(source.path, {}), lambda part: extract_sound(source, part, cut)
     )
     return made.path
 
@@ -215,9 +223,14 @@ def _are_one(track: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _stretches(
-    points: np.ndarray, first: int, files: Sequence[Path], levels: np.ndarray | None, shot: int, embedder: DlibEmbedder
+    film: Path,
+    points: np.ndarray,
+    first: int,
+    files: Sequence[Path],
+    levels: np.ndarray | None,
+    embedder: DlibEmbedder,
 ) -> list[Track]:
-    """The stretches of a shot in which a face is seen, short gaps filled."""
+    """The stretches of a shot in which a face is seen, short gaps filled; `first` is the shot's first frame."""
     seen = np.flatnonzero(np.isfinite(points[:, 0, 0]))
     tracks = []
     for run in np.split(seen, np.flatnonzero(np.diff(seen) > LONGEST_GAP + 1) + 1):
@@ -230,7 +243,7 @@ def _stretches(
         vectors = [embedder.embed(read_image(files[first + number]), points[number]) for number in portraits]
         heard = None if levels is None else levels[begin:end]
         known = np.isfinite(own[:, 0, 0])
-        tracks.append(Track(begin, filled, known, np.mean(vectors, axis=0), heard, shot))
+        tracks.append(Track(film, begin, filled, known, np.mean(vectors, axis=0), heard))
     return tracks
 
 

@@ -178,7 +178,7 @@ def _finished(work: Path, begun: Intake) -> Intake | None:
     return known if whole else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Shot:
     """A stretch of the chosen face: `crops` are aligned frames, `points` (T, 68, 2) in their pixels."""
 
@@ -209,10 +209,13 @@ class _Making:
         pieces: list[Piece] = []
         made: list[Path] = []
         if shots:
-            if self._can_learn_mouth(shots):
-                pieces = self._write_pieces(shots)
-            else:
-                made = self._frames_as_photos(shots)
+            own = [
+                [shot for shot in shots if shot.film is film] for film in {id(s.film): s.film for s in shots}.values()
+            ]
+            talking = [shot for group in own if self._can_learn_mouth(group[0].film, group) for shot in group]
+            if sum(len(shot.points) for shot in talking) >= SHORTEST_S * FPS:
+                pieces = self._write_pieces(talking)
+            made = self._frames_as_photos([shot for shot in shots if not pieces or shot not in talking])
         vector = np.mean([shot.track.vector for shot in shots], axis=0) if shots else None
         made = [*self._aligned_photos(photos, vector), *made]
         lists = {part: self._write_list(part, pieces) for part in PARTS}
@@ -258,10 +261,10 @@ class _Making:
                 f"{names}: no face that stays for a second; it should be upright, lit, turned less than 90 degrees and "
                 "80 px high at least"
             )
-        owner = {id(track): film for film in films for track in film.tracks}
-        tracks = self._chosen(people, films)
-        stretches = [(owner[id(track)], part) for track in tracks for part in self._own_turns(track, people)]
-        shots = [self._aligned(film, part) for film, part in stretches]
+        order = [film.path for film in films]
+        tracks = sorted(self._chosen(people), key=lambda track: (order.index(track.film), track.first))
+        stretches = [part for track in tracks for part in self._own_turns(track, people)]
+        shots = [self._aligned(films[order.index(part.film)], part) for part in stretches]
         moving = [shot for shot in shots if shot.look.still_share < _STILL_SHARE]
         if not moving:
             raise MediaError(f"{names}: the face stands still in every frame (a slide show?); give pictures by --photo")
@@ -273,37 +276,28 @@ class _Making:
             raise MediaError(f"{names}: shows the face for {_too_short(usable / FPS)}")
         return moving
 
-    def _chosen(self, people: Sequence[list[Track]], films: Sequence[Footage]) -> list[Track]:
+    def _chosen(self, people: Sequence[list[Track]]) -> list[Track]:
         """The tracks of the one whose mouth goes best with the sound for longest, of about equals the first."""
         weights = [_weight(own) for own in people]
         chosen = next(own for own, weight in zip(people, weights, strict=True) if weight >= _EQUAL * max(weights))
-        seconds = [sum(len(track.points) for track in own) / FPS for own in people]
         if len(people) > 1:
-            place = people.index(chosen)
-            heard = any(track.levels is not None for track in chosen)
+            heard = any(track.fit is not None and track.fit.goes_together for track in chosen)
             why = "whose mouth goes best with the sound" if heard else "who is largest and longest in the picture"
+            seconds = sum(len(track.points) for track in chosen) / FPS
             words = (
-                f"{len(people)} people are seen; it is about the one {why} ({seconds[place]:.1f} s, first at "
+                f"{len(people)} people are seen; it is about the one {why} ({seconds:.1f} s, first at "
                 f"{chosen[0].first / FPS:.1f} s), others are left out"
             )
             self._say("people", len(people), "people", words, WARNING)
-        number = {id(track): k for k, film in enumerate(films) for track in film.tracks}
         taken: list[Track] = []
         for track in chosen:  # one face a moment: where two are alike, the one that speaks
-            rivals = [t for t in taken if number[id(t)] == number[id(track)] and _overlaps(t, track)]
-            if all(_weight([track]) > _weight([rival]) for rival in rivals):
-                taken = [t for t in taken if all(t is not rival for rival in rivals)]
-                taken.append(track)
-        return sorted(taken, key=lambda track: (number[id(track)], track.first))
+            if all(_weight([track]) > _weight([other]) for other in taken if other.overlaps(track)):
+                taken = [other for other in taken if not other.overlaps(track)] + [track]
+        return taken
 
     def _own_turns(self, track: Track, people: Sequence[list[Track]]) -> list[Track]:
         """The parts of a track in which nobody else in the picture speaks."""
-        others = [
-            other
-            for own in people
-            for other in own
-            if other is not track and other.shot == track.shot and _overlaps(other, track)
-        ]
+        others = [other for own in people for other in own if other is not track and other.overlaps(track)]
         if not others or track.levels is None:
             return [track]
         mine = _windows(track, track)
@@ -390,24 +384,24 @@ class _Making:
             self._say("sync", fit.natural, "correlation", words, WARNING)
         return 0
 
-    def _can_learn_mouth(self, shots: Sequence[_Shot]) -> bool:
-        """Whether speech is heard; what is said if not."""
+    def _can_learn_mouth(self, film: Footage, shots: Sequence[_Shot]) -> bool:
+        """Whether speech is heard in the shots of a film; what is said if not."""
+        name = film.path.name
         usable = sum(len(shot.points) for shot in shots) / FPS
-        films = {id(shot.film): shot.film for shot in shots}.values()
-        if all(film.sound is None or _rms(film.sound) < _SILENT_RMS for film in films):
-            self._say("speech", 0.0, "s", f"there is no sound; {_WITHOUT_MOUTH}", WARNING)
+        if film.sound is None or _rms(film.sound) < _SILENT_RMS:
+            self._say("speech", 0.0, "s", f"{name}: there is no sound; {_WITHOUT_MOUTH}", WARNING)
             return False
         try:
-            spoken = sum(_spoken_frames(film.sound, shots) for film in films if film.sound is not None) / FPS
+            spoken = _spoken_frames(film.sound, shots) / FPS
         except OptionError:
-            words = "speech was not told from other sounds: pip install 'silero-vad>=6.2.3'"
+            words = f"{name}: speech was not told from other sounds: pip install 'silero-vad>=6.2.3'"
             self._say("speech", usable, "s", words, WARNING)
             return True
         if spoken < max(_LEAST_SPEECH * usable, _LEAST_SPEECH_S):
-            words = f"{spoken:.1f} s of speech are heard in {usable:.1f} s (music, noise?); {_WITHOUT_MOUTH}"
+            words = f"{name}: {spoken:.1f} s of speech are heard in {usable:.1f} s (music, noise?); {_WITHOUT_MOUTH}"
             self._say("speech", spoken, "s", words, WARNING)
             return False
-        self._say("speech", spoken, "s", f"{spoken:.1f} s of speech are heard")
+        self._say("speech", spoken, "s", f"{name}: {spoken:.1f} s of speech are heard")
         return True
 
     # -------------------------------------------------------------------------------------------- what is written
@@ -437,6 +431,8 @@ class _Making:
 
     def _frames_as_photos(self, shots: Sequence[_Shot]) -> list[Path]:
         """A few frames with open eyes and different head turns."""
+        if not shots:
+            return []
         frames = [(shot, number) for shot in shots for number in range(len(shot.points))]
         contrasts = np.concatenate([shot.look.contrasts for shot in shots])
         yaws = np.concatenate([shot.look.angles[:, 0] for shot in shots])
@@ -464,11 +460,20 @@ class _Making:
                 with writing(folder), atomic_folder(folder) as making:
                     extract_frames(inspect(path), making, Cut())
             else:
-                folder = align_source(path, folder.with_name(f"{folder.name}_cropped"), settings).output
+                aligned = align_source(path, folder.with_name(f"{folder.name}_cropped"), settings)
+                folder, record = aligned.output, aligned.record
+                self._describe_photo(path, record.landmarks[0], record.info.most_faces)
             pictures = list_frames(folder)
             made += pictures
             vector = self._check_likeness(path, read_image(pictures[0]), vector)
         return made
+
+    def _describe_photo(self, photo: Path, points: np.ndarray, most_faces: int) -> None:
+        size = check_face_size([points[None]], [1.0])
+        self._say(size.name, size.figure, size.unit, f"{photo.name}: {size.words}", size.severity)
+        if most_faces > 1:
+            words = f"{photo.name}: shows {most_faces} faces; the largest one is taken"
+            self._say("people", most_faces, "people", words, WARNING)
 
     def _is_aligned(self, photo: Path, settings: AlignOptions) -> bool:
         try:
@@ -503,16 +508,13 @@ def _too_short(seconds: float) -> str:
 
 
 def _weight(tracks: Sequence[Track]) -> float:
-    """For how long, and how well, somebody speaks; without a sound how long and how large he is seen."""
-    heard = [track for track in tracks if track.levels is not None]
-    if not heard:
-        return sum(len(track.points) * track.size for track in tracks) * 1e-6
-    fits = [(track, track.fit) for track in heard]
-    return sum(len(track.points) * max(0.0, fit.natural) for track, fit in fits if fit is not None)
-
-
-def _overlaps(one: Track, other: Track) -> bool:
-    return one.first < other.end and other.first < one.end
+    """For how long, and how well, somebody speaks; where nobody is heard, for how long and how large he is seen."""
+    spoken = seen = 0.0
+    for track in tracks:
+        seen += len(track.points) * track.size
+        if (fit := track.fit) is not None:
+            spoken += len(track.points) * max(0.0, fit.natural)
+    return spoken + 1e-6 * seen
 
 
 def _windows(track: Track, times: Track) -> np.ndarray:
@@ -537,12 +539,11 @@ def _rms(sound: Path) -> float:
 
 
 def _spoken_frames(sound: Path, shots: Sequence[_Shot]) -> int:
-    """Frames of the shots of a film in which somebody speaks."""
-    own = [shot for shot in shots if shot.film.sound == sound]
-    spoken = np.zeros(max(shot.track.end for shot in own), dtype=bool)
+    """Frames of the shots in which somebody speaks."""
+    spoken = np.zeros(max(shot.track.end for shot in shots), dtype=bool)
     for begin, end in spoken_parts(sound, scan_audio(sound).gain):
         spoken[round(begin * FPS) : round(end * FPS)] = True
-    return int(sum(spoken[shot.track.first : shot.track.end].sum() for shot in own))
+    return int(sum(spoken[shot.track.first : shot.track.end].sum() for shot in shots))
 
 
 def _split(shots: Sequence[_Shot]) -> list[tuple[_Shot, int, int, str]]:
