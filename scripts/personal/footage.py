@@ -106,8 +106,8 @@ class Footage:
 
     @property
     def name(self) -> str:
-        """For folders."""
-        return prepared_name(self.path)
+        """Of what is made of it; two videos of one name have two."""
+        return self.frames.name
 
 
 def extract(path: Path, making: Path, detector: LandmarkDetector) -> Footage:
