@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from data.media import Cut, Media, extract_frames, extract_sound, inspect
 from data.prepared import Shelf, origin_of, prepared_name
 from data.scene_cuts import find_cuts
 from data.video_reader import frames_by_number, open_video
-from options.config import AlignOptions
+from options.config import FPS, AlignOptions
 from util.errors import MediaError
 from util.log import progress
 from util.metrics.identity import DlibEmbedder, cosine_similarity
@@ -157,11 +158,12 @@ def _reduced_side(media: Media, detector: LandmarkDetector) -> int | None:
     longest = max(video.width, video.height)
     if longest <= _SMALL:
         return None
-    crops = []
-    numbers = sorted({round(at) for at in np.linspace(0, video.num_frames - 1, _SAMPLES)})
-    for image in frames_by_number(media.path, numbers):
-        boxes = detector.find_faces(image)
-        if boxes:
+    crops: list[float] = []
+    count = min(video.num_frames, round(MOST_S * FPS))
+    numbers = sorted({round(at) for at in np.linspace(0, count - 1, _SAMPLES)})
+    for place, image in enumerate(frames_by_number(media.path, numbers, math.inf)):
+        # a thorough search of a large frame takes seconds: it is made once, where nothing was found so far
+        if boxes := detector.find_faces(image, thorough=place == len(numbers) // 2 and not crops):
             face = detector.landmarks_of_found(image, max(boxes, key=box_size))
             turn = similarity_transform(three_points(face.points), TEMPLATE_POINTS)
             crops.append(TEMPLATE_SIZE / float(np.hypot(turn[0, 0], turn[1, 0])))

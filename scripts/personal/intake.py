@@ -281,7 +281,7 @@ class _Making:
         weights = [_weight(own) for own in people]
         chosen = next(own for own, weight in zip(people, weights, strict=True) if weight >= _EQUAL * max(weights))
         if len(people) > 1:
-            heard = any(track.fit is not None and track.fit.goes_together for track in chosen)
+            heard = any(track.fit is not None and track.fit.natural > 0 for track in chosen)
             why = "whose mouth goes best with the sound" if heard else "who is largest and longest in the picture"
             seconds = sum(len(track.points) for track in chosen) / FPS
             words = (
