@@ -5,6 +5,7 @@ Frames are numbered from 0 at 25 a second; points and sizes are pixels of the fr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -161,12 +162,13 @@ def _reduced_side(media: Media, detector: LandmarkDetector) -> int | None:
     crops: list[float] = []
     count = min(video.num_frames, round(MOST_S * FPS))
     numbers = sorted({round(at) for at in np.linspace(0, count - 1, _SAMPLES)})
-    for place, image in enumerate(frames_by_number(media.path, numbers, math.inf)):
-        # a thorough search of a large frame takes seconds: it is made once, where nothing was found so far
-        if boxes := detector.find_faces(image, thorough=place == len(numbers) // 2 and not crops):
-            face = detector.landmarks_of_found(image, max(boxes, key=box_size))
-            turn = similarity_transform(three_points(face.points), TEMPLATE_POINTS)
-            crops.append(TEMPLATE_SIZE / float(np.hypot(turn[0, 0], turn[1, 0])))
+    with contextlib.suppress(MediaError):  # of a damaged video what there is will be read
+        for place, image in enumerate(frames_by_number(media.path, numbers, math.inf)):
+            # a thorough search of a large frame takes seconds: it is made once, where nothing was found so far
+            if boxes := detector.find_faces(image, thorough=place == len(numbers) // 2 and not crops):
+                face = detector.landmarks_of_found(image, max(boxes, key=box_size))
+                turn = similarity_transform(three_points(face.points), TEMPLATE_POINTS)
+                crops.append(TEMPLATE_SIZE / float(np.hypot(turn[0, 0], turn[1, 0])))
     if not crops:
         return _SMALL
     return min(longest, max(_SMALL, round(longest * _CROP_SIDE / min(crops))))
