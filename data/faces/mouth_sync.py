@@ -1,7 +1,8 @@
 """Does a mouth move with a sound? Its lower lip against the loudness of a voice, 25 times a second, without a network.
 
 The lip goes down where the voice gets louder. On 14 real clips of 4 to 14 s, the right one of two faces had the higher
-correlation in 99 of 100 pairs (of 2 s: 90), and the mouth was 1.5 frames ahead of its sound on average.
+correlation in 99 of 100 pairs (of 2 s: 90), and the mouth was 1.5 frames ahead of its sound on average. Points, bands
+and smoothing were chosen on these very clips.
 """
 
 from __future__ import annotations
