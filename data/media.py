@@ -108,14 +108,16 @@ def inspect(path: str | Path) -> Media:
     return _inspect_streams(source)
 
 
-def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
+def extract_frames(media: Media, folder: Path, cut: Cut, longest_side: int | None = None) -> int:
     """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels; returns how many.
 
-    A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
-    by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
-    one frame whatever the cut.
+        A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
+        by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
+        one frame whatever the cut.
 
-    Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
+    longest_side is in pixels: larger frames of a clip are reduced to it.
+
+        Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
     _require_length(media, cut)
     if media.kind == "folder":
@@ -123,7 +125,7 @@ def extract_frames(media: Media, folder: Path, cut: Cut) -> int:
     elif media.kind == "picture":
         write_bytes(folder / "000000.jpg", _as_jpeg(media.path, read_image(media.path)))
     elif media.kind == "clip":
-        _extract_clip(media, folder, cut)
+        _extract_clip(media, folder, cut, longest_side)
     else:
         raise MediaError(f"{media.path}: holds sound but no pictures")
     try:
@@ -227,7 +229,7 @@ def _inspect_streams(path: Path) -> Media:
         )
 
 
-def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
+def _extract_clip(media: Media, folder: Path, cut: Cut, longest_side: int | None) -> None:
     origin_us = round((media.origin_s + cut.start_s) * 1e6)
     seek: list[str] = []
     if cut.start_s > _SEEK_FROM_S:
@@ -240,6 +242,7 @@ def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
         f"fps=fps={FPS}:start_time=0:round=near",
         # square pixels; a JPEG means BT.601 in full range whatever the video has
         "scale=w=round(iw*sar):h=ih:out_range=full:out_color_matrix=bt601",
+        *([] if longest_side is None else [_reduced_to(longest_side)]),
         "setsar=1",
         "format=yuvj420p",
     ]
@@ -251,6 +254,11 @@ def _extract_clip(media: Media, folder: Path, cut: Cut) -> None:
     ]  # fmt: skip
     pattern = protocol_free(str(folder).replace("%", "%%")) + "/%06d.jpg"
     _run(media, "frames", [*arguments, "-f", "image2", pattern], _expected_s(media, cut))
+
+
+def _reduced_to(side: int) -> str:
+    """A filter; frames that are not larger stay as they are."""
+    return f"scale=w='min(iw,{side})':h='min(ih,{side})':force_original_aspect_ratio=decrease:flags=area"
 
 
 def _require_length(media: Media, cut: Cut) -> None:

@@ -24,6 +24,7 @@ from data.frames import read_image, write_image
 from data.media import Cut, count_ready_frames, extract_frames, extract_sound, inspect
 from data.video_reader import open_source
 from tests.clip_factory import (
+    DARK,
     NTSC,
     beep_time,
     brightness,
@@ -68,6 +69,19 @@ def test_any_rate_becomes_25_fps_with_the_nearest_frames(tmp_path: Path, rate: F
     numbers = frame_numbers(frames_of(tmp_path / "a.mp4"))
     assert len(numbers) == round((times[-1] + 1 / 30) * 25)  # the file gives its last frame 1/30 s
     assert numbers == _nearest(times, len(numbers))
+
+
+@pytest.mark.parametrize(("side", "size"), [(None, (90, 160)), (80, (45, 80)), (200, (90, 160))])
+def test_larger_frames_are_reduced_to_a_side_upright_and_keep_their_colours(
+    tmp_path: Path, side: int | None, size: tuple[int, int]
+) -> None:
+    write_clip(tmp_path / "a.mp4", steady_times(25, 0.2), flash_s=9, with_sound=False, size=(160, 90))
+    rotate(tmp_path / "a.mp4")
+    extract_frames(inspect(tmp_path / "a.mp4"), tmp_path, Cut(), side)
+    image = cv2.imread(str(tmp_path / "000000.jpg"))
+    assert image.shape[1::-1] == size
+    assert abs(float(image[-5:].mean()) - DARK) < 3
+    np.testing.assert_allclose(image[4, -4].astype(float), (0, 0, 255), atol=12)  # the red corner, turned
 
 
 def test_uneven_rate_keeps_every_frame_within_20_ms(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ class Note:
     count: int = 0
     parts: tuple[float, ...] = ()
     more: dict[str, int] = field(default_factory=dict)
+    place: Path | None = None
 
     def __post_init__(self) -> None:
         if self.count < 0:
@@ -32,7 +33,13 @@ def _read(tmp_path: Path, text: str) -> Note:
 def test_read_json_fills_a_dataclass_and_gives_it_back(tmp_path: Path) -> None:
     note = _read(tmp_path, '{"name": "ü", "parts": [1, 2.5], "unknown": [[]]}')
     assert note == Note("ü", 0, (1.0, 2.5), {})
-    assert to_builtins(note) == {"name": "ü", "count": 0, "parts": (1.0, 2.5), "more": {}}
+    assert to_builtins(note) == {"name": "ü", "count": 0, "parts": (1.0, 2.5), "more": {}, "place": None}
+
+
+def test_paths_are_text_in_the_file(tmp_path: Path) -> None:
+    note = Note("a", place=Path("x", "ü"))
+    write_json(tmp_path / "note.json", to_builtins(note))
+    assert read_json(tmp_path / "note.json", Note) == note
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _followed(pose_dir: Path, dataset: VoxTestDataset, detector: LandmarkDetecto
     tracker = FaceTracker(detector, "largest")
     contrasts = []
     for path in list_frames(pose_dir)[: max(shown) + 1]:
-        picture = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
+        picture = read_image(path)
         points = tracker.landmarks(picture)
         contrasts.append(np.nan if np.isnan(points).any() else eye_contrast(picture, points))
     blinks = seen_blinks(np.array(contrasts))
