@@ -111,13 +111,11 @@ def inspect(path: str | Path) -> Media:
 def extract_frames(media: Media, folder: Path, cut: Cut, longest_side: int | None = None) -> int:
     """Writes the pictures of a source as `%06d.jpg` from 0, 25 a second, upright, with square pixels; returns how many.
 
-        A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
-        by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
-        one frame whatever the cut.
+    A frame shows the picture whose start is nearest to its own, so nothing moves by more than 20 ms and, on average,
+    by nothing. Pictures that are JPEG already are copied byte by byte; a folder counts as 25 fps; a single picture is
+    one frame whatever the cut. Frames of a clip that are larger than `longest_side` pixels are reduced to it.
 
-    longest_side is in pixels: larger frames of a clip are reduced to it.
-
-        Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
+    Raises MediaError: no pictures in the source or in the part asked for, damage, mixed sizes, or the disk refuses.
     """
     _require_length(media, cut)
     if media.kind == "folder":
