@@ -119,6 +119,16 @@ def feature_distance(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance of codes by the squared length of those that are wanted: sum |m - w|^2 / sum |w|^2.
+
+    Args:
+        made, wanted: (B, D); `wanted` is not trained through.
+    """
+    wanted = wanted.detach().float()
+    return (made.float() - wanted).square().sum() / (wanted.square().sum() + _DISTANCE_EPS)
+
+
 def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
     """Sum over the bands of a Laplacian pyramid of their L1 distance: fine detail counts as much as large areas.
 

@@ -40,8 +40,8 @@ def parse_json(
     """Reads one JSON value from memory, as `read_json` does; `place` says in messages where it comes from."""
     try:
         if rb"\ud" in payload:  # half a character: a byte of a file name that is not UTF-8, see `util.files.write_text`
-            return msgspec.convert(json.loads(payload), kind, dec_hook=_to_array)
-        return msgspec.json.decode(payload, type=kind, dec_hook=_to_array)
+            return msgspec.convert(json.loads(payload), kind, dec_hook=_to_other)
+        return msgspec.json.decode(payload, type=kind, dec_hook=_to_other)
     except (ValueError, RecursionError) as failure:  # msgspec's own errors are ValueErrors
         raise error(f"{place}: {failure}" + (f"; {hint}" if hint else "")) from failure
 
@@ -63,7 +63,9 @@ def read_json_lines(path: str | Path, kind: type[Value]) -> Iterator[Value]:
         raise MediaError(f"{path}: cannot be read: {failure.strerror or failure}") from failure
 
 
-def _to_array(_: type, value: Any) -> Any:
+def _to_other(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
     import numpy as np  # only here: `--help` answers without it
 
     return np.array(value, dtype=np.float64)
