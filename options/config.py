@@ -388,6 +388,7 @@ class OptimConfig:
     accumulate: int = 1  # batches whose gradients are summed up to one step
     clip_grad: float = 0.0  # largest gradient norm; 0: not clipped
     ema: float = 0.0  # decay of the moving average of G; 0: none
+    warm_up: int = 0  # first steps, in which the rate rises from 0
     rates: tuple[tuple[str, float], ...] = ()  # (letter, factor of its rate) of networks that go at another pace
     late: tuple[tuple[str, int], ...] = ()  # (letter, step before which it stays as it is)
 

@@ -210,10 +210,14 @@ class Trainer:
         return (self.step + self._ahead) * self.config.optim.accumulate
 
     def rate_factor(self) -> float:
-        """What the learning rates are multiplied with: 1 for niter epochs, then linearly to 0 in niter_decay."""
+        """What the learning rates are multiplied with: 1 for niter epochs, then linearly to 0 in niter_decay.
+
+        In the first `warm_up` steps it rises to that.
+        """
         optim = self.config.optim
         late = self.epoch - optim.niter
-        return 1.0 if late <= 0 or optim.niter_decay == 0 else max(0.0, 1 - late / optim.niter_decay)
+        rising = min(1.0, (self.step + 1) / optim.warm_up) if optim.warm_up else 1.0
+        return rising if late <= 0 or optim.niter_decay == 0 else rising * max(0.0, 1 - late / optim.niter_decay)
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Measures on held-out batches, all ranks together; logs and returns the averages."""

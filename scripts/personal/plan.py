@@ -25,6 +25,7 @@ _SMALL = 20_000_000  # parameters, up to which all networks of a base move
 _LEVELS = 3  # resolutions of a large G that move, the highest ones
 _MOST_STEPS = 250  # of a large base: more of them cost expression
 _MOST_PHOTO_STEPS = 300
+_WARM_UP = 30  # steps
 _NEVER = 10**9
 
 
@@ -143,6 +144,7 @@ def _small(plan: Plan) -> TrainConfig:
             lambda_laplacian=5.0,
             lambda_r1=1.0,
             lambda_identity=0.0,
+            lambda_confusion=0.0,
             lambda_contrastive=1.0,
             contrastive_form="cosine",
         ),
@@ -168,7 +170,7 @@ def _large(plan: Plan, network: NetworkConfig) -> TrainConfig:
         data=DataConfig(crop_size=network.crop_size, cache_gb=1.0),
         loss=LossConfig(
             lambda_vgg=0.0, lambda_own=10.0, lambda_laplacian=5.0, lambda_r1=1.0, lambda_identity=0.0,
-            lambda_contrastive=0.0,
+            lambda_confusion=0.0, lambda_contrastive=0.0,
         ),
         optim=_schedule(plan, lr=2e-4, late=late),
         personal=PersonalConfig(
@@ -184,9 +186,16 @@ def _levels_of(network: NetworkConfig) -> int:
 
 
 def _schedule(plan: Plan, lr: float, **settings: object) -> OptimConfig:
-    """An epoch is a step here: the rate holds for two thirds of the plan, then falls to 0."""
+    """An epoch is a step here: the rate rises, holds for two thirds of the plan, then falls to 0.
+
+    Adam's first steps are as large as any, whatever the gradients are: at the full rate they cost the base half of its
+    pose control.
+    """
     falling = max(1, plan.steps // 3)
-    base = OptimConfig(lr=lr, amsgrad=False, niter=plan.steps - falling, niter_decay=falling, ema=0.99)
+    base = OptimConfig(
+        lr=lr, beta1=0.5, beta2=0.99, amsgrad=False, niter=plan.steps - falling, niter_decay=falling,
+        warm_up=min(_WARM_UP, plan.steps // 5), ema=0.99,
+    )  # fmt: skip
     return dataclasses.replace(base, **settings)  # type: ignore[arg-type]
 
 
