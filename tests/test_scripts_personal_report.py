@@ -13,14 +13,14 @@ from models.trainers.loop import Best
 from options.config import ANGLES
 from scripts.personal.faces import Reading, best_shift, correlation, mean
 from scripts.personal.intake import Check
-from scripts.personal.measure import Measured, warnings
+from scripts.personal.measure import Measured, share_found, warnings
 from scripts.personal.plan import Plan
 from scripts.personal.report import Facts, write_report, write_row
 from scripts.personal.watch import score
 
 GOOD = {
     "identity": 0.97, "cpbd": 0.08, "ssim": 0.8, "lmd": 2.5, "mouth": 0.7, "yaw": 0.9, "pitch": 0.8, "offset": 0.0,
-    "faces": 1.0, "voices": 0.6, "voice_0": 0.6, "voice_1": 0.6,
+    "faces": 1.0, "voices": 0.6, "voices_found": 0.9,
     **{f"{name}_{what}": value for name in ANGLES[:2]
        for what, value in (("control", 0.97), ("slope", 0.9), ("faces", 1.0), ("identity", 0.95))},
 }  # fmt: skip
@@ -66,17 +66,27 @@ def test_score_is_one_for_the_truth_and_falls_with_every_part():
     assert score({name: best[name] for name in best if name not in ("mouth", "ssim")}) == pytest.approx(1.0)
 
 
+def test_a_mouth_finds_its_sound_where_it_moves_with_it():
+    rng = np.random.default_rng(0)
+    heard = [rng.standard_normal((40, 6)) for _ in range(2)]
+    moved = [5 + 2 * part + 0.1 * rng.standard_normal(part.shape) for part in heard]
+    assert share_found(moved, heard) == 1.0
+    asleep = [rng.standard_normal((40, 6)) for _ in range(2)]
+    assert share_found(asleep, heard) < 0.4
+
+
 def test_warnings_name_what_is_poor():
-    assert warnings(GOOD, TRUTH) == []
+    assert warnings(GOOD, TRUTH, 10) == []
     poor = {**GOOD, "identity": math.nan, "cpbd": 0.02, "mouth": 0.1, "offset": 3.0, "faces": 0.5, "yaw_control": 0.2,
             "pitch_faces": 0.75, "voices": 0.1}  # fmt: skip
-    found = warnings(poor, TRUTH)
+    found = warnings(poor, TRUTH, 10)
     assert len(found) == 8
     assert "22 % of its sharpness" in found[1]
     assert "+3 frames apart" in found[3]
     assert "yaw follows with correlation 0.20" in found[5]
     assert "25 % of the frames of a pitch sweep" in found[6]
-    assert len(warnings(poor, {})) == 3  # a person of photos: control and voices alone
+    assert "better than the base" in warnings(GOOD, TRUTH, 0)[0]
+    assert len(warnings(poor, {}, 10)) == 3  # a person of photos: control and voices alone
 
 
 def test_the_report_is_text_json_page_and_card(tmp_path: Path):

@@ -21,6 +21,7 @@ from models.av_model import AvModel
 from models.trainers.loop import Trainer
 from options.config import OTHERS, TrainConfig
 from scripts import personalize
+from scripts.inference import rows
 from scripts.personal import faces, intake, people, plan
 from scripts.personal.faces import Reading
 from tests.conftest import voice, write_frames, write_tiny_model, write_wav
@@ -95,7 +96,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_film_becomes_a_model_a_report_and_a_first_video(run, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_film_becomes_a_model_a_report_and_a_first_video(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    videos = []
+    monkeypatch.setattr(rows, "run_rows", lambda config: videos.append(config) or 0)
     speech = write_wav(tmp_path / "speech.wav", voice(0.4, seed=3))
     assert run("--audio", str(speech)) == 0
     folder = tmp_path / "me"
@@ -107,11 +112,10 @@ def test_a_film_becomes_a_model_a_report_and_a_first_video(run, tmp_path: Path, 
     assert "watched/identity" in (folder / "loss_log.jsonl").read_text()
     (row,) = read_rows(folder / "me.csv")
     assert row.clip().audio == speech
-    (video,) = (tmp_path / "results" / "me").glob("id_me*/generated.mp4")
-    assert video.stat().st_size > 0
-    printed = capsys.readouterr()
-    assert "memory of one device" in printed.out
-    assert "nothing says that this is one of" not in printed.err  # the model knows real people now
+    (video,) = videos
+    assert (video.checkpoint_dir, video.meta_path_vox) == (folder, folder / "me.csv")
+    assert video.gen_video
+    assert "memory of one device" in capsys.readouterr().out
 
     assert run() == 2
     assert "go on with --continue" in capsys.readouterr().err

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models.networks.perceptual import EncoderFeatures
 from models.registry import build_network
 from models.trainers.base import Stage
 from models.trainers.build import TRAINERS
-from options.config import OTHERS, PERSON, STAGES, TrainConfig
+from options.config import INFERENCE_LETTERS, OTHERS, PERSON, STAGES, TrainConfig
 
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -33,9 +34,13 @@ def describe_personal_plan(config: TrainConfig) -> str:
 
 
 def _on_meta(config: TrainConfig) -> tuple[dict[str, nn.Module], Stage]:
+    measures: dict[str, nn.Module] = {}
     with torch.device("meta"):
         networks = {letter: build_network(letter, config.network) for letter in config.letters}
-    return networks, TRAINERS[config.stage](networks, config)
+        if config.stage == "personal":
+            base = {letter: build_network(letter, config.network) for letter in INFERENCE_LETTERS}
+            measures = {"base": nn.ModuleDict(base), "own": EncoderFeatures(base["V"], base["E"])}  # type: ignore[arg-type]
+    return networks, TRAINERS[config.stage](networks, config, measures)
 
 
 def _describe_networks(networks: Mapping[str, nn.Module], stage: Stage) -> list[str]:
@@ -60,7 +65,7 @@ def _describe_cost(config: TrainConfig, stage: Stage, networks: Mapping[str, nn.
 
 def estimate_memory(config: TrainConfig, stage: Stage, networks: Mapping[str, nn.Module], batch_size: int) -> float:
     """Bytes of weights, gradients, optimiser state and kept activations; on the meta device, nothing is computed."""
-    parameters = [p for network in networks.values() for p in network.parameters()]
+    parameters = [p for network in (*networks.values(), stage.measures) for p in network.parameters()]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     moments = 3 if config.has_adversary else 2
     fixed = 4 * sum(p.numel() for p in parameters) + 4 * trained * (1 + moments)

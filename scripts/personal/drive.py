@@ -58,6 +58,25 @@ def drive(model: AvModel, references: np.ndarray, poses: np.ndarray, windows: np
     return np.concatenate(parts)
 
 
+def features_seen(model: AvModel, frames: np.ndarray) -> np.ndarray:
+    """What is said as E sees it in T frames: (T, 512)."""
+    encoder = model.networks["E"]
+    with torch.inference_mode():
+        parts = [encoder.to_mouth(encoder(_tensor(part).to(model.device))) for part in _pieces(frames)]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def features_heard(model: AvModel, windows: np.ndarray) -> np.ndarray:
+    """What is said as A_sync hears it in T mel windows: (T, 512)."""
+    with torch.inference_mode():
+        parts = [model.networks["A_sync"](torch.from_numpy(part).to(model.device)) for part in _pieces(windows)]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def _pieces(array: np.ndarray) -> list[np.ndarray]:
+    return [array[start : start + _BATCH] for start in range(0, len(array), _BATCH)]
+
+
 def sweep_angles(angle: int, degrees: Sequence[float]) -> np.ndarray:
     """(T, 3) angles of a head that turns about one axis alone; `angle` counts in ANGLES."""
     track = np.zeros((len(degrees), 3))

@@ -42,17 +42,18 @@ def finish(
     held_out = _longest_first(read_list(intake.held_out_list) if intake.held_out_list else [])
     reference = crop_template(read_image(plan.reference / "000000.jpg"), data)
     device = select_device(plan.gpu_ids)
+    base = AvModel.from_checkpoints(plan.base, "latest", network, device)
+    own = AvModel.from_checkpoints(run, str(best.step), network, device)
     sides = {}
-    for side, folder, epoch in (("base", plan.base, "latest"), ("personal", run, str(best.step))):
+    for side, model in (("base", base), ("personal", own)):
         logger.info("measuring %s", side)
-        model = AvModel.from_checkpoints(folder, epoch, network, device)
-        sides[side] = measure_model(model, reader, reference, held_out, data)
+        sides[side] = measure_model(model, base, reader, reference, held_out, data)
     sides["truth"] = measure_truth(reader, held_out, data)
     person = person_records(intake, plan.work, with_all=plan.use_all)
     spoken = [record for record in person if record.label == PERSON]
     facts = Facts(
         plan, best, why, minutes, sum(record.num_frames for record in spoken) / FPS, len(intake.photos), intake.checks,
-        warnings(sides["personal"].figures, sides["truth"].figures),
+        warnings(sides["personal"].figures, sides["truth"].figures, best.step),
     )  # fmt: skip
     print(write_report(plan.directory, facts, sides))
     print(f"look at {plan.directory / REPORT_PAGE}")

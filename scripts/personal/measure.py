@@ -12,15 +12,25 @@ from data.clip_list import ClipRecord
 from data.synthetic.voice import FIRST_HELD_OUT, mouth_track, speak
 from models.av_model import AvModel
 from options.config import ANGLES, FPS, SAMPLE_RATE_HZ, DataConfig
-from scripts.personal.drive import drive, pose_frames, read_stretch, silence, sweep_angles
+from scripts.personal.drive import (
+    drive,
+    features_heard,
+    features_seen,
+    pose_frames,
+    read_stretch,
+    silence,
+    sweep_angles,
+)
 from scripts.personal.faces import FaceReader, best_shift, correlation, mean
 from util.metrics.landmark_distance import landmark_distances
 from util.metrics.ssim import ssim
+from util.seed import generator_for
 
 MOST_FRAMES = 250  # of the held-out part
 SWEEP = np.arange(-25.0, 25.1, 5.0)  # degrees, of yaw and pitch
 VOICES, VOICE_S = 2, 3.0
 _LIKENESS_EVERY = 2  # frames
+_WINDOW, _CANDIDATES = 12, 8  # frames of a window; sounds among which its own is to be found
 Figures = dict[str, float]
 
 
@@ -47,18 +57,33 @@ def measure_truth(reader: FaceReader, held_out: Sequence[ClipRecord], data: Data
 
 
 def measure_model(
-    model: AvModel, reader: FaceReader, reference: np.ndarray, held_out: Sequence[ClipRecord], data: DataConfig
+    model: AvModel,
+    judge: AvModel,
+    reader: FaceReader,
+    reference: np.ndarray,
+    held_out: Sequence[ClipRecord],
+    data: DataConfig,
 ) -> Measured:
-    """All figures of a model that speaks as the person of the reference, (H, W, 3) uint8 RGB."""
+    """All figures of a model that speaks as the person of the reference, (H, W, 3) uint8 RGB.
+
+    Args:
+        judge: whose E and A_sync say which sound goes with which mouth: the base, which no training here changes.
+    """
     measured = Measured()
     for record in held_out[:1]:
         _add_held_out(measured, model, reader, reference, record, data)
     for number, name in enumerate(ANGLES[:2]):
         _add_sweep(measured, model, reader, reference, number, name, data)
+    said, seen, heard = [], [], []
     for number in range(VOICES):
-        _add_voice(measured, model, reader, reference, number, data)
-    said = [measured.figures[f"voice_{number}"] for number in range(VOICES)]
-    measured.figures["voices"] = float(np.mean(said))
+        windows, opening = _voice(number)
+        still = pose_frames(np.zeros((1, 3)), data).repeat(len(windows), axis=0)
+        made = drive(model, reference[None], still, windows)
+        said.append(correlation(reader.read(made, len(made)).opening, opening))
+        seen.append(features_seen(judge, made))
+        heard.append(features_heard(judge, windows))
+        measured.pictures[f"stranger's voice {number + 1}"] = made
+    measured.figures |= {"voices": float(np.mean(said)), "voices_found": share_found(seen, heard)}
     return measured
 
 
@@ -114,23 +139,43 @@ def _add_sweep(
     measured.pictures[f"{name} {SWEEP[0]:.0f} to {SWEEP[-1]:.0f}"] = made
 
 
-def _add_voice(
-    measured: Measured, model: AvModel, reader: FaceReader, reference: np.ndarray, number: int, data: DataConfig
-) -> None:
-    """A stranger's voice, whose mouth is known from what was said; the head holds still."""
+def _voice(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stranger's voice: its mel windows, and how far the mouth opens that says it, (T,)."""
     count = round(VOICE_S * FPS)
     speech = speak(900 + number, FIRST_HELD_OUT + 10 + number, float(number % 2), count * SAMPLE_RATE_HZ // FPS)
-    said = mouth_track(speech.phonemes, (np.arange(count) + 0.5) / FPS)[:, 0]
     mel = log_mel(speech.wave)
     windows = np.stack([mel_window(mel, frame) for frame in range(count)])
-    still = pose_frames(np.zeros((1, 3)), data).repeat(count, axis=0)
-    made = drive(model, reference[None], still, windows)
-    seen = reader.read(made, count)
-    measured.figures[f"voice_{number}"] = correlation(seen.opening, said)
-    measured.pictures[f"stranger's voice {number + 1}"] = made
+    return windows, mouth_track(speech.phonemes, (np.arange(count) + 0.5) / FPS)[:, 0]
 
 
-def warnings(personal: Mapping[str, float], truth: Mapping[str, float]) -> list[str]:
+def share_found(seen: Sequence[np.ndarray], heard: Sequence[np.ndarray]) -> float:
+    """How often the mouth of 12 frames finds its own sound among 8; chance is 1 / 8.
+
+    The other seven are sounds of all voices that do not overlap it.
+
+    Args:
+        seen, heard: of every voice (T, D) features, frame by frame.
+    """
+    lips, sounds = (np.concatenate([_in_windows(part) for part in parts]) for parts in (seen, heard))
+    voice = np.concatenate([np.full(len(_in_windows(part)), number) for number, part in enumerate(heard)])
+    start = np.concatenate([np.arange(len(_in_windows(part))) for part in heard])
+    similarity = lips @ sounds.T
+    rng, found = generator_for(0, 403), []
+    for place in range(0, len(lips), 3):
+        apart = np.flatnonzero((voice != voice[place]) | (np.abs(start - start[place]) >= _WINDOW))
+        others = rng.choice(apart, min(_CANDIDATES - 1, len(apart)), replace=False)
+        found.append(similarity[place, place] > similarity[place, others].max())
+    return float(np.mean(found))
+
+
+def _in_windows(features: np.ndarray) -> np.ndarray:
+    """(T, D) -> (T - 11, 12 * D) of unit length, each feature without its mean over the clip."""
+    moves = features - features.mean(axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(moves, _WINDOW, axis=0).reshape(len(moves) - _WINDOW + 1, -1)
+    return windows / np.maximum(np.linalg.norm(windows, axis=1, keepdims=True), 1e-12)
+
+
+def warnings(personal: Mapping[str, float], truth: Mapping[str, float], best_step: int) -> list[str]:
     """What is poor, in words, with the next step."""
     found = []
 
@@ -138,6 +183,7 @@ def warnings(personal: Mapping[str, float], truth: Mapping[str, float]) -> list[
         if is_poor:
             found.append(words)
 
+    warn(best_step == 0, "nothing that was tried was better than the base, which is what you have; train longer")
     if truth:
         identity, wanted = personal["identity"], truth["identity"]
         warn(not identity >= wanted - 0.03,
@@ -154,6 +200,7 @@ def warnings(personal: Mapping[str, float], truth: Mapping[str, float]) -> list[
         control, faces = personal[f"{name}_control"], personal[f"{name}_faces"]
         warn(control < 0.9, f"the head does not turn as asked: {name} follows with correlation {control:.2f}")
         warn(faces < 1, f"the face breaks in {100 * (1 - faces):.0f} % of the frames of a {name} sweep over 25 degrees")
-    warn(personal["voices"] < 0.4,
-         f"the mouth follows strangers' voices only in part (correlation {personal['voices']:.2f})")  # fmt: skip
+    warn(personal["voices"] < 0.4 or personal["voices_found"] < 0.5,
+         f"the mouth follows strangers' voices only in part (correlation {personal['voices']:.2f}, the right sound "
+         f"of 8 found in {100 * personal['voices_found']:.0f} %)")  # fmt: skip
     return found

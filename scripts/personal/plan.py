@@ -114,7 +114,7 @@ def train_config(
         use_noise=use_noise,
         pretrain_dirs=(plan.base,),
         max_steps=min(plan.steps, max_steps or plan.steps),
-        save_freq=plan.look_every,
+        save_freq=_NEVER,  # every look saves
         save_epoch_freq=_NEVER,
         keep_last=2,  # the best weights so far, and those that are about to take their place
         print_freq=max(1, plan.look_every // 4),

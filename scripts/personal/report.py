@@ -46,6 +46,7 @@ _ROWS = {
     "pitch_faces": ("its frames with a face", 2),
     "pitch_identity": ("its identity", 3),
     "voices": ("mouth by two strangers' voices, correlation", 2),
+    "voices_found": ("their sound found, 1 of 8, by the base's A_sync", 2),
 }
 
 
