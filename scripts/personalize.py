@@ -144,7 +144,8 @@ def _personalize(plan: Plan, args: argparse.Namespace) -> int:
         config = train_config(plan, plan.directory, precision, use_noise, max_steps=best.step)
         ended, _ = train(config, person_records(intake, plan.work, with_all=True), others, None)
         if ended == "stopped":
-            print("stopped; --continue goes on")
+            put_best_in_place(first, best.step, plan.directory)
+            print(f"stopped; the weights that never saw all of the clip are in {plan.directory}; --continue goes on")
             return INTERRUPTED
     if args.audio is not None:
         scan_audio(args.audio)  # says at once what is wrong with it
@@ -177,7 +178,7 @@ def _first_video(plan: Plan, row: Path) -> int:
     return run_rows(config)
 
 
-main = Command(__doc__, add_flags, run, interrupted="--continue goes on from the last save")
+main = Command(__doc__, add_flags, run, interrupted="the same command goes on; add --continue if training had begun")
 
 
 if __name__ == "__main__":

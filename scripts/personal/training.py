@@ -76,7 +76,11 @@ def train(
         why it ended (see `Trainer.fit`; `stopped` by Ctrl-C), and the best look.
     """
     keep_freed_memory()
-    config = dataclasses.replace(config, continue_train=(config.directory / STATE_FILE).is_file())
+    config = dataclasses.replace(
+        config,
+        continue_train=(config.directory / STATE_FILE).is_file(),
+        save_freq=config.save_freq if watch else config.val_freq,  # a look saves
+    )
     trainer = _build(config)
     trainer.watcher = watch
     pin = trainer.device.type == "cuda"
