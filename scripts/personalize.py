@@ -111,7 +111,8 @@ def _personalize(plan: Plan, args: argparse.Namespace) -> int:
     from util.parallel import available_cores
 
     started = time.monotonic()
-    intake = read_intake(plan.work) if args.go_on else take_in(args.video, args.photo, plan.work)
+    pieces = plan.work / "intake"
+    intake = read_intake(pieces) if args.go_on else take_in(args.video, args.photo, pieces)
     for check in intake.checks:
         print(f"{check.severity}: {check.words}", flush=True)
     plan = dataclasses.replace(plan, only_photos=intake.train_list is None)
@@ -120,7 +121,7 @@ def _personalize(plan: Plan, args: argparse.Namespace) -> int:
     watched = read_list(intake.watch_list) if intake.watch_list else []
     data = DataConfig(crop_size=NetworkConfig.of_checkpoint(plan.base).crop_size)
     reader = FaceReader()
-    reference = choose_reference(plan.reference, person, reader, data)
+    reference = choose_reference(plan.reference, person, reader, data, chosen=args.go_on)
     watch = Watch(reader, reference, watched, data)
     precision, use_noise = best_precision(select_device(plan.gpu_ids)), knows_noise(plan.base)
     print(_described(plan), flush=True)

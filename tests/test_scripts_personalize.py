@@ -185,7 +185,7 @@ def test_photos_alone_are_fitted_too(run, film: SimpleNamespace, tmp_path: Path,
     assert report["plan"]["only_photos"] is True
     assert "identity" not in report["figures"]["personal"]
     assert report["figures"]["personal"]["yaw_identity"] > 0.9
-    assert len(list((tmp_path / "me" / "work" / "photos").iterdir())) == 2  # it and its mirror image
+    assert len(list((tmp_path / "me" / "work" / "stills").iterdir())) == 2  # it and its mirror image
 
 
 def test_dry_run_says_what_moves_and_writes_nothing(run, tmp_path: Path, capsys: pytest.CaptureFixture):

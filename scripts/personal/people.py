@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,13 +44,14 @@ def person_records(intake: Intake, work: Path, with_all: bool = False) -> list[C
     lists = [intake.train_list, *((intake.watch_list, intake.held_out_list) if with_all else ())]
     records = [record for path in lists if path is not None for record in read_list(path)]
     kept = [dataclasses.replace(record, speaker="person", label=PERSON) for record in records]
-    return [*kept, *(record for photo in intake.photos for record in _still_clips(photo, work / "photos"))]
+    return [*kept, *(record for photo in intake.photos for record in _still_clips(photo, work / "stills"))]
 
 
 def _still_clips(photo: Path, folder: Path) -> list[ClipRecord]:
     """A photo, and its mirror image, as clips of frames that all show the same, with silence."""
     records = []
-    for name, turned in ((photo.stem, False), (f"{photo.stem}_mirrored", True)):
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()[:8]  # another photo may have had the name
+    for name, turned in ((f"{photo.stem}_{digest}", False), (f"{photo.stem}_{digest}_mirrored", True)):
         target = folder / name
         if not target.is_dir():
             image = read_image(photo)
@@ -93,11 +95,16 @@ def _make(job: tuple[int, Path], frames: int) -> None:
     write_clip(make_clip(seed, 0, frames), path)
 
 
-def choose_reference(folder: Path, person: Sequence[ClipRecord], reader: FaceReader, data: DataConfig) -> np.ndarray:
+def choose_reference(
+    folder: Path, person: Sequence[ClipRecord], reader: FaceReader, data: DataConfig, chosen: bool
+) -> np.ndarray:
     """The picture that shows the person best, (H, W, 3) uint8 RGB, and the person's likeness for the reader.
 
-    It is one of some frames of all clips, with the face most in front, the mouth at rest and the eyes open; it is kept
-    in `folder`, as test.py wants it, and taken from there the next time.
+    It is one of some frames of all clips, with the face most in front, the mouth at rest and the eyes open.
+
+    Args:
+        folder: gets the picture, as test.py wants it.
+        chosen: it is there already, and is taken.
 
     Raises MediaError: no face in any of the frames that were looked at.
     """
@@ -108,7 +115,7 @@ def choose_reference(folder: Path, person: Sequence[ClipRecord], reader: FaceRea
     seen = [crop_template(np.ascontiguousarray(picture[..., ::-1]), data) for picture in pictures]
     if not reader.learn(seen):
         raise MediaError(f"{clips[0].path}: no face in any of the {len(seen)} frames that were looked at")
-    if not (folder / "000000.jpg").is_file():
+    if not chosen:
         reading = reader.read(np.stack(seen))
         turn = np.abs(reading.angles[:, :2]).sum(axis=1)
         cost = turn / _TURN_DEG + reading.opening / _OPENING - reading.eyes / _EYES_OPEN
