@@ -95,7 +95,8 @@ def _told(facts: Facts) -> list[str]:
     """The training in sentences."""
     plan, best = facts.plan, facts.best
     material = f"{facts.train_s:.1f} s of clips and {facts.num_photos} photos"
-    lines = [f"{plan.name}: {material}, on {plan.base.name}, {facts.minutes:.1f} minutes, seed {plan.seed}."]
+    took = f"{facts.minutes:.1f} minutes since the last start"
+    lines = [f"{plan.name}: {material}, on {plan.base.name}, seed {plan.seed}; {took}."]
     if math.isfinite(best.score):
         parts = ", ".join(f"{name} x {weight:g}" for name, weight in WEIGHTS.items())
         lines.append(
