@@ -11,7 +11,7 @@ import pytest
 
 from models.trainers.loop import Best
 from options.config import ANGLES
-from scripts.personal.faces import Reading, best_shift, correlation, mean
+from scripts.personal.faces import Reading, best_shift, correlation, detail, mean
 from scripts.personal.intake import Check
 from scripts.personal.measure import Measured, share_found, warnings
 from scripts.personal.plan import Plan
@@ -19,8 +19,8 @@ from scripts.personal.report import Facts, write_report, write_row
 from scripts.personal.watch import score
 
 GOOD = {
-    "identity": 0.97, "cpbd": 0.08, "ssim": 0.8, "lmd": 2.5, "mouth": 0.7, "yaw": 0.9, "pitch": 0.8, "offset": 0.0,
-    "faces": 1.0, "voices": 0.6, "voices_found": 0.9,
+    "identity": 0.97, "cpbd": 0.08, "detail": 0.9, "ssim": 0.8, "lmd": 2.5, "mouth": 0.7, "yaw": 0.9, "pitch": 0.8,
+    "offset": 0.0, "faces": 1.0, "voices": 0.6, "voices_found": 0.9,
     **{f"{name}_{what}": value for name in ANGLES[:2]
        for what, value in (("control", 0.97), ("slope", 0.9), ("faces", 1.0), ("identity", 0.95))},
 }  # fmt: skip
@@ -56,11 +56,26 @@ def test_a_reading_measures_mouth_and_eyes_by_the_width_of_the_eyes():
     assert math.isnan(mean(np.array([np.nan])))
 
 
+def test_detail_is_what_a_mean_over_squares_takes_away():
+    board = np.indices((8, 9)).sum(axis=0)[None, ..., None].repeat(3, axis=-1) % 2 * 200
+    assert detail(board.astype(np.uint8)) == pytest.approx(100)
+    assert detail(np.full((2, 8, 8, 3), 77, np.uint8)) == 0
+
+
 def test_score_is_one_for_the_truth_and_falls_with_every_part():
-    best = {"identity": 0.97, "cpbd": 0.1, "cpbd_of_truth": 0.1, "yaw": 1.0, "faces": 1.0, "mouth": 1.0, "ssim": 1.0}
+    best = {
+        "identity": 0.97,
+        "cpbd": 0.1,
+        "cpbd_of_truth": 0.1,
+        "detail": 1.0,
+        "yaw": 1.0,
+        "faces": 1.0,
+        "mouth": 1.0,
+        "ssim": 1.0,
+    }
     assert score(best) == pytest.approx(1.0)
     assert score({**best, "identity": 0.8}) == pytest.approx(1 - 2 / 6)
-    for name in ("cpbd", "yaw", "faces", "mouth", "ssim"):
+    for name in ("cpbd", "detail", "yaw", "faces", "mouth", "ssim"):
         assert score({**best, name: 0.0}) == pytest.approx(1 - 1 / 6), name
     assert score({**best, "cpbd": 0.3}) == pytest.approx(1.0)  # sharper than the truth is noise
     assert score({name: best[name] for name in best if name not in ("mouth", "ssim")}) == pytest.approx(1.0)

@@ -21,7 +21,7 @@ from scripts.personal.drive import (
     silence,
     sweep_angles,
 )
-from scripts.personal.faces import FaceReader, best_shift, correlation, mean
+from scripts.personal.faces import FaceReader, best_shift, correlation, detail, mean
 from util.metrics.landmark_distance import landmark_distances
 from util.metrics.ssim import ssim
 from util.seed import generator_for
@@ -49,8 +49,8 @@ def measure_truth(reader: FaceReader, held_out: Sequence[ClipRecord], data: Data
         frames = read_stretch(record, data, MOST_FRAMES).frames
         seen = reader.read(frames, _LIKENESS_EVERY)
         measured.figures = {
-            "identity": mean(seen.likeness), "cpbd": float(seen.sharpness.mean()), "ssim": 1.0, "lmd": 0.0,
-            "mouth": 1.0, "yaw": 1.0, "pitch": 1.0, "offset": 0.0, "faces": seen.found,
+            "identity": mean(seen.likeness), "cpbd": float(seen.sharpness.mean()), "detail": 1.0, "ssim": 1.0,
+            "lmd": 0.0, "mouth": 1.0, "yaw": 1.0, "pitch": 1.0, "offset": 0.0, "faces": seen.found,
         }  # fmt: skip
         measured.pictures["held out"] = frames
     return measured
@@ -103,6 +103,7 @@ def _add_held_out(
     measured.figures |= {
         "identity": mean(seen.likeness),
         "cpbd": float(seen.sharpness.mean()),
+        "detail": detail(made) / max(detail(stretch.frames), 1e-6),
         "ssim": float(np.mean([ssim(one, other) for one, other in zip(stretch.frames, made, strict=True)])),
         "lmd": mean(distances),
         "mouth": correlation(seen.opening, true.opening),
@@ -189,7 +190,7 @@ def warnings(personal: Mapping[str, float], truth: Mapping[str, float], best_ste
         warn(not identity >= wanted - 0.03,
              f"the face is not quite the person's (dlib {identity:.3f}, frames of the clip {wanted:.3f}); "
              "train longer, or film more")  # fmt: skip
-        share = personal["cpbd"] / max(truth["cpbd"], 1e-6)
+        share = min(personal["cpbd"] / max(truth["cpbd"], 1e-6), personal["detail"])
         warn(share < 0.7, f"frames are softer than the clip ({100 * share:.0f} % of its sharpness); train longer")
         warn(personal["mouth"] < 0.5,
              f"the mouth follows the own voice only in part (correlation {personal['mouth']:.2f})")  # fmt: skip

@@ -30,6 +30,7 @@ _SHOWN = 8  # frames of a strip
 _ROWS = {
     "identity": ("identity, dlib's cosine to the person", 3),
     "cpbd": ("sharpness, CPBD", 3),
+    "detail": ("fine structure, part of the truth's", 2),
     "ssim": ("SSIM", 3),
     "lmd": ("LMD, mouth, px", 2),
     "mouth": ("mouth opening, correlation", 2),

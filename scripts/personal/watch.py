@@ -13,7 +13,7 @@ from models.av_model import AvModel
 from models.trainers.loop import Look
 from options.config import DataConfig
 from scripts.personal.drive import Driven, drive, pose_frames, read_stretch, silence, sweep_angles
-from scripts.personal.faces import STRANGER, FaceReader, Reading, correlation, mean
+from scripts.personal.faces import STRANGER, FaceReader, Reading, correlation, detail, mean
 from util.metrics.ssim import ssim
 
 MOST_FRAMES = 50  # of the watched part
@@ -26,9 +26,9 @@ WEIGHTS = {"likeness": 2.0, "sharpness": 1.0, "mouth": 1.0, "ssim": 1.0, "turn":
 class Watch:
     """The figures of a model on the watched part, or, for a person of photos alone, under head turns alone.
 
-    None of its instruments is trained here. `identity`: dlib's cosine to the person. `cpbd`: sharpness. `mouth`:
-    correlation of the mouth's opening with the truth. `ssim`: with the truth. `yaw`: correlation with a head that
-    turns. `faces`: share of frames in which a face is found.
+    None of its instruments is trained here. `identity`: dlib's cosine to the person. `cpbd`: sharpness of edges.
+    `detail`: fine structure as a part of the truth's. `mouth`: correlation of the mouth's opening with the truth.
+    `ssim`: with the truth. `yaw`: correlation with a head that turns. `faces`: share of frames in which a face is found.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Watch:
                 stretches.append(read_stretch(record, data, left))
         self._stretch = _joined(stretches) if stretches else None
         self._truth = reader.read(self._stretch.frames) if self._stretch else reader.read(reference[None])
+        self._detail = detail(self._stretch.frames if self._stretch else reference[None])
         self._turns = pose_frames(sweep_angles(0, _TURNS), data)
 
     def __call__(self, networks: Mapping[str, nn.Module]) -> Look:
@@ -62,6 +63,8 @@ class Watch:
             places = np.linspace(0, len(made) - 1, 3).round().astype(int)
             rows = [_row(self._reference, self._stretch.frames[n], made[n]) for n in places] + rows
         figures |= {"identity": _identity(seen), "cpbd": float(seen.sharpness.mean())}
+        shown = turned if self._stretch is None else made
+        figures["detail"] = detail(shown) / max(self._detail, 1e-6)
         figures["cpbd_of_truth"] = float(self._truth.sharpness.mean())
         return Look(score(figures), figures, rows)
 
@@ -70,7 +73,7 @@ def score(figures: Mapping[str, float]) -> float:
     """The weighted mean of what was measured, each part from 0 to 1."""
     parts = {
         "likeness": (figures["identity"] - STRANGER) / (_ALIKE - STRANGER),
-        "sharpness": figures["cpbd"] / max(figures["cpbd_of_truth"], 1e-6),
+        "sharpness": min(figures["cpbd"] / max(figures["cpbd_of_truth"], 1e-6), figures["detail"]),
         "turn": figures["yaw"] * figures["faces"],
     }
     parts |= {name: figures[name] for name in ("mouth", "ssim") if name in figures}
