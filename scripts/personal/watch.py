@@ -28,7 +28,7 @@ class Watch:
 
     None of its instruments is trained here. `identity`: dlib's cosine to the person. `cpbd`: sharpness of edges.
     `detail`: fine structure as a part of the truth's. `mouth`: correlation of the mouth's opening with the truth.
-    `ssim`: with the truth. `yaw`: correlation with a head that turns. `faces`: share of frames in which a face is found.
+    `ssim`: with the truth. `yaw`: correlation with a head that turns. `faces`: share of frames with a face.
     """
 
     def __init__(
