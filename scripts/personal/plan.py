@@ -150,7 +150,7 @@ def _small(plan: Plan) -> TrainConfig:
         ),
         optim=_schedule(plan, lr=3e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
         personal=PersonalConfig(
-            steps=plan.steps, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=10,
+            steps=plan.steps, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=_patience(plan),
             last_share=0.75 if plan.only_photos else PersonalConfig.last_share,
         ),
     )  # fmt: skip
@@ -174,7 +174,8 @@ def _large(plan: Plan, network: NetworkConfig) -> TrainConfig:
         ),
         optim=_schedule(plan, lr=2e-4, late=late),
         personal=PersonalConfig(
-            steps=plan.steps, base_is_target=True, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=10
+            steps=plan.steps, base_is_target=True, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0,
+            patience=_patience(plan),
         ),
     )  # fmt: skip
 
@@ -197,6 +198,11 @@ def _schedule(plan: Plan, lr: float, **settings: object) -> OptimConfig:
         warm_up=min(_WARM_UP, plan.steps // 5), ema=0.99,
     )  # fmt: skip
     return dataclasses.replace(base, **settings)  # type: ignore[arg-type]
+
+
+def _patience(plan: Plan) -> int:
+    """Looks without a better one before it stops: two thirds of all, because falling rates at the end still help."""
+    return max(10, 2 * (plan.steps // plan.look_every) // 3)
 
 
 def require_free(plan: Plan) -> None:
