@@ -14,9 +14,8 @@ import dataclasses
 import functools
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from options import base_options
@@ -28,7 +27,6 @@ from util.locks import folder_lock
 
 if TYPE_CHECKING:
     from data.loaders import TrainingClips
-    from models.trainers.loop import Trainer
     from util.distributed import Ranks
 
 logger = logging.getLogger(__name__)
@@ -84,6 +82,7 @@ def train(config: TrainConfig, clips: TrainingClips, ranks: Ranks, save_options:
     """Builds the networks and trains them; returns the exit code."""
     from data.loaders import held_out_batches, training_batches
     from models.trainers.build import build_trainer
+    from models.trainers.stopping import stop_on_signal
     from util.device import select_device
     from util.distributed import init_process_group, shutdown
     from util.visualizer import Visualizer
@@ -126,25 +125,6 @@ def check(config: TrainConfig, num_classes: int, processes: int) -> None:
     for letter, path in config.pretrain_paths if is_new else ():
         if letter not in config.letters:
             logger.warning("--%s_pretrain_path %s: not used, stage %s has no %s", letter, path, config.stage, letter)
-
-
-@contextlib.contextmanager
-def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Lets the first Ctrl-C or SIGTERM ask the trainer to save and stop; the second one interrupts at once."""
-
-    def request(number: int, frame: object) -> None:  # noqa: ARG001
-        if not trainer.stop_signal:
-            print("stopping after this step, then saving; once more stops at once", file=sys.stderr)
-            trainer.stop_signal = number
-        elif "RANK" not in os.environ:  # a launcher passes on what a batch system has sent to all already
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

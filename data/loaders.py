@@ -16,7 +16,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from data.batches import EpochBatches
+from data.batches import EpochBatches, MixedBatches
 from data.clip_list import ClipRecord, num_speakers, read_list, scan_tree
 from data.lrw_dataset import scan_lrw
 from data.voxtrain_dataset import VoxTrainDataset, collate, long_enough, worker_init
@@ -86,6 +86,20 @@ def training_batches(
         return _shard_batches(config, shards, config.batch_size // ranks.world_size, epoch, pin_memory)
     sampler = EpochBatches(clips.num_clips, config.batch_size, config.seed, start_batch, ranks.rank, ranks.world_size)
     return _load(config, VoxTrainDataset(clips.records, *settings), pin_memory, batch_sampler=sampler)
+
+
+def personal_batches(
+    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], start_batch: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """Batches of clips of a person and of other people, without end; see `data.batches.MixedBatches`.
+
+    Raises MetadataError: no clip of one of them is long enough.
+    """
+    kept = [long_enough(records, config.data) for records in (person, others)]
+    lengths = [record.num_frames for record in kept[0]]
+    sampler = MixedBatches(lengths, len(kept[1]), config.batch_size, config.personal, config.seed, start_batch)
+    dataset = VoxTrainDataset([*kept[0], *kept[1]], config.data, config.seed, config.fields, config.network.n_mel_t)
+    return _load(config, dataset, pin_memory, batch_sampler=sampler)
 
 
 def held_out_batches(config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> Iterable[Batch]:

@@ -116,16 +116,26 @@ def feature_distance(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
+    """Squared distance of codes by the squared length of those that are wanted: sum |m - w|^2 / sum |w|^2.
+
+    Args:
+        made, wanted: (B, D); `wanted` is not trained through.
+    """
+    wanted = wanted.detach().float()
+    return (made.float() - wanted).square().sum() / (wanted.square().sum() + _DISTANCE_EPS)
+
+
 def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
     """Sum over the bands of a Laplacian pyramid of their L1 distance: fine detail counts as much as large areas.
 
-    fake, real: (B, 3, H, W); H and W divisible by 2 ** (levels - 1).
+    fake, real: (B, 3, S, S); sizes are halved as long as they are even, `levels` - 1 times at most.
 
     Source: Bojanowski et al. 2018, with a 2 x 2 mean for the pyramid and equal weights.
     """
     difference = fake.float() - real.float()  # the pyramid is linear: that of the difference will do
-    terms = []
-    for _ in range(levels - 1):
+    terms: list[Tensor] = []
+    while len(terms) < levels - 1 and difference.shape[-1] % 2 == 0:
         coarse = F.avg_pool2d(difference, 2)
         terms.append((difference - F.interpolate(coarse, scale_factor=2)).abs().mean())
         difference = coarse

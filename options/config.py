@@ -23,9 +23,11 @@ COLUMNS = (INPUT, DRIVEN, FIXED, POSE, MOUTH)
 GENERATED = (DRIVEN, FIXED)  # a result has one of them
 NETWORK_FILE = "network.json"  # beside weights of other than the published sizes
 TRAINED_ON = "trained_on.txt"  # beside weights that know some people only: whom
+SYNTHETIC_PEOPLE = "synthetic people"  # what it says where those are drawn
 STATE_FILE = "latest_state.pth"  # of a training: everything that --continue_train needs
 LANDMARK_CHOICES = ("auto", "face_alignment", "dlib")
 FACE_CHOICES = ("largest", "centre", "track")  # or a number
+PERSON, PHOTO, OTHERS = 0, 1, 2  # labels of clips when a model is fitted to a person: with sound, still and silent
 ANGLES = ("yaw", "pitch", "roll")  # of a head; signs as in data.synthetic.person.FaceState
 
 
@@ -380,6 +382,27 @@ class OptimConfig:
     accumulate: int = 1  # batches whose gradients are summed up to one step
     clip_grad: float = 0.0  # largest gradient norm; 0: not clipped
     ema: float = 0.0  # decay of the moving average of G; 0: none
+    warm_up: int = 0  # first steps, in which the rate rises from 0
+    rates: tuple[tuple[str, float], ...] = ()  # (letter, factor of its rate) of networks that go at another pace
+    late: tuple[tuple[str, int], ...] = ()  # (letter, step before which it stays as it is)
+
+
+@dataclass(frozen=True)
+class PersonalConfig:
+    """How a model is fitted to one person (scripts/personalize.py).
+
+    The other people of a batch keep it from forgetting. Shares are parts of a batch, of which one clip at least is the
+    person's and one another's.
+    """
+
+    steps: int = 1000  # over which the share goes from the first to the last value
+    first_share: float = 0.75  # of the batch that are other people, at the first step
+    last_share: float = 0.25  # at the last one
+    base_is_target: bool = False  # other people shall come out as the base makes them, not as they are
+    lambda_pose: float = 1.0  # pose of the person under others' motion, as E saw it in the base's frame
+    lambda_mouth: float = 1.0  # mouth of the person under others' sound, likewise
+    lambda_likeness: float = 1.0  # of those frames to the person, as the base's V sees it
+    patience: int | None = None  # looks at the watched part without a better score, after which it stops
 
 
 # stage -> the flag that chooses it
@@ -388,6 +411,7 @@ STAGES = {
     "sync": "--train_sync",
     "joint": "(none)",
     "dis_pose": "--train_dis_pose",
+    "personal": "scripts/personalize.py",
 }
 # what --fix_net<name> names; E_mouth and E_headpose are heads of E, and E its trunk
 FREEZABLE = ("V", "E", "E_mouth", "E_headpose", "A_sync", "A", "G", "D")
@@ -417,6 +441,7 @@ class TrainConfig:
     generate_from_audio_only: bool = False
     use_noise: bool = True  # G gets fresh noise in every step
     frozen: tuple[str, ...] = ()
+    moving: tuple[str, ...] = ()  # of the stage's own networks only parameters that begin so, `letter.name`; (): all
     vgg_path: Path | None = None
     vggface_path: Path | None = None
     # where it starts
@@ -448,6 +473,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    personal: PersonalConfig = field(default_factory=PersonalConfig)
 
     @property
     def directory(self) -> Path:
@@ -456,7 +482,7 @@ class TrainConfig:
     @property
     def has_adversary(self) -> bool:
         """Whether the stage trains G against D."""
-        return self.stage in ("joint", "dis_pose")
+        return self.stage in ("joint", "dis_pose", "personal")
 
     @property
     def needs_labels(self) -> bool:

@@ -764,7 +764,7 @@ def test_results_folder_in_use_is_left_to_who_has_it(workspace: Workspace, capsy
     assert workspace.run() == 0
 
 
-@pytest.mark.parametrize("kind", ["photo", "synthetic_head", "rendered", "other model"])
+@pytest.mark.parametrize("kind", ["photo", "synthetic_head", "rendered", "other model", "personal"])
 def test_model_of_some_people_warns_of_pictures_that_are_none_of_them(
     workspace: Workspace, tiny_model: Path, capsys: pytest.CaptureFixture, kind: str
 ) -> None:
@@ -772,11 +772,11 @@ def test_model_of_some_people_warns_of_pictures_that_are_none_of_them(
     folder = workspace.root / "checkpoints" / "box"
     shutil.copytree(tiny_model, folder)
     if kind != "other model":
-        (folder / "trained_on.txt").write_text("synthetic people\n")
+        (folder / "trained_on.txt").write_text("me, from synthetic\n" if kind == "personal" else "synthetic people\n")
     workspace.write_csv(workspace.add_inputs(name))
     if kind == "rendered":
         note = SourceNote(1, str(workspace.root / "clip.mp4"), "", {})
         (workspace.misc / "Input" / "a" / ".source.json").write_text(json.dumps(dataclasses.asdict(note)))
         (workspace.root / "clip.npz").write_bytes(b"truth")
     assert workspace.run("--driving_pose", "--name", "box") == 0
-    assert capsys.readouterr().err.count("one of the synthetic people") == (kind == "photo")
+    assert capsys.readouterr().err.count("nothing says that this is one of the") == (kind == "photo")

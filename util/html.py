@@ -97,8 +97,8 @@ def write_training_page(
 
 
 @contextlib.contextmanager
-def open_page(directory: Path, title: str) -> Iterator[None]:
-    """Tags made inside the block become a page in the style of all of them, written to `index.html` at its end."""
+def open_page(directory: Path, title: str, name: str = "index.html") -> Iterator[None]:
+    """Tags made inside the block become a page in the style of all of them, written at its end."""
     page = document(title=title)
     page["lang"] = "en"
     with page.head:
@@ -109,7 +109,7 @@ def open_page(directory: Path, title: str) -> Iterator[None]:
     with page:
         tags.h1(title)
         yield
-    write_text(directory / "index.html", page.render())
+    write_text(directory / name, page.render())
 
 
 def add_picture(directory: Path, picture: Path, caption: str) -> None:

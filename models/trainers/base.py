@@ -171,8 +171,10 @@ class Stage(nn.Module, ABC):
                 frozen += names if part in self.config.frozen else ()
         elif letter in self.config.frozen:
             frozen.append("")
+        moving = self.config.moving or ("",)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(not name.startswith(tuple(frozen)))
+            moves = not name.startswith(tuple(frozen)) and f"{letter}.{name}".startswith(moving)
+            parameter.requires_grad_(moves)
 
 
 def to_device(batch: Batch, device: torch.device) -> dict[str, Any]:

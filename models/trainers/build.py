@@ -15,9 +15,10 @@ from models.registry import OPTIONAL_HEADS, build_network
 from models.trainers.base import Stage
 from models.trainers.generator import GeneratorStage
 from models.trainers.loop import Trainer
+from models.trainers.personal import PersonalStage
 from models.trainers.recognition import RecognitionStage
 from models.trainers.sync import SyncStage
-from options.config import TrainConfig
+from options.config import INFERENCE_LETTERS, TrainConfig
 from util.checkpoint import load_network, network_path, read_state_dict
 from util.distributed import Ranks
 from util.errors import CheckpointError
@@ -30,6 +31,7 @@ TRAINERS: Mapping[str, type[Stage]] = {
     "sync": SyncStage,
     "joint": GeneratorStage,
     "dis_pose": GeneratorStage,
+    "personal": PersonalStage,
 }
 
 
@@ -109,6 +111,12 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
                 "also with --continue_train"
             )
         measures["own"] = EncoderFeatures(encoders["V"], encoders["E"])  # type: ignore[arg-type]
+    if config.stage == "personal":
+        base = {letter: build_network(letter, config.network) for letter in INFERENCE_LETTERS}
+        missing = [letter for letter, network in base.items() if not load_start(config, letter, network)]
+        if missing:
+            raise CheckpointError(f"stage personal: --load_pretrain names no folder with {missing[0]} of the base")
+        measures["base"] = nn.ModuleDict(base).eval()
     if config.probe_path is not None:
         measures["probe"] = Probe()
         load_network(measures["probe"], config.probe_path)

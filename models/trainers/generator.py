@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,53 +74,38 @@ class GeneratorStage(Stage):
         if letter == "V":
             without_map = () if self.config.input_id_feature else ("conv1x1.",)
             return (*unused, *without_map, *(() if self.config.loss.lambda_identity > 0 else ("fc.",)))
-        if letter == "E" and not self._uses_visual_mouth:
+        if letter == "E" and not self.uses_visual_mouth:
             return (*unused, "to_mouth.")
         return unused
 
     @property
-    def _contrasts(self) -> bool:
+    def contrasts(self) -> bool:
         return self.config.loss.lambda_contrastive > 0 or self.config.loss.lambda_cross_modal > 0
 
     @property
-    def _uses_visual_mouth(self) -> bool:
-        return self._contrasts or not self.config.generate_from_audio_only
+    def uses_visual_mouth(self) -> bool:
+        return self.contrasts or not self.config.generate_from_audio_only
 
     def forward(self, batch: Batch) -> StepOutput:
-        codes = self._encode(batch)
+        codes = self.encode(batch)
         real = resize_to(batch["target"].flatten(0, 1), self.config.network.image_size)
-        fake = self._from_speech(batch, codes, noise=True)
+        fake = self.from_speech(batch, codes, noise=True)
         if not self.config.generate_from_audio_only:  # from the visual mouth code as well
-            fake = torch.cat([fake, self._make(batch, codes, codes["mouth"], noise=True)])
+            fake = torch.cat([fake, self.make(batch, codes, codes["mouth"], noise=True)])
             real = torch.cat([real, real])
-        adversary = self.adversary
-        fake_levels = adversary.discriminator(fake)
-        with torch.no_grad():
-            real_levels = adversary.discriminator(real)
+        losses = self.picture_losses(fake, real)
         loss = self.config.loss
-        losses: dict[str, Tensor] = {}
-        if loss.lambda_gan > 0:
-            losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
-        if loss.lambda_feat > 0:
-            losses["G/feature_matching"] = feature_matching_loss(fake_levels, real_levels)
-        for name in ("vgg", "vggface"):
-            if name in self.measures:
-                losses[f"G/{name}"] = perceptual_loss(self.measures[name](fake), self.measures[name](real))
-        if "own" in self.measures:
-            losses["G/own"] = feature_distance(self.measures["own"](fake), self.measures["own"](real))
-        if loss.lambda_laplacian > 0:
-            losses["G/laplacian"] = laplacian_loss(fake, real)
         if loss.lambda_identity > 0:
             scores = self.network("V").classify(codes["identity"])
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
-        if self._contrasts:
+        if self.contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
         if loss.lambda_independence > 0:
             # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
             clips = (codes[name].float().unflatten(0, batch["mel"].shape[:3]) for name in ("pose", "speech"))
             pose, speech = (gather_with_gradient(clip.diff(dim=2).flatten(0, 2)) for clip in clips)
             losses["E/independence"] = independence_loss(pose, speech)
-        motion = None
+        adversary, motion = self.adversary, None
         if adversary.headpose_classifier is not None:
             # (B*K*T, 12) -> (B, T * 12): the head's motion over each item's first clip
             motion = codes["pose"].unflatten(0, batch["mel"].shape[:3])[:, 0].flatten(1)
@@ -127,13 +113,40 @@ class GeneratorStage(Stage):
             motion = motion.detach()
         return StepOutput(losses, (fake.detach(), real, motion, batch["label"]))
 
+    def picture_losses(self, fake: Tensor, real: Tensor, free: Tensor | None = None) -> dict[str, Tensor]:
+        """What compares generated frames with true ones, and D's opinion.
+
+        Args:
+            fake, real: (N, 3, S, S).
+            free: (M, 3, S, S) generated frames that have no truth, of which D is asked alone.
+        """
+        loss, adversary = self.config.loss, self.adversary
+        shown = fake if free is None else torch.cat([fake, free])
+        fake_levels = adversary.discriminator(shown)
+        with torch.no_grad():
+            real_levels = adversary.discriminator(real)
+        losses: dict[str, Tensor] = {}
+        if loss.lambda_gan > 0:
+            losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
+        if loss.lambda_feat > 0:
+            with_truth = [[level[: len(fake)] for level in levels] for levels in fake_levels]
+            losses["G/feature_matching"] = feature_matching_loss(with_truth, real_levels)
+        for name in ("vgg", "vggface"):
+            if name in self.measures:
+                losses[f"G/{name}"] = perceptual_loss(self.measures[name](fake), self.measures[name](real))
+        if "own" in self.measures:
+            losses["G/own"] = feature_distance(self.measures["own"](fake), self.measures["own"](real))
+        if loss.lambda_laplacian > 0:
+            losses["G/laplacian"] = laplacian_loss(fake, real)
+        return losses
+
     def count_images(self, batch: Batch) -> int:
         return batch["target"].shape[:2].numel() * (1 if self.config.generate_from_audio_only else 2)
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """L1 of the generated frames, and the retrieval figures of the encoders."""
-        codes = self._encode(batch)
-        images = self._from_speech(batch, codes, noise=False)
+        codes = self.encode(batch)
+        images = self.from_speech(batch, codes, noise=False)
         figures = sync_retrieval(codes["speech"], codes["mouth"], self.config.data.clip_len) if "mouth" in codes else {}
         figures |= identity_retrieval(self.network("V"), batch["reference"])
         targets = resize_to(batch["target"].flatten(0, 1), images.shape[-1])
@@ -146,16 +159,16 @@ class GeneratorStage(Stage):
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        codes = self._encode(batch)
+        codes = self.encode(batch)
         interval = self.config.data.generate_interval
         return {
             "input": batch["reference"][:, 0],
             "pose (augmented)": batch["augmented"][:, 0, ::interval][:, 0],
             "target": batch["target"][:, 0],
-            "generated": self._from_speech(batch, codes, noise=False).unflatten(0, batch["target"].shape[:2])[:, 0],
+            "generated": self.from_speech(batch, codes, noise=False).unflatten(0, batch["target"].shape[:2])[:, 0],
         }
 
-    def _encode(self, batch: Batch) -> dict[str, Tensor]:
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
         """All codes of a batch: identity (B, 2048) and map, features (B*K*T, 512) and pose codes (B*K*T, 12)."""
         encoder = self.network("E")
         identity, identity_map = self.network("V")(batch["reference"])
@@ -167,29 +180,43 @@ class GeneratorStage(Stage):
         }
         if self.config.input_id_feature:
             codes["map"] = identity_map
-        if self._uses_visual_mouth:
+        if self.uses_visual_mouth:
             codes["mouth"] = encoder.to_mouth(features)
         return codes
 
-    def _from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
-        return self._make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
+    def from_speech(self, batch: Batch, codes: Mapping[str, Tensor], noise: bool) -> Tensor:
+        return self.make(batch, codes, SPEECH_GAIN * codes["speech"], noise)
 
-    def _make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
+    def make(self, batch: Batch, codes: Mapping[str, Tensor], mouth: Tensor, noise: bool) -> Tensor:
         """Frames for every generate_interval-th frame of each item's first clip: (B*N, 3, S, S)."""
         count, interval = batch["target"].shape[1], self.config.data.generate_interval
         clips = (values.unflatten(0, batch["mel"].shape[:3]) for values in (mouth, codes["pose"]))  # (B, K, T, D)
         mouth, pose_code = (clip[:, 0, ::interval].flatten(0, 1) for clip in clips)  # (B*N, D)
-        mouth_code = self.network("E").mouth_embed(mouth)
         identity = codes["identity"].repeat_interleave(count, dim=0)
-        style = torch.cat([identity, mouth_code, pose_code], dim=1)  # (B*N, 2560)
         start = codes["map"].repeat_interleave(count, dim=0) if "map" in codes else None
-        generator = self.network("G")
-        layers = None
-        if noise and self.config.use_noise:
-            layers = [
-                torch.randn(len(style), 1, s, s, device=style.device, dtype=style.dtype) for s in generator.noise_sizes
-            ]
-        return generator(start, style, layers)
+        layers = self.draw_noise(len(identity), identity) if noise else None
+        return frames_of(self.networks, identity, start, mouth, pose_code, layers)
+
+    def draw_noise(self, count: int, like: Tensor) -> list[Tensor] | None:
+        """Noise images for `count` frames, in the type and on the device of `like`; None with --no_noise."""
+        if not self.config.use_noise:
+            return None
+        sizes = self.network("G").noise_sizes
+        return [torch.randn(count, 1, s, s, device=like.device, dtype=like.dtype) for s in sizes]
+
+
+def frames_of(
+    networks: Any, identity: Tensor, start: Tensor | None, mouth: Tensor, pose: Tensor, noise: list[Tensor] | None
+) -> Tensor:
+    """What G makes of features: (N, 3, S, S) in [-1, 1].
+
+    Args:
+        networks: by letter, of which E and G are taken.
+        identity, start: (N, 2048) and (N, 512, 7, 7) of V; without `start` G begins with its constant.
+        mouth, pose: (N, 512) features before E's `mouth_embed`, and (N, 12) codes.
+    """
+    style = torch.cat([identity, networks["E"].mouth_embed(mouth), pose], dim=1)  # (N, 2560)
+    return networks["G"](start, style, noise)
 
 
 def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:

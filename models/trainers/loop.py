@@ -7,9 +7,11 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,24 @@ from util.seed import generator_for
 from util.visualizer import Visualizer
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a watcher saw: figures by name, the higher the better score, and rows of pictures (label -> uint8 RGB)."""
+
+    score: float
+    figures: dict[str, float]
+    rows: list[dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The look with the highest score so far, whose weights are kept under its step, and how many came behind it."""
+
+    step: int = 0
+    score: float = -math.inf
+    looks_since: int = -1  # -1: there was no look yet
 
 
 class Trainer:
@@ -55,6 +75,9 @@ class Trainer:
         self.step = 0  # optimiser steps done
         self.stop_signal = 0  # the number of the signal that asks to save and stop; 0: none came
         self.visualizer: Visualizer | None = None  # of rank 0, set by the caller; `fit` closes it
+        # of rank 0: looks at the networks (by letter) every `val_freq` steps, and before the first
+        self.watcher: Callable[[Mapping[str, nn.Module]], Look] | None = None
+        self.best = Best()
         self._ahead = 0  # how far the schedule is ahead of `step`: epochs of an earlier run may have had fewer steps
         if ranks.is_distributed and config.sync_batch_norm:
             for network in networks.values():
@@ -71,15 +94,19 @@ class Trainer:
     def fit(self, batches: Iterable[Batch], validation: Iterable[Batch] | None = None) -> str:
         """Trains to the end of the schedule, `--max_minutes`, or a request to stop; saves in every case.
 
-        `batches` go on without end from batch `batches_seen` of the schedule. Returns why it ended: `done`, `time` or
-        `stopped`. Raises PcavsError: a loss is not a number (the batch is saved, nothing overwritten), a full GPU.
+        `batches` go on without end from batch `batches_seen` of the schedule. Returns why it ended: `done`, `time`,
+        `stopped`, or `worse`, when the watcher has seen nothing better for long. Raises PcavsError: a loss is not a
+        number (the batch is saved, nothing overwritten), a full GPU.
         """
         started = time.monotonic()
-        meter, reason, stream, quiet = Meter(), "done", iter(batches), not self.ranks.is_main
+        meter, stream, quiet = Meter(), iter(batches), not self.ranks.is_main
         bar = progress(total=self.total_steps, initial=self.step, unit="step", disable=quiet)
         with bar, contextlib.ExitStack() as at_end:
             if self.visualizer is not None:
                 at_end.callback(self.visualizer.close)
+            if self.best.looks_since < 0:
+                self._look()
+            reason = "worse" if self._is_past_its_best else "done"
             while self.step < self.total_steps and reason == "done":
                 taken = itertools.islice(stream, self.config.optim.accumulate)
                 chunk = [to_device(batch, self.device) for batch in taken]
@@ -91,6 +118,8 @@ class Trainer:
                 self._show(meter, chunk[-1])
                 if validation is not None and self.step % self.config.val_freq == 0:
                     self.validate(validation)
+                if self.step % self.config.val_freq == 0:
+                    self._look()
                 self._save_now_and_then()
                 reason = self._reason_to_stop(started)
             meter.report_skipped()
@@ -120,13 +149,13 @@ class Trainer:
         stage, *opponent = self._players
         outputs, losses = stage.backward([(batch,) for batch in chunk])
         self._require_finite(losses, chunk)
-        stage.move(self.rate_factor())
+        stage.move(self.rate_factor(), self.step)
         adversary = self.stage.adversary
         if adversary is not None and opponent:
             adversary.set_trainable(True)
             _, more = opponent[0].backward([output.for_adversary for output in outputs])
             self._require_finite(more, chunk)
-            opponent[0].move(self.rate_factor())
+            opponent[0].move(self.rate_factor(), self.step)
             adversary.set_trainable(False)
             losses |= more
         self._scaler.update()
@@ -152,11 +181,16 @@ class Trainer:
         )
 
     def _reason_to_stop(self, started: float) -> str:
-        """`stopped`, `time`, or `done`; the same on all ranks."""
+        """`stopped`, `time`, `worse`, or `done`; the same on all ranks."""
         limit = self.config.max_minutes
         out_of_time = limit is not None and time.monotonic() - started > 60 * limit
         stopped, timed_out = any_rank(self.stop_signal != 0), any_rank(out_of_time)
-        return "stopped" if stopped else "time" if timed_out else "done"
+        return "stopped" if stopped else "time" if timed_out else "worse" if self._is_past_its_best else "done"
+
+    @property
+    def _is_past_its_best(self) -> bool:
+        patience = self.config.personal.patience
+        return patience is not None and self.best.looks_since >= patience
 
     @property
     def total_steps(self) -> int:
@@ -176,10 +210,14 @@ class Trainer:
         return (self.step + self._ahead) * self.config.optim.accumulate
 
     def rate_factor(self) -> float:
-        """What the learning rates are multiplied with: 1 for niter epochs, then linearly to 0 in niter_decay."""
+        """What the learning rates are multiplied with: 1 for niter epochs, then linearly to 0 in niter_decay.
+
+        In the first `warm_up` steps it rises to that.
+        """
         optim = self.config.optim
         late = self.epoch - optim.niter
-        return 1.0 if late <= 0 or optim.niter_decay == 0 else max(0.0, 1 - late / optim.niter_decay)
+        rising = min(1.0, (self.step + 1) / optim.warm_up) if optim.warm_up else 1.0
+        return rising if late <= 0 or optim.niter_decay == 0 else rising * max(0.0, 1 - late / optim.niter_decay)
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Measures on held-out batches, all ranks together; logs and returns the averages."""
@@ -195,6 +233,27 @@ class Trainer:
             if self.visualizer is not None:
                 self.visualizer.scalars(self.step, figures, self.epoch, 0.0)
         return figures
+
+    def _look(self) -> None:
+        """Lets the watcher look, shows what it saw, and keeps the weights if nothing was better before."""
+        if self.watcher is None or not self.ranks.is_main:
+            return
+        self.stage.eval()
+        with self.average.in_use(), torch.no_grad():
+            look = self.watcher(self.networks)
+        is_better = look.score > self.best.score
+        self.best = (
+            Best(self.step, look.score, 0) if is_better else replace(self.best, looks_since=self.best.looks_since + 1)
+        )
+        figures = {"watched/score": look.score, **{f"watched/{name}": value for name, value in look.figures.items()}}
+        logger.info("step %d: %s%s", self.step, ", ".join(f"{k.partition('/')[2]} {v:.3f}" for k, v in figures.items()),
+                    ", the best so far" if is_better else "")  # fmt: skip
+        if self.visualizer is not None:
+            self.visualizer.scalars(self.step, figures, self.epoch, 0.0)
+            self.visualizer.images(self.step, look.rows)
+        if is_better:
+            self.save(str(self.step))  # before the state that names it
+        self.save("latest")
 
     def _show(self, meter: Meter, batch: Batch) -> None:
         if self.step % self.config.print_freq == 0:
@@ -251,6 +310,7 @@ class Trainer:
             "optimisers": [player.optimiser.state_dict() for player in self._players],
             "scaler": self._scaler.state_dict(),
             "averages": self.average.weights,
+            "best": to_builtins(self.best),
             "config": to_builtins(self.config),
         }
 
@@ -272,6 +332,7 @@ class Trainer:
             self._scaler.load_state_dict(state["scaler"])
         self.average.load(state["averages"])
         self.step = state["step"]
+        self.best = Best(**state["best"]) if "best" in state else Best()
         before = state["steps_per_epoch"]
         place = self.step + state["ahead"]
         self._ahead = round(place / before * self.steps_per_epoch) - self.step

@@ -65,10 +65,10 @@ class Player:
         values = torch.stack(list(sums.values())).tolist()  # one wait for the device
         return outputs, dict(zip(sums, values, strict=True))
 
-    def move(self, rate_factor: float) -> None:
+    def move(self, rate_factor: float, step: int) -> None:
         """One optimiser step along the gradients, at the first learning rate times `rate_factor`."""
         for group in self.optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * rate_factor
+            group["lr"] = group["initial_lr"] * rate_factor if step >= group.get("late", 0) else 0.0
         if self._config.optim.clip_grad > 0:
             self._scaler.unscale_(self.optimiser)
             parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -137,7 +137,10 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 def make_optimiser(
     parameters: Mapping[str, nn.Parameter], config: TrainConfig, for_adversary: bool
 ) -> torch.optim.Optimizer:
-    """Adam: two time scales where there is an adversary, AMSGrad for the stage (docs/how_it_works.md section 6)."""
+    """Adam: two time scales where there is an adversary, AMSGrad for the stage (docs/how_it_works.md section 6).
+
+    Parameters are in one group, but for letters that `OptimConfig.rates` or `late` names.
+    """
     if not parameters:
         raise PcavsError("every network of this stage is frozen: nothing to train; leave out a --fix_net flag")
     optim = config.optim
@@ -148,7 +151,13 @@ def make_optimiser(
         optim.beta2 if optim.beta2 is not None else (0.9 if two_scales else 0.999),
     )
     amsgrad = optim.amsgrad and config.has_adversary and not for_adversary
-    optimiser = torch.optim.Adam(list(parameters.values()), lr=rate, betas=betas, amsgrad=amsgrad)
+    paces, late = dict(optim.rates), dict(optim.late)
+    groups: dict[tuple[float, int], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        letter = name.partition(".")[0]
+        groups.setdefault((paces.get(letter, 1.0), late.get(letter, 0)), []).append(parameter)
+    settings = [{"params": some, "lr": rate * pace, "late": step} for (pace, step), some in groups.items()]
+    optimiser = torch.optim.Adam(settings, lr=rate, betas=betas, amsgrad=amsgrad)
     for group in optimiser.param_groups:
-        group["initial_lr"] = rate
+        group["initial_lr"] = group["lr"]
     return optimiser

@@ -23,7 +23,7 @@ from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_pl
 from data.voice_activity import require_detector
 from data.voxtest_dataset import VoxTestDataset
 from models.av_model import AvModel
-from options.config import INFERENCE_LETTERS, NETWORK_FILE, TRAINED_ON, TestConfig
+from options.config import INFERENCE_LETTERS, NETWORK_FILE, SYNTHETIC_PEOPLE, TRAINED_ON, TestConfig
 from scripts.inference.blinks import ClipBlinks
 from scripts.inference.frames import begin_result, generate_frames, in_words
 from util.checkpoint import network_path, require_networks
@@ -216,6 +216,8 @@ def _warn_of_strangers(config: TestConfig, reference: Path) -> None:
         if Path(read_json(reference / NOTE_NAME, SourceNote).source).with_suffix(".npz").is_file():
             return
     people = told.read_text(encoding="utf-8", errors="replace").strip()
+    if people != SYNTHETIC_PEOPLE:  # such as a personal model: nobody but its owner can tell
+        return
     warn_once(
         logger,
         f"{reference}: nothing says that this is one of the {people} that {config.checkpoint_dir} knows alone; "
