@@ -96,7 +96,7 @@ def train(config: TrainConfig, clips: TrainingClips, ranks: Ranks, save_options:
         save_options()
         trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
 
-    with stop_on_signal(trainer):
+    with contextlib.closing(batches), stop_on_signal(trainer):
         reason = trainer.fit(batches, validation)
     if ranks.is_main:
         logger.info("%s at step %d; weights in %s", reason, trainer.step, config.directory)

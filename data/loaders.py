@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import logging
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def find_clips(config: TrainConfig) -> TrainingClips:
 
 def training_batches(
     config: TrainConfig, clips: TrainingClips, ranks: Ranks, start_batch: int, pin_memory: bool
-) -> Iterable[Batch]:
-    """This rank's share of the batches, without end.
+) -> Generator[Batch]:
+    """This rank's share of the batches, without end; its loading processes end when it is closed.
 
     Args:
         start_batch: how many batches of the run have been seen already. Tar shards begin that batch's epoch anew.
@@ -90,7 +90,7 @@ def training_batches(
 
 def personal_batches(
     config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], start_batch: int, pin_memory: bool
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Batches of clips of a person and of other people, without end; see `data.batches.MixedBatches`.
 
     Raises MetadataError: no clip of one of them is long enough.
@@ -118,7 +118,7 @@ def held_out_batches(config: TrainConfig, clips: list[ClipRecord], ranks: Ranks)
 
 def _shard_batches(
     config: TrainConfig, shards: ShardDataset, batch_size: int, epoch: int, pin_memory: bool
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     while True:
         shards.set_epoch(epoch)
         batch = None
@@ -132,7 +132,7 @@ def _shard_batches(
         epoch += 1
 
 
-def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) -> Iterator[Batch]:
+def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) -> Generator[Batch]:
     workers: dict[str, Any] = {}
     if config.num_threads:
         workers = {
@@ -150,6 +150,8 @@ def _load(config: TrainConfig, dataset: Any, pin_memory: bool, **batching: Any) 
     try:
         yield from batches
     finally:
-        del batches, loader  # torch tells its processes to end, and waits for some seconds
+        if loading:
+            # not left to the iterator's own end: the traceback of Ctrl-C may hold it, and Python would wait for ever
+            batches._shutdown_workers()  # type: ignore[attr-defined]
         for process in loading:
-            process.kill()  # one that hangs on its way out ignores SIGTERM, and Python would wait for it for ever
+            process.kill()  # one that hangs on its way out ignores SIGTERM

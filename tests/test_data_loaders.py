@@ -95,6 +95,20 @@ def test_a_loading_process_that_hangs_on_its_way_out_does_not_keep_the_trainer(
     assert process.exitcode == -signal.SIGKILL
 
 
+def test_loading_processes_end_though_a_traceback_holds_their_iterator(tree: Path, monkeypatch: pytest.MonkeyPatch):
+    held = []
+    begin = loaders.DataLoader.__iter__
+    monkeypatch.setattr(loaders.DataLoader, "__iter__", lambda loader: held.append(begin(loader)) or held[0])
+    config = TrainConfig(stage="recognition", dataroot=tree, batch_size=4, num_threads=1, data=DATA)
+    batches = training_batches(config, find_clips(config), Ranks(), 0, pin_memory=False)
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    batches.close()
+    process.join(timeout=30)
+    assert len(held) == 1
+    assert process.exitcode in (0, -signal.SIGKILL)
+
+
 def test_shards_that_hold_no_whole_batch_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     class Few(torch.utils.data.IterableDataset):
         def __init__(self, *settings: object, **more: object) -> None:

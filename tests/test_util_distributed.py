@@ -74,6 +74,7 @@ def save_what_a_rank_sees(ranks: Ranks, folder: str) -> None:
     values = {"a": 1.0 + rank, "b": 10.0} if rank == 0 else {"b": 20.0, "a": 1.0 + rank}
     found["mean"] = distributed.mean_over_ranks(values)
     found["any"] = [distributed.any_rank(flag) for flag in (False, rank == 1, True)]
+    del parallel, model  # see `shutdown`
     distributed.shutdown()
     found["after"] = distributed.any_rank(rank == 1)
     torch.save(found, Path(folder, f"{rank}.pt"))

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -202,6 +204,23 @@ def test_dask_raises_what_the_function_raises_and_a_death(scheduler: str) -> Non
         list(map_processes(_fail_at_three, range(20), 1, scheduler))
     with pytest.raises(WorkerDiedError, match=r"workers of --dask tcp://.* died"):
         list(map_processes(_die_at_three, range(20), 1, scheduler))
+
+
+def test_dask_result_of_a_worker_that_dies_in_that_moment_is_a_death(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(_function: object, _item: object) -> Future[None]:
+        future: Future[None] = Future()
+        try:
+            exec(compile("a, b = 1", "cfexecutor.py", "exec"))
+        except TypeError as error:
+            future.set_exception(error)
+        return future
+
+    executor = SimpleNamespace(submit=submit)
+    monkeypatch.setattr("dask.distributed.Client.get_executor", lambda _client, pure: executor)
+    with pytest.raises(WorkerDiedError, match=r"workers of --dask tcp://.* died"):
+        list(map_processes(_slow_at_zero, [1], 1, scheduler))
 
 
 def test_dask_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -174,6 +175,11 @@ def _dask_workers(address: str, _: int) -> Iterator[tuple[Callable[..., Future[A
             hint = f"start scheduler and workers with PYTHONPATH={Path(__file__).resolve().parents[1]}"
             raise OptionError(f"--dask {address}: it cannot run this program: {error}; {hint}") from error
         except KilledWorker as error:
+            raise WorkerDiedError(f"workers of --dask {address} died (out of memory?)") from error
+        except TypeError as error:
+            # what Dask's executor makes of a result whose worker dies in that very moment
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name != "cfexecutor.py":
+                raise
             raise WorkerDiedError(f"workers of --dask {address} died (out of memory?)") from error
         except CancelledError as error:
             raise PcavsError(f"--dask {address}: the scheduler is gone; the same command does what is left") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -86,7 +87,7 @@ def train(
     pin = trainer.device.type == "cuda"
     batches = personal_batches(config, person, others, trainer.batches_seen, pin)
     trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
-    with stop_on_signal(trainer):
+    with contextlib.closing(batches), stop_on_signal(trainer):
         reason = trainer.fit(batches)
     logger.info("%s at step %d of %d", reason, trainer.step, trainer.total_steps)
     return reason, trainer.best
