@@ -22,7 +22,7 @@ from scripts.synthetic import acceptance, figures
 from scripts.synthetic import sheet as sheets
 from scripts.synthetic import speakers as rendering
 from scripts.synthetic.acceptance import judge, table
-from scripts.synthetic.figures import correlations, identity_figures, measure, pearson, retrieval, sync_retrieval
+from scripts.synthetic.figures import correlations, identity_figures, measure, retrieval, sync_retrieval
 from scripts.synthetic.sheet import contact_sheet
 from scripts.synthetic.speakers import Speaker, load_speakers, make_speaker
 from tests.conftest import TINY, write_tiny_model
@@ -208,19 +208,6 @@ def test_measure_uses_the_first_frames_only(speakers: list[Speaker]) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- numbers
-
-
-def test_pearson_known_series() -> None:
-    assert pearson(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 9])) == pytest.approx(11.5 / np.sqrt(5 * 26.75))
-    assert pearson(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
-    assert pearson(np.array([1.0, 1, 1]), np.array([3.0, 2, 1])) == 0
-
-
-def test_pearson_agrees_with_numpy_in_single_precision() -> None:
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal(500).astype(np.float32)
-    b = (0.5 * a + rng.standard_normal(500)).astype(np.float32)
-    assert pearson(a + 1000, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-4)
 
 
 def test_correlations_pooled_sees_a_wrong_offset_and_mean_does_not() -> None:

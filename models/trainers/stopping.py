@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 
 from models.trainers.loop import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -17,7 +19,7 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
 
     def request(number: int, frame: object) -> None:  # noqa: ARG001
         if not trainer.stop_signal:
-            print("stopping after this step, then saving; once more stops at once", file=sys.stderr)
+            logger.info("stopping after this step, then saving; once more stops at once")
             trainer.stop_signal = number
         elif "RANK" not in os.environ:  # a launcher passes on what a batch system has sent to all already
             raise KeyboardInterrupt

@@ -11,6 +11,7 @@ import numpy as np
 from data.faces.face_tracker import FaceTracker
 from data.faces.head_pose import head_angles
 from data.faces.landmarks import DlibDetector
+from util.metrics.correlation import pearson
 from util.metrics.cpbd import cpbd
 from util.metrics.identity import DlibEmbedder, cosine_similarity
 
@@ -103,11 +104,7 @@ def detail(frames: np.ndarray) -> float:
 def correlation(made: np.ndarray, true: np.ndarray) -> float:
     """Of two (T,) tracks over the frames in which both are known; 0 where one of them never moves."""
     known = np.isfinite(made) & np.isfinite(true)
-    if known.sum() < 3:
-        return 0.0
-    a, b = made[known] - made[known].mean(), true[known] - true[known].mean()
-    power = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / power if power > 1e-12 else 0.0
+    return pearson(made[known], true[known]) if known.sum() > 2 else 0.0
 
 
 def best_shift(made: np.ndarray, true: np.ndarray) -> int:

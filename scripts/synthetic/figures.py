@@ -20,6 +20,7 @@ from scripts.synthetic.speakers import Speaker
 from util.checkpoint import load_network
 from util.images import tensor_to_uint8, tensor_to_unit_range
 from util.log import progress
+from util.metrics.correlation import pearson
 from util.metrics.cpbd import cpbd
 from util.metrics.frechet import Moments, frechet_distance
 from util.metrics.landmark_distance import landmark_distances
@@ -36,13 +37,6 @@ _BATCH = 16
 _CLOSED = 0.02  # mouth openings below are as good as none
 _SILENT_STEP = 3  # every so many-th head pose is also generated with silence
 _PICTURE_STEP = 3  # every so many-th frame is compared, because SSIM takes as long as generating
-
-
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of two (N,) series; 0 when one of them never moves, for it follows nothing."""
-    a, b = a - np.mean(a, dtype=np.float64), b - np.mean(b, dtype=np.float64)
-    power = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
-    return float(np.sum(a * b)) / power if power > 1e-12 else 0.0
 
 
 def correlations(read: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, float]:

@@ -25,9 +25,10 @@ from data.synthetic.clips import (
     render_frame,
 )
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, SCALES, Probe
-from scripts.synthetic.figures import pearson, retrieval
+from scripts.synthetic.figures import retrieval
 from util.images import tensor_to_unit_range
 from util.log import progress
+from util.metrics.correlation import pearson
 from util.parallel import map_processes
 from util.seed import generator_for
 

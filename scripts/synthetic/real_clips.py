@@ -13,11 +13,12 @@ from data.faces.landmarks import LandmarkDetector
 from data.video_reader import open_video
 from models.av_model import AvModel
 from models.networks.probe import Probe
-from scripts.synthetic.figures import encode, face_points, generate, pearson, read
+from scripts.synthetic.figures import encode, face_points, generate, read
 from scripts.synthetic.speakers import Speaker
 from util.errors import MediaError
 from util.ffmpeg import probe as probe_file
 from util.log import progress
+from util.metrics.correlation import pearson
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 SHIFTS = range(-5, 6)  # frames by which sound and picture of a clip may be apart
