@@ -196,16 +196,25 @@ def _usual_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tiny networks only lose by threads that wait for each other; full-size ones ask for them by `all_cores`."""
-    if "all_cores" in request.keywords:
-        yield
-        return
+@pytest.fixture(scope="session", autouse=True)
+def _all_threads() -> Iterator[int]:
+    """Tiny networks only lose by threads that wait for each other, those of wider fixtures and child processes too."""
     import torch
 
-    before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for child processes
-    torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield threads
+
+
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _all_threads: int) -> Iterator[None]:
+    """Full-size networks ask for all of them by `all_cores`."""
+    import torch
+
+    if "all_cores" in request.keywords:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        torch.set_num_threads(_all_threads)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)

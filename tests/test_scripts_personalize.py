@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import io
 import json
 import os
 import signal
@@ -17,12 +20,13 @@ import torch
 
 from data.clip_list import ClipRecord, write_list
 from data.metadata import read_rows
+from data.synthetic.pose_head import render_poses
 from models.av_model import AvModel
 from models.trainers.loop import Trainer
 from options.config import OTHERS, TrainConfig
 from scripts import personalize
 from scripts.inference import rows
-from scripts.personal import faces, intake, people, plan
+from scripts.personal import drive, faces, intake, people, plan
 from scripts.personal.faces import Reading
 from tests.conftest import voice, write_frames, write_tiny_model, write_wav
 
@@ -60,14 +64,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(**lists, photos=[], checks=[], others=others, photo=photo)
 
 
-@pytest.fixture
-def run(film: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    write_tiny_model(tmp_path / "synthetic")
-    monkeypatch.chdir(tmp_path)
+def _starter(film: SimpleNamespace, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    write_tiny_model(root / "synthetic")
+    monkeypatch.chdir(root)
     monkeypatch.setattr(faces, "FaceReader", StubReader)
     monkeypatch.setattr(intake, "take_in", lambda videos, photos, work: film)
     monkeypatch.setattr(intake, "read_intake", lambda work: film)
     monkeypatch.setattr(people, "other_records", lambda *_, **__: film.others)
+    monkeypatch.setattr(drive, "render_poses", _render_once)
     whole = plan.train_config
 
     def quick(*arguments: Any, **others: Any) -> TrainConfig:
@@ -78,9 +82,38 @@ def run(film: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def start(*flags: str, name: str = "me") -> int:
         source = [] if "--continue" in flags else ["--video", "me.mp4", "--steps", str(STEPS)]
-        return personalize.main(["--name", name, "--checkpoints_dir", str(tmp_path), *source, *flags])
+        return personalize.main(["--name", name, "--checkpoints_dir", str(root), *source, *flags])
 
     return start
+
+
+def _render_once(angles_deg: np.ndarray) -> list[np.ndarray]:
+    key = np.ascontiguousarray(angles_deg, dtype=np.float64)
+    return _render(key.tobytes())
+
+
+@functools.cache
+def _render(angles: bytes) -> list[np.ndarray]:
+    return list(render_poses(np.frombuffer(angles).reshape(-1, 3)))
+
+
+@pytest.fixture
+def run(film: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    return _starter(film, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(film: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A whole run with a first video, whose making is only noted."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    speech = write_wav(root / "speech.wav", voice(0.4, seed=3))
+    videos: list[Any] = []
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(said):
+        run = _starter(film, root, monkeypatch)
+        monkeypatch.setattr(rows, "run_rows", lambda config: videos.append(config) or 0)
+        assert run("--audio", str(speech)) == 0
+    return SimpleNamespace(folder=root / "me", speech=speech, videos=videos, said=said.getvalue())
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -96,14 +129,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_film_becomes_a_model_a_report_and_a_first_video(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
-    videos = []
-    monkeypatch.setattr(rows, "run_rows", lambda config: videos.append(config) or 0)
-    speech = write_wav(tmp_path / "speech.wav", voice(0.4, seed=3))
-    assert run("--audio", str(speech)) == 0
-    folder = tmp_path / "me"
+def test_a_film_becomes_a_model_a_report_and_a_first_video(undisturbed: SimpleNamespace):
+    folder = undisturbed.folder
     report = json.loads((folder / "report.json").read_text())
     assert set(report["figures"]) == {"base", "personal", "truth"}
     assert same(weights_of(folder), weights_of(folder, str(report["best"]["step"])))
@@ -111,37 +138,37 @@ def test_a_film_becomes_a_model_a_report_and_a_first_video(
     AvModel.from_checkpoints(folder)  # as every command loads it
     assert "watched/identity" in (folder / "loss_log.jsonl").read_text()
     (row,) = read_rows(folder / "me.csv")
-    assert row.clip().audio == speech
-    (video,) = videos
+    assert row.clip().audio == undisturbed.speech
+    (video,) = undisturbed.videos
     assert (video.checkpoint_dir, video.meta_path_vox) == (folder, folder / "me.csv")
     assert video.gen_video
-    assert "memory of one device" in capsys.readouterr().out
-
-    assert run() == 2
-    assert "go on with --continue" in capsys.readouterr().err
+    assert "memory of one device" in undisturbed.said
 
 
-@pytest.mark.parametrize("death", [1, 2])
-def test_killed_and_gone_on_with_it_makes_the_same_weights(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: int
+def test_killed_twice_and_gone_on_with_it_makes_the_same_weights(
+    run, undisturbed: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    assert run(name="whole") == 0
+    deaths = [1, 2]
     step = Trainer.training_step
 
     def die(self: Trainer, chunk: Any) -> dict[str, float]:
-        if self.step == death and self.watcher is not None:  # and not while steps are timed
+        if deaths and self.step == deaths[0] and self.watcher is not None:  # and not while steps are timed
+            deaths.pop(0)
             raise SystemExit(9)
         return step(self, chunk)
 
     monkeypatch.setattr(Trainer, "training_step", die)
-    assert run(name="parts") == 9
-    monkeypatch.setattr(Trainer, "training_step", step)
-    assert run("--continue", name="parts") == 0
-    whole, parts = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
+    assert run() == 9
+    assert run() == 2
+    assert "go on with --continue" in capsys.readouterr().err
+    assert run("--continue") == 9
+    assert run("--continue") == 0
+    assert not deaths
+    whole, parts = state_of(undisturbed.folder), state_of(tmp_path / "me")
     assert whole["best"] == parts["best"]
     for letter in whole["networks"]:
         assert same(whole["networks"][letter], parts["networks"][letter]), letter
-    assert same(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
+    assert same(weights_of(undisturbed.folder), weights_of(tmp_path / "me"))
 
 
 def test_ctrl_c_leaves_the_best_weights_in_place(
