@@ -40,17 +40,17 @@ stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_
   --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 9 --niter_decay 3 --cache_gb 4
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
-# step: with its random weights for features G needed twice as many frames to turn a head, and drew no eyes. V is held to
-# names only lightly, or its map keeps who it is and not what he looks like. docs/training.md has the trials.
+# step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
+# lightly, or its map keeps who it is and not what he looks like.
 # Pose is learned with hardly any distortion of E's frames, since a tapered frame looks like a nod, and with the numbers of
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
 joint=("${train[@]}" --batchSize 16 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
   --lambda_identity 0.05 --lambda_independence 3 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
-  --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 50 --niter_decay 10 --cache_gb 4
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 32 --niter_decay 6 --cache_gb 4
 stage joint112 "${joint[@]}" --network_file experiments/networks/small_112.json --lr 1e-3 \
-  --load_pretrain "$WORK/joint56" --grow_G --niter 30 --niter_decay 5 --cache_gb 4
+  --load_pretrain "$WORK/joint56" --grow_G --niter 40 --niter_decay 8 --cache_gb 4
 stage joint224 "${joint[@]}" --network_file experiments/networks/small.json --lr 1e-3 \
   --load_pretrain "$WORK/joint112" --grow_G --niter 20 --niter_decay 15 --cache_gb 4
 
