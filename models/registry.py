@@ -13,15 +13,15 @@ from models.networks.identity_encoder import IdentityEncoder
 from models.networks.pose_encoder import PoseEncoder
 from options.config import AudioConfig, NetworkConfig
 
-# Heads whose size follows the class count or the clip length. Only training uses them, so a checkpoint may lack them or
-# have them in another size; everything else must match exactly.
+# Heads whose size follows the class count or the clip length, and the D of the face, which an earlier stage may not have
+# had. Only training uses them, so a checkpoint may lack them or have them in another size; all else must match exactly.
 OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
     "G": (),
     "V": ("fc.",),
     "E": ("classifier.2.", "mouth_fc.1.", "headpose_fc.1."),
     "A_sync": ("fc.",),
     "A": ("fc.",),
-    "D": (),
+    "D": ("discriminator_face.",),
 }
 
 
@@ -58,7 +58,7 @@ def build_network(letter: str, config: NetworkConfig) -> nn.Module:
             depth=config.hourglass_depth,
         )
     if letter == "D":
-        return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators)
+        return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators, config.discriminator_face)
     out_dim, windows = {"A_sync": (config.feature_dim, 1), "A": (config.identity_dim, config.n_mel_t)}[letter]
     return AudioEncoder(
         num_classes=config.num_classes,

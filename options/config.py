@@ -101,6 +101,7 @@ class NetworkConfig:
     # D
     discriminator_width: int = 64
     num_discriminators: int = 2
+    discriminator_face: bool = False  # one more, for eyes and mouth
 
     def __post_init__(self) -> None:
         for flag, size in (("--crop_size", self.crop_size), ("generator_size", self.image_size)):
@@ -108,7 +109,7 @@ class NetworkConfig:
                 raise OptionError(f"{flag} must be 7*2^k or 4*2^k with k >= 2, got {size}")
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if name != "identity_stem_pool" and value is not None and min(numbers, default=0) < 1:
+            if not isinstance(value, bool) and value is not None and min(numbers, default=0) < 1:
                 raise OptionError(f"--{name} must be whole numbers above 0, got {value!r}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")

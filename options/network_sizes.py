@@ -60,7 +60,7 @@ def count_parameters(config: NetworkConfig) -> dict[str, int]:
         "E": _pose_encoder(config),
         "A_sync": _audio_encoder(config, config.feature_dim, 1),
         "A": _audio_encoder(config, config.identity_dim, config.n_mel_t),
-        "D": config.num_discriminators * _discriminator(config.discriminator_width),
+        "D": (config.num_discriminators + config.discriminator_face) * _discriminator(config.discriminator_width),
     }
 
 

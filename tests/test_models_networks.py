@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from models.networks import textbook
 from models.networks.generator import Generator, default_channels, resolutions
 from models.networks.identity_encoder import IdentityEncoder
 from models.networks.layers import Blur, StyledConv, Upsample
-from models.registry import build_network
+from models.registry import OPTIONAL_HEADS, build_network
 from options.config import NETWORK_LETTERS
 from tests.conftest import TINY
+from util.checkpoint import load_network, network_path, save_state_dict
 
 
 def _noise(generator: Generator, batch: int) -> list[Tensor]:
@@ -168,3 +170,21 @@ def test_clip_length_and_classes_size_the_heads() -> None:
     encoder = build_network("E", config)
     assert encoder.mouth_fc[1].weight.shape == (9, 32 * 3)
     assert encoder.headpose_fc[1].weight.shape == (9, 4 * 3)
+
+
+def test_discriminator_of_the_face_sees_the_middle_of_the_picture_alone_and_takes_weights_without_it(tmp_path: Path):
+    torch.manual_seed(0)
+    plain = build_network("D", TINY).eval()
+    save_state_dict(plain.state_dict(), network_path(tmp_path, "latest", "D"))
+    other = build_network("D", dataclasses.replace(TINY, discriminator_face=True)).eval()
+    left_out = load_network(other, network_path(tmp_path, "latest", "D"), OPTIONAL_HEADS["D"])
+    assert left_out
+    assert all(key.startswith("discriminator_face.") for key in left_out)
+
+    image = torch.randn(1, 3, 56, 56)
+    with torch.no_grad():
+        *pyramid, face = other(image)
+        for expected, found in zip(plain(image), pyramid, strict=True):
+            torch.testing.assert_close(found[-1], expected[-1])
+        assert torch.equal(face[0], image[:, :, 7:35, 14:42])
+        assert torch.equal(face[-1], other.discriminator_face(image[:, :, 7:35, 14:42])[-1])

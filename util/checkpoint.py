@@ -116,7 +116,8 @@ def load_network(network: nn.Module, path: Path, optional_heads: Sequence[str] =
             state[key] = _in_form_of(tensor, state[key])
     network.load_state_dict(state, assign=is_meta)
     if skipped:
-        logger.info("%s: left out %s (another class count or clip length)", path, ", ".join(skipped))
+        why = "not in the file, or of another class count or clip length"
+        logger.info("%s: left out %s (%s)", path, ", ".join(skipped), why)
     return skipped
 
 

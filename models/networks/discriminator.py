@@ -1,4 +1,7 @@
-"""D: two PatchGANs, the second on the image at half the size; every level's activations come out."""
+"""D: two PatchGANs, the second on the image at half the size; every level's activations come out.
+
+A third may look at eyes and mouth alone, which are a twentieth of the picture.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from torch.nn import functional as F
 from torch.nn.utils import spectral_norm
 
 _SLOPE = 0.2
+# where eyes and mouth are in a frame of the VoxCeleb2 template, in parts of its height and width
+_FACE_ROWS, _FACE_COLUMNS = (0.12, 0.62), (0.25, 0.75)
 
 
 class PatchDiscriminator(nn.Module):
@@ -35,19 +40,34 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """PatchGANs on an image pyramid. Source: Wang et al. 2018 (pix2pixHD), as in SPADE."""
+    """PatchGANs on an image pyramid. Source: Wang et al. 2018 (pix2pixHD), as in SPADE.
 
-    def __init__(self, width: int = 64, num_discriminators: int = 2) -> None:
+    Args:
+        width: channels of the first level.
+        num_discriminators: levels of the pyramid.
+        face: whether one more looks at the part with eyes and mouth.
+    """
+
+    def __init__(self, width: int = 64, num_discriminators: int = 2, face: bool = False) -> None:
         super().__init__()
         self.num_discriminators = num_discriminators
+        if face:
+            self.discriminator_face = PatchDiscriminator(width)
+        self.face = face
         for scale in range(num_discriminators):
             self.add_module(f"discriminator_{scale}", PatchDiscriminator(width))
 
     def forward(self, image: Tensor) -> list[list[Tensor]]:
-        """(B, 3, H, W) in [-1, 1] -> per scale the list of `PatchDiscriminator.forward`."""
-        outputs = []
+        """(B, 3, H, W) in [-1, 1] -> per scale, and last for the face, the list of `PatchDiscriminator.forward`."""
+        outputs, face = [], image
         for scale in range(self.num_discriminators):
             if scale > 0:
                 image = F.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
             outputs.append(getattr(self, f"discriminator_{scale}")(image))
+        if self.face:
+            (top, bottom), (left, right) = (
+                (round(start * size), round(end * size))
+                for (start, end), size in zip((_FACE_ROWS, _FACE_COLUMNS), face.shape[2:], strict=True)
+            )
+            outputs.append(self.discriminator_face(face[:, :, top:bottom, left:right]))
         return outputs
