@@ -13,8 +13,8 @@ from models.networks.identity_encoder import IdentityEncoder
 from models.networks.pose_encoder import PoseEncoder
 from options.config import AudioConfig, NetworkConfig
 
-# Heads whose size follows the class count or the clip length, and the D of the face, which an earlier stage may not have
-# had. Only training uses them, so a checkpoint may lack them or have them in another size; all else must match exactly.
+# Heads whose size follows the class count or the clip length, and the D of the face, which an earlier stage may lack.
+# Only training uses them, so a checkpoint may lack them or have them in another size; all else must match exactly.
 OPTIONAL_HEADS: Mapping[str, tuple[str, ...]] = {
     "G": (),
     "V": ("fc.",),
