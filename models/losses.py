@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -140,6 +140,17 @@ def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
         terms.append((difference - F.interpolate(coarse, scale_factor=2)).abs().mean())
         difference = coarse
     return torch.stack([*terms, difference.abs().mean()]).sum()
+
+
+def attribute_loss(fake: Mapping[str, Tensor], real: Mapping[str, Tensor], scales: Mapping[str, float]) -> Tensor:
+    """Mean over quantities of |f - r| / scale, plus 1 - cosine of the identity codes.
+
+    Args:
+        fake, real: quantity -> (B,) readings, and `identity` -> (B, D) of unit length; `real` is not trained through.
+        scales: quantity -> how much it usually differs from its mean.
+    """
+    terms = [(fake[name] - real[name].detach()).abs().mean() / scale for name, scale in scales.items()]
+    return torch.stack(terms).mean() + 1 - (fake["identity"] * real["identity"].detach()).sum(dim=1).mean()
 
 
 def gradient_penalty(scores: Sequence[Tensor], images: Tensor) -> Tensor:

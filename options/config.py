@@ -359,6 +359,7 @@ class LossConfig:
     lambda_vggface: float = 0.0  # the published option is 5
     lambda_own: float = 0.0  # distance in the features of V and E as they are at the start; ours
     lambda_laplacian: float = 0.0  # L1 of the bands of a Laplacian pyramid; ours
+    lambda_attributes: float = 0.0  # pose, mouth, blink and identity as a probe reads them; ours
     lambda_r1: float = 0.0  # gradient penalty of D; ours
     lambda_identity: float = 1.0
     lambda_contrastive: float = 100.0
@@ -445,6 +446,7 @@ class TrainConfig:
     moving: tuple[str, ...] = ()  # of the stage's own networks only parameters that begin so, `letter.name`; (): all
     vgg_path: Path | None = None
     vggface_path: Path | None = None
+    attributes_path: Path | None = None
     # where it starts
     continue_train: bool = False
     pretrain_dirs: tuple[Path, ...] = ()

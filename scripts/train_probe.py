@@ -4,6 +4,10 @@
   python scripts/train_probe.py --output checkpoints/probe --threads 2
 
 renders its pictures itself, trains for --minutes and writes probe.pth (fp16) and probe.json (accuracy) to --output.
+
+  python scripts/train_probe.py --output checkpoints/teacher --clips lists/train.csv
+
+takes them from synthetic clips, which is quicker: for train.py --lambda_probe. What measures must not have taught.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, default=Path("checkpoints/probe"), help="folder of the two files")
+    add("--clips", type=Path, help="list of synthetic clips whose frames are taken, instead of drawing some")
     add("--num_identities", type=positive_int, default=400, help="people to train on")
     add("--frames", type=positive_int, default=20000, help="pictures to train on")
     add("--minutes", type=positive_float, default=8.0, help="of training on a core of its own")
@@ -35,18 +40,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import torch
 
+    from data.clip_list import num_speakers, read_list
     from data.synthetic.clips import FIRST_HELD_OUT
     from models.networks.probe import IMAGE_SIZE
     from scripts.synthetic import probe_training as training
     from scripts.synthetic.figures import load_probe
     from util.checkpoint import save_state_dict
 
-    if not 2 <= args.num_identities <= FIRST_HELD_OUT:
+    clips = read_list(args.clips) if args.clips else []
+    people = num_speakers(clips) if clips else args.num_identities
+    if not 2 <= people <= FIRST_HELD_OUT:
         raise OptionError(
-            f"--num_identities must lie between 2 and {FIRST_HELD_OUT} (from there on people are held out), "
-            f"got {args.num_identities}"
+            f"--num_identities must be 2 to {FIRST_HELD_OUT} (from there on people are held out), got {people}"
         )
-    least = max(training.BATCH, args.num_identities * training.SCENES)
+    least = max(training.BATCH, len(clips) or people * training.SCENES)
     if args.frames < least:
         raise OptionError(f"--frames must be at least {least} (one a person and scene, one batch), got {args.frames}")
     for name in (_WEIGHTS, _REPORT):
@@ -54,9 +61,11 @@ def run(args: argparse.Namespace) -> None:
     make_directory(args.output)
     torch.set_num_threads(args.threads)
     held_out = training.render_all(training.held_out_shots(args.seed), args.threads)
-    shots = training.training_shots(args.num_identities, args.frames, args.seed)
-    pictures = training.render_all(shots, args.threads)
-    probe, steps = training.train(pictures, args.num_identities, args.minutes, args.seed)
+    if clips:
+        pictures = training.read_all(clips, args.frames, args.threads)
+    else:
+        pictures = training.render_all(training.training_shots(people, args.frames, args.seed), args.threads)
+    probe, steps = training.train(pictures, people, args.minutes, args.seed)
     state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in probe.state_dict().items()}
     save_state_dict(state, args.output / _WEIGHTS)
     probe = load_probe(args.output / _WEIGHTS)  # half precision is what everybody will use
@@ -65,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         "made_by": MARK,
         "parameters": sum(parameter.numel() for parameter in probe.parameters()),
         "training": {
-            "people": args.num_identities,
+            "people": people,
             "frames": len(pictures.frames),
             "minutes": args.minutes,
             "steps": steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.losses import feature_distance, gradient_penalty, independence_loss, laplacian_loss
+from models.losses import attribute_loss, feature_distance, gradient_penalty, independence_loss, laplacian_loss
 
 
 def test_independence_is_small_for_independent_numbers_and_one_for_copies() -> None:
@@ -54,3 +54,11 @@ def test_gradient_penalty_of_a_linear_score_is_half_its_squared_weights() -> Non
     torch.testing.assert_close(penalty.detach(), expected)
     (slope,) = torch.autograd.grad(penalty, weight)
     torch.testing.assert_close(slope, weight.detach() / 16)
+
+
+def test_attribute_loss_is_in_units_of_the_scales() -> None:
+    codes = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    real = {"yaw": torch.tensor([3.0, -9.0]), "blink": torch.tensor([0.2, 0.4]), "identity": codes}
+    fake = {"yaw": torch.tensor([9.0, -3.0]), "blink": torch.tensor([0.2, 0.0]), "identity": codes.flip(0)}
+    # ((6 / 12) + (0.4 / 2 / 0.4)) / 2, and the cosine of both pairs is 0.6
+    assert float(attribute_loss(fake, real, {"yaw": 12.0, "blink": 0.4})) == pytest.approx(0.5 + 0.4)

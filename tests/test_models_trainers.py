@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.losses import contrastive_loss, independence_loss
-from models.networks.probe import QUANTITIES
+from models.networks.probe import QUANTITIES, Probe
 from models.registry import build_network
 from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
 from models.trainers.build import TRAINERS, load_measures
@@ -420,6 +420,28 @@ def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
     assert len(own(picture)) == 8
     with pytest.raises(CheckpointError, match="--lambda_own compares features of trained encoders: give --load_pretr"):
         load_measures(dataclasses.replace(config, pretrain_dirs=()))
+
+
+def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(tmp_path: Path):
+    torch.manual_seed(1)
+    random = Probe().train()
+    for _ in range(20):  # statistics, without which it tells hardly any two pictures apart
+        random(2 * torch.rand(8, 3, 28, 28) - 1)
+    save_state_dict(random.state_dict(), tmp_path / "probe.pth")
+    alone = dataclasses.replace(
+        LOSS, lambda_attributes=1.0, lambda_gan=0.0, lambda_feat=0.0, lambda_identity=0.0, lambda_contrastive=0.0
+    )
+    config = make_config(loss=alone, attributes_path=tmp_path / "probe.pth", optim=OptimConfig(lr=1e-2))
+    probe = load_measures(config)["attributes"]
+    trainer = make_trainer(config, attributes=probe)
+    before = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
+    batch = to_device(make_batch(), trainer.device)
+    first, *_, last = (trainer.training_step([batch])["G/attributes"] for _ in range(6))
+    assert last < 0.8 * first
+    for name, tensor in probe.state_dict().items():  # batch norm's statistics, too
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="give --attributes_path FILE"):
+        load_measures(dataclasses.replace(config, attributes_path=None))
 
 
 def test_gradient_penalty_is_a_loss_of_d_alone():

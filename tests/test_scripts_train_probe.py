@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES, make_identity
+from data.clip_list import ClipRecord
+from data.frames import crop_template
+from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES, make_clip, make_identity, write_clip
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, Probe
 from scripts.synthetic import probe_training
 from scripts.synthetic.figures import load_probe, read
@@ -23,6 +26,7 @@ from scripts.synthetic.probe_training import (
     identity_loss,
     learning_rate,
     random_states,
+    read_all,
     render,
     render_all,
     states_of,
@@ -140,6 +144,20 @@ def test_identity_loss_known_cosines() -> None:
     assert loss.item() == pytest.approx(np.log1p(np.exp(16 * 0.15)), rel=1e-5)
 
 
+def test_pictures_of_clips_are_their_frames_with_their_truth(tmp_path: Path) -> None:
+    clip = make_clip(3, 0, 5, clean=True)
+    write_clip(clip, tmp_path / "clip.mp4")
+    record = ClipRecord(tmp_path / "clip.mp4", None, 5, "three", 1)
+    pictures = read_all([record, record], 6, 1)
+    assert pictures.frames.shape == (6, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert pictures.people.tolist() == [1] * 6
+    columns = [STATE_NAMES.index(name) for name in QUANTITIES]
+    expected = torch.from_numpy(clip.truth.states[[0, 2, 4]][:, columns])
+    torch.testing.assert_close(pictures.values, torch.cat([expected, expected]))
+    drawn = cv2.resize(crop_template(clip.frames[4]), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+    assert np.abs(pictures.frames[2].numpy().transpose(1, 2, 0) - drawn.astype(float)).mean() < 4  # H.264
+
+
 def test_learning_rate_rises_and_falls_to_zero() -> None:
     assert learning_rate(0) < learning_rate(0.05) == pytest.approx(3e-3)
     assert learning_rate(0.5) < learning_rate(0.2)
@@ -211,7 +229,7 @@ def test_main_trains_a_few_steps_and_writes_weights_and_accuracy(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num_identities", "1"], "--num_identities must lie between 2 and 50000"),
+        (["--num_identities", "1"], "--num_identities must be 2 to 50000"),
         (["--num_identities", "50001"], "from there on people are held out"),
         (["--frames", "10"], "--frames must be at least 800"),
         (["--minutes", "0"], "--minutes: must be a number above 0, got 0"),

@@ -105,7 +105,7 @@ class Stage(nn.Module, ABC):
 
     Args:
         networks: by letter, those of `config.letters`; all but D are the stage's own, D is its adversary's.
-        measures: networks that are not trained but measure pictures: `vgg`, `vggface`, `probe`.
+        measures: networks that are not trained but measure pictures, see `load_measures`.
     """
 
     adversary: Adversary | None  # what is trained against this stage
@@ -157,8 +157,9 @@ class Stage(nn.Module, ABC):
             yield from ((f"{letter}.{name}", p) for name, p in network.named_parameters() if p.requires_grad)
 
     def train(self, mode: bool = True) -> Stage:
-        """Training mode, except for frozen networks: their batch-norm statistics stay."""
+        """Training mode, except for frozen networks and measures: their batch-norm statistics stay."""
         super().train(mode)
+        self.measures.eval()
         for letter, network in self.networks.items():
             if letter in self.config.frozen:
                 (network.get_submodule("model") if letter == "E" else network).eval()

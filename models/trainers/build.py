@@ -94,7 +94,7 @@ def load_grown(generator: nn.Module, path: Path) -> int:
 def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
     """The networks that the generator's stage measures pictures with, as far as wanted.
 
-    `vgg`, `vggface`, `own`, `probe`.
+    `vgg`, `vggface`, `own`, `attributes`, `probe`.
     """
     measures: dict[str, nn.Module] = {}
     if not config.has_adversary:
@@ -117,6 +117,11 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
         if missing:
             raise CheckpointError(f"stage personal: --load_pretrain names no folder with {missing[0]} of the base")
         measures["base"] = nn.ModuleDict(base).eval()
+    if config.loss.lambda_attributes > 0:
+        if config.attributes_path is None:
+            raise CheckpointError("--lambda_attributes compares what a probe reads: give --attributes_path FILE")
+        measures["attributes"] = Probe()
+        load_network(measures["attributes"], config.attributes_path)
     if config.probe_path is not None:
         measures["probe"] = Probe()
         load_network(measures["probe"], config.probe_path)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN
 from models.losses import (
+    attribute_loss,
     confusion_loss,
     feature_distance,
     feature_matching_loss,
@@ -21,7 +22,7 @@ from models.losses import (
     perceptual_loss,
 )
 from models.networks.layers import resize_to
-from models.networks.probe import QUANTITIES
+from models.networks.probe import QUANTITIES, SCALES
 from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
 from models.trainers.sync import sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
@@ -59,6 +60,7 @@ class GeneratorStage(Stage):
             "G/vggface": loss.lambda_vggface,
             "G/own": loss.lambda_own,
             "G/laplacian": loss.lambda_laplacian,
+            "G/attributes": loss.lambda_attributes,
             "V/identity": loss.lambda_identity,
             "E/confusion": loss.lambda_confusion,
             "E/independence": loss.lambda_independence,
@@ -138,6 +140,10 @@ class GeneratorStage(Stage):
             losses["G/own"] = feature_distance(self.measures["own"](fake), self.measures["own"](real))
         if loss.lambda_laplacian > 0:
             losses["G/laplacian"] = laplacian_loss(fake, real)
+        if "attributes" in self.measures:
+            with torch.autocast(fake.device.type, enabled=False):  # 16 bits are coarse for an angle
+                read = self.measures["attributes"]
+                losses["G/attributes"] = attribute_loss(read(fake.float()), read(real.float()), SCALES)
         return losses
 
     def count_images(self, batch: Batch) -> int:

@@ -51,7 +51,6 @@ class PersonalStage(GeneratorStage):
         super().train(mode)
         for letter in ("V", "E", "A_sync"):
             self.networks[letter].eval()
-        self.measures.eval()
         return self
 
     def forward(self, batch: Batch) -> StepOutput:

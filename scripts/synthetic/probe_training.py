@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.clip_list import ClipRecord
+from data.clip_reader import ClipReader
 from data.frames import crop_template
 from data.synthetic.clips import (
     FIRST_HELD_OUT,
@@ -22,9 +24,11 @@ from data.synthetic.clips import (
     make_identity,
     make_performance,
     make_scene,
+    read_truth,
     render_frame,
 )
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, SCALES, Probe
+from options.config import DataConfig
 from scripts.synthetic.figures import retrieval
 from util.images import tensor_to_unit_range
 from util.log import progress
@@ -128,6 +132,32 @@ def render_all(shots: Sequence[Shots], workers: int) -> Pictures:
         torch.tensor([one.speaker_seed for one in shots]).repeat_interleave(counts),
         torch.tensor([one.scene for one in shots]).repeat_interleave(counts),
     )
+
+
+def read_all(clips: Sequence[ClipRecord], frames: int, workers: int) -> Pictures:
+    """Pictures of clips of make_synthetic_data.py, as a camera has filmed them: `frames` of all clips together.
+
+    Raises MediaError: a clip that cannot be read, or has no ground truth.
+    """
+    share = -(-frames // len(clips))
+    tasks = [(clip, min(share, clip.num_frames)) for clip in clips]
+    read = list(progress(map_processes(_read, tasks, workers), total=len(tasks), unit="clip", desc="reading"))
+    labels = [torch.full((len(values),), label, dtype=torch.int64) for label, _, values in read]
+    people = torch.cat(labels)
+    return Pictures(
+        torch.from_numpy(np.concatenate([frames for _, frames, _ in read])),
+        torch.from_numpy(np.concatenate([values for _, _, values in read])),
+        people,
+        torch.zeros_like(people),
+    )
+
+
+def _read(task: tuple[ClipRecord, int]) -> tuple[int, np.ndarray, np.ndarray]:
+    """A clip's label, frames (N, 3, 112, 112) uint8 RGB, evenly spread, and values (N, 6) float32."""
+    clip, count = task
+    numbers = np.linspace(0, clip.num_frames - 1, count).round().astype(int)
+    frames = ClipReader(DataConfig(crop_size=IMAGE_SIZE)).frames(clip, numbers.tolist())
+    return clip.label, frames, read_truth(clip.path).states[numbers][:, _COLUMNS]
 
 
 def training_shots(num_identities: int, frames: int, seed: int) -> list[Shots]:
