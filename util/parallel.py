@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -170,19 +169,36 @@ def _dask_workers(address: str, _: int) -> Iterator[tuple[Callable[..., Future[A
             threads = sum(client.nthreads().values())
             if not threads:
                 _log.warning("--dask %s: has no workers yet, waiting for them", address)
-            yield client.get_executor(pure=False).submit, _AHEAD * max(1, threads)
+            yield functools.partial(_submit_to_dask, client), _AHEAD * max(1, threads)
         except ImportError as error:
             hint = f"start scheduler and workers with PYTHONPATH={Path(__file__).resolve().parents[1]}"
             raise OptionError(f"--dask {address}: it cannot run this program: {error}; {hint}") from error
         except KilledWorker as error:
             raise WorkerDiedError(f"workers of --dask {address} died (out of memory?)") from error
-        except TypeError as error:
-            # what Dask's executor makes of a result whose worker dies in that very moment
-            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name != "cfexecutor.py":
-                raise
-            raise WorkerDiedError(f"workers of --dask {address} died (out of memory?)") from error
         except CancelledError as error:
             raise PcavsError(f"--dask {address}: the scheduler is gone; the same command does what is left") from error
+
+
+def _submit_to_dask(client: Any, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """As Dask's own executor, whose future waits for ever when a worker dies as its result is fetched."""
+    promised: Future[Result] = Future()
+
+    def fetch(remote: Any) -> None:
+        try:
+            promised.set_result(remote.result())
+        except CancelledError as error:
+            if client.status == "running":  # the result went with its worker
+                start()
+            else:
+                promised.set_exception(error)
+        except Exception as error:
+            promised.set_exception(error)
+
+    def start() -> None:
+        client.submit(function, item, pure=False).add_done_callback(fetch)
+
+    start()
+    return promised
 
 
 @contextlib.contextmanager
