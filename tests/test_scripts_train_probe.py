@@ -146,15 +146,17 @@ def test_identity_loss_known_cosines() -> None:
 
 def test_pictures_of_clips_are_their_frames_with_their_truth(tmp_path: Path) -> None:
     clip = make_clip(3, 0, 5, clean=True)
+    clip.truth.states[:, STATE_NAMES.index("blink")] = [0, 0.2, 0, 0.9, 0]
     write_clip(clip, tmp_path / "clip.mp4")
     record = ClipRecord(tmp_path / "clip.mp4", None, 5, "three", 1)
-    pictures = read_all([record, record], 6, 1)
-    assert pictures.frames.shape == (6, 3, IMAGE_SIZE, IMAGE_SIZE)
-    assert pictures.people.tolist() == [1] * 6
+    pictures = read_all([record, record], 8, 1)
+    assert pictures.frames.shape == (8, 3, IMAGE_SIZE, IMAGE_SIZE)
+    assert pictures.people.tolist() == [1] * 8
     columns = [STATE_NAMES.index(name) for name in QUANTITIES]
-    expected = torch.from_numpy(clip.truth.states[[0, 2, 4]][:, columns])
+    # from the first to the last, and those with the eyes most closed
+    expected = torch.from_numpy(clip.truth.states[[0, 4, 3, 1]][:, columns])
     torch.testing.assert_close(pictures.values, torch.cat([expected, expected]))
-    drawn = cv2.resize(crop_template(clip.frames[4]), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+    drawn = cv2.resize(crop_template(clip.frames[3]), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     assert np.abs(pictures.frames[2].numpy().transpose(1, 2, 0) - drawn.astype(float)).mean() < 4  # H.264
 
 

@@ -153,11 +153,17 @@ def read_all(clips: Sequence[ClipRecord], frames: int, workers: int) -> Pictures
 
 
 def _read(task: tuple[ClipRecord, int]) -> tuple[int, np.ndarray, np.ndarray]:
-    """A clip's label, frames (N, 3, 112, 112) uint8 RGB, evenly spread, and values (N, 6) float32."""
+    """A clip's label, frames (N, 3, 112, 112) uint8 RGB, and values (N, 6) float32.
+
+    Half of the frames are evenly spread, half are those with the eyes most closed, which are few.
+    """
     clip, count = task
-    numbers = np.linspace(0, clip.num_frames - 1, count).round().astype(int)
+    states = read_truth(clip.path).states
+    spread = np.linspace(0, clip.num_frames - 1, count - count // 2).round().astype(int)
+    closed = np.argsort(-states[: clip.num_frames, STATE_NAMES.index("blink")], kind="stable")[: count // 2]
+    numbers = np.concatenate([spread, closed])
     frames = ClipReader(DataConfig(crop_size=IMAGE_SIZE)).frames(clip, numbers.tolist())
-    return clip.label, frames, read_truth(clip.path).states[numbers][:, _COLUMNS]
+    return clip.label, frames, states[numbers][:, _COLUMNS]
 
 
 def training_shots(num_identities: int, frames: int, seed: int) -> list[Shots]:
