@@ -39,6 +39,11 @@ stage recognition "${train[@]}" --train_recognition --network_file experiments/n
 stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_112.json --clip_len 4 --num_clips 6 \
   --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 9 --niter_decay 3 --cache_gb 4
 
+# reads pose, mouth and blink off frames; it teaches G from 112 px on, where they can be seen. Another one measures.
+[ -e "$WORK/teacher/probe.pth" ] ||
+  "$PYTHON" scripts/train_probe.py --output "$WORK/teacher" --clips "$WORK/train_lists_$people/train.csv" \
+    --frames 48000 --minutes 14 --seed 1
+
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
 # step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
 # lightly, or its map keeps who it is and not what he looks like.
@@ -49,6 +54,7 @@ joint=("${train[@]}" --batchSize 16 --clip_len 2 --frame_interval 12 --contrasti
   --lambda_identity 0.05 --lambda_independence 3 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
   --load_pretrain "$WORK/recognition" "$WORK/sync" --niter 32 --niter_decay 6 --cache_gb 4
+joint+=(--lambda_attributes 2 --attributes_path "$WORK/teacher/probe.pth")
 stage joint112 "${joint[@]}" --network_file experiments/networks/small_112.json --lr 1e-3 \
   --load_pretrain "$WORK/joint56" --grow_G --niter 40 --niter_decay 8 --cache_gb 4
 stage joint224 "${joint[@]}" --network_file experiments/networks/small.json --lr 1e-3 \
