@@ -1,7 +1,8 @@
 """Metadata rows: which reference, pose, audio and mouth source belong together; one clip a row, 8 fields.
 
-Fields, separated by spaces: reference folder, its frame count, pose folder or `None`, pose frame count, audio file,
-mouth folder or `None`, mouth frame count, spectrogram .npy (anything that is no file means: compute it).
+Fields, separated by spaces: reference folder, its frame count, pose folder, its frame count, audio file, mouth folder or
+`None`, mouth frame count, spectrogram .npy (anything that is no file means: compute it). In place of a pose folder stands
+`None`, or words for a head that is drawn, see `data.pose_programme`.
 A field with spaces stands in double quotes, a double quote in it is doubled, as in any csv. Blank lines and lines that
 start with `#` are skipped.
 """
@@ -16,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from util.errors import MetadataError
+from data.pose_programme import PoseProgramme, find_programme
+from util.errors import MediaError, MetadataError
 from util.files import read_text, safe_name, write_text
 
 NUM_FIELDS = 8
@@ -38,6 +40,7 @@ class TestClip:
     mouth_dir: Path | None
     num_mouth_frames: int
     spectrogram: Path | None
+    programme: PoseProgramme | None = None  # of a head that is to be drawn, in place of a pose folder
 
     __test__ = False  # pytest: no test class
 
@@ -45,6 +48,9 @@ class TestClip:
     def name(self) -> str:
         """Name of the results folder, safe on every file system."""
         reference, pose = self.reference_dir.name, (self.pose_dir or self.reference_dir).name
+        if self.programme is not None:
+            digest = hashlib.sha256(self.programme.words.encode()).hexdigest()[:6]
+            pose = f"{self.programme.name}_{digest}" if self.programme.keyframes else self.programme.name
         return safe_name(f"id_{_short(reference)}_pose_{_short(pose)}_audio_{_short(self.audio.stem)}")
 
 
@@ -81,21 +87,30 @@ class Row:
         return fields
 
     def clip(self) -> TestClip:
-        """Makes sense of the row. Raises MetadataError, as `fields`; or a count is none, or something is missing."""
+        """Makes sense of the row.
+
+        Raises MetadataError, as `fields`; or a count is none, something is missing, or the words for a pose are wrong.
+        """
         reference, num_references, pose, num_pose, audio, mouth, num_mouth, spectrogram = self.fields()
         for name, value in (("reference folder", reference), ("audio file", audio)):
             if value in _NO_PATH:
                 raise MetadataError(f"{self.place}: the {name} is {value or 'empty'!r}; every row needs one")
+        try:
+            programme = None if pose in _NO_PATH or os.path.exists(self._find(pose)) else find_programme(pose)
+        except MediaError as error:
+            raise MetadataError(f"{self.place}: {error}") from error
+        no_pose = pose in _NO_PATH or programme is not None
         found_spectrogram = self._find(spectrogram) if spectrogram not in _NO_PATH else None
         return TestClip(
             reference_dir=self._find(reference),
             num_references=self._count("reference", num_references, at_least=1),
-            pose_dir=None if pose in _NO_PATH else self._find(pose),
-            num_pose_frames=self._count("pose", num_pose, at_least=0 if pose in _NO_PATH else 1),
+            pose_dir=None if no_pose else self._find(pose),
+            num_pose_frames=self._count("pose", num_pose, at_least=0 if no_pose else 1),
             audio=self._find(audio),
             mouth_dir=None if mouth in _NO_PATH else self._find(mouth),
             num_mouth_frames=self._count("mouth", num_mouth, at_least=0 if mouth in _NO_PATH else 1),
             spectrogram=found_spectrogram if found_spectrogram and os.path.isfile(found_spectrogram) else None,
+            programme=programme,
         )
 
     def _count(self, what: str, text: str, at_least: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,21 @@ def test_long_names_are_cut_and_stay_apart() -> None:
 def test_clip_name_is_safe_for_file_systems() -> None:
     clip = _row('"x/a:b*c" 1 "y/.." 1 "v?.wav" None 0 None').clip()
     assert clip.name == "id_a_b_c_pose_.._audio_v_"
+
+
+def test_clip_takes_words_for_the_pose_unless_a_folder_has_that_name(tmp_path: Path) -> None:
+    row = Row(tmp_path / "demo.csv", 1, 'a 1 "pose:0 yaw=0; 2 yaw=20" 0 v.wav None 0 None')
+    clip = row.clip()
+    assert clip.programme is not None
+    assert clip.programme.angles(51)[-1].tolist() == [20, 0, 0]
+    assert (clip.pose_dir, clip.num_pose_frames) == (None, 0)
+    other = dataclasses.replace(row, text='a 1 "pose:0 yaw=0; 2 yaw=30" 0 v.wav None 0 None')
+    assert clip.name.startswith("id_a_pose_programme_")
+    assert clip.name != other.clip().name
+    nod = dataclasses.replace(row, text="a 1 nod 0 v.wav None 0 None")
+    assert nod.clip().name == "id_a_pose_nod_audio_v"
+    (tmp_path / "nod").mkdir()
+    with pytest.raises(MetadataError, match=r"demo\.csv:1: the pose frame count must be a whole number from 1"):
+        nod.clip()
+    with pytest.raises(MetadataError, match=r"demo\.csv:1: .*yow"):
+        dataclasses.replace(row, text='a 1 "pose:0 yow=0" 0 v.wav None 0 None').clip()

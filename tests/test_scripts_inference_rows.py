@@ -66,6 +66,17 @@ def test_published_timing_gives_the_published_frames(workspace: Workspace) -> No
     assert poses == workspace.frames(NAME, "Pose_Source_")[2:19]
 
 
+def test_words_for_the_pose_are_drawn_and_drive(workspace: Workspace) -> None:
+    fields = workspace.add_inputs("a", seconds=0.2)
+    workspace.write_csv([*fields[:2], "pose:0 yaw=0; 0.1 yaw=30", 0, *fields[4:]])
+    assert workspace.run("--driving_pose", "--seed", "0") == 0
+    (folder,) = (workspace.misc / "Pose_Source").glob("programme*")
+    assert len(list(folder.glob("*.jpg"))) == 5
+    (row,) = workspace.report()
+    assert Path(row["inputs"]["pose"]) == folder
+    assert row["frames"] == 5
+
+
 def test_fixed_pose_equals_driving_with_the_reference(workspace: Workspace) -> None:
     row = workspace.add_inputs()
     fixed, driven = [*row], [*row]

@@ -17,6 +17,8 @@ import cv2
 import torch
 
 from data.metadata import Row, read_rows, unique_names
+from data.pose_source import make_pose_folder
+from data.prepare_row import POSE_SOURCE
 from data.prepared import NOTE_NAME, SourceNote
 from data.result_videos import make_videos
 from data.results import CODES, FIXED_POSE, REPORT, Report, RowReport, put_in_place, read_report
@@ -165,6 +167,9 @@ def _try_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) ->
 
 def _run_row(model: AvModel, config: TestConfig, row: Row, report: RowReport) -> None:
     clip = row.clip()
+    if clip.programme is not None and config.driving_pose:
+        drawn = make_pose_folder(row.source.parent / POSE_SOURCE, clip.programme, config.seed, clip.audio)
+        clip = dataclasses.replace(clip, pose_dir=drawn.path, num_pose_frames=drawn.extent, programme=None)
     report.inputs = {
         "reference": str(clip.reference_dir),
         "pose": str(clip.pose_dir or clip.reference_dir) if config.driving_pose else FIXED_POSE,
