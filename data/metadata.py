@@ -1,8 +1,8 @@
 """Metadata rows: which reference, pose, audio and mouth source belong together; one clip a row, 8 fields.
 
-Fields, separated by spaces: reference folder, its frame count, pose folder, its frame count, audio file, mouth folder or
-`None`, mouth frame count, spectrogram .npy (anything that is no file means: compute it). In place of a pose folder stands
-`None`, or words for a head that is drawn, see `data.pose_programme`.
+Fields, separated by spaces: reference folder, its frame count, pose folder, its frame count, audio file, mouth folder
+or `None`, mouth frame count, spectrogram .npy (anything that is no file means: compute it). In place of a pose folder
+stands `None`, or words for a head that is drawn, see `data.pose_programme`.
 A field with spaces stands in double quotes, a double quote in it is doubled, as in any csv. Blank lines and lines that
 start with `#` are skipped.
 """
