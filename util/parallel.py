@@ -183,21 +183,20 @@ def _submit_to_dask(client: Any, function: Callable[[Item], Result], item: Item)
     """As Dask's own executor, whose future waits for ever when a worker dies as its result is fetched."""
     promised: Future[Result] = Future()
 
-    def fetch(remote: Any) -> None:
-        try:
-            promised.set_result(remote.result())
-        except CancelledError as error:
-            if client.status == "running":  # the result went with its worker
-                start()
-            else:
+    def fetch() -> None:
+        while True:
+            try:
+                promised.set_result(client.submit(function, item, pure=False).result())
+            except CancelledError as error:
+                if client.status == "running":  # the result went with its worker
+                    continue
                 promised.set_exception(error)
-        except Exception as error:
-            promised.set_exception(error)
+            except Exception as error:
+                promised.set_exception(error)
+            return
 
-    def start() -> None:
-        client.submit(function, item, pure=False).add_done_callback(fetch)
-
-    start()
+    # a thread of its own: Dask has one for all callbacks of a process, and one of a client that is closed blocks it
+    threading.Thread(target=fetch, daemon=True).start()
     return promised
 
 
