@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.signal import correlate
 
 from data import media
-from data.audio import scan_audio
+from data.audio import load_audio, scan_audio
 from data.frames import read_image, write_image
 from data.media import Cut, count_ready_frames, extract_frames, extract_sound, inspect
 from data.video_reader import open_source
@@ -447,6 +447,15 @@ def test_flac_with_one_wrong_bit_is_told(
     assert len(caplog.messages) == 1
     assert re.search(r"b.flac: damaged, parts of its sound may be missing or wrong: CRC error", caplog.messages[0])
     assert "0x" not in caplog.messages[0]
+
+
+def test_silence_in_an_opus_voice_message_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wave = voice(3.0)
+    wave[16000:32000] = 0
+    write_wav(tmp_path / "a.wav", wave)
+    run_ffmpeg(["-i", tmp_path / "a.wav", "-c:a", "libopus", "-b:a", "8k", tmp_path / "a.opus"], "encoding")
+    assert len(load_audio(tmp_path / "a.opus")) == pytest.approx(48000, abs=400)
+    assert caplog.messages == []
 
 
 def test_interlaced_clip_gives_whole_frames_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

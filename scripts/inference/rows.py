@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import logging
 import os
+import signal
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -251,10 +252,15 @@ def _gather(reports: list[RowReport]) -> list[RowReport]:
     """All ranks' reports in file order; waits for every rank, because torchrun ends the others when one fails."""
     from torch import distributed
 
+    # rows are done and this part of the report is there; while a rank waits in torch, Python hears no signal, and
+    # torchrun would wait 30 s for it before it kills it
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     # a rank may have days of rows left when this one is done; the default would give up after half an hour
     distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
     everything: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(everything, reports)
     distributed.destroy_process_group()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     merged = [report for part in everything for report in part]
     return sorted(merged, key=lambda report: int(report.row.rsplit(":", 1)[1]))
