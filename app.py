@@ -6,8 +6,8 @@
   python app.py --listen --auth anna:a-long-password   # for the network at home
 
 It runs the commands of this project, one at a time, and shows each to copy. What it makes lies in --work_dir, personal
-models in --checkpoints_dir. A training goes on when page or server are closed, and is found again. Needs the packages of
-requirements-app.txt. Exit codes: 0 closed, 1 failed, 2 wrong options, 130 closed by Ctrl-C.
+models in --checkpoints_dir. A training goes on when page or server are closed, and is found again. Needs what
+requirements-app.txt lists. Exit codes: 0 closed, 1 failed, 2 wrong options, 130 closed by Ctrl-C.
 """
 
 from __future__ import annotations

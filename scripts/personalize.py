@@ -47,8 +47,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--use_all", action="store_true", help="then train on the whole clip, for as many steps as were best")
     add("--audio", type=Path, help="what the person says in a first video, in results/<name>")
     add("--continue", dest="go_on", action="store_true", help="go on with the run of this name")
-    add("--check", action="store_true", help="take clips and photos in, say what is wrong with them, and stop; the same "
-        "command without it then takes them from there")  # fmt: skip
+    add("--check", action="store_true", help="take the clips and photos in, say how good they are, and stop; the same "
+        "command without it goes on from there")  # fmt: skip
     add("--dry_run", action="store_true", help="say what would be trained, and the memory it takes, and stop")
     add("--work", type=Path, help="folder of prepared pieces; without it <checkpoints_dir>/<name>/work")
     add("--others", type=positive_int, default=48, help="synthetic people that keep the model from forgetting")

@@ -3,6 +3,7 @@
 #
 #   . scripts/setup_env.sh          what running needs
 #   . scripts/setup_env.sh dev      also what the tests need
+#   . scripts/setup_env.sh app      also what the page needs
 #
 # Which one: PYTHON=... if given, else the active virtual or conda environment, else .venv, which is made here.
 # Which versions: those of constraints.txt, or with PCAVS_LATEST=1 the newest that requirements.txt allows. A torch
@@ -12,7 +13,7 @@
 unset CDPATH # with it cd prints where it goes, and may go elsewhere
 _root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 _lists=("$_root/requirements.txt")
-[ "${1:-}" = dev ] && _lists+=("$_root/requirements-dev.txt")
+case "${1:-}" in dev | app) _lists+=("$_root/requirements-$1.txt") ;; esac
 _versions="$_root/constraints.txt"
 [ "${PCAVS_LATEST:-0}" = 1 ] && _versions=latest
 

@@ -15,6 +15,7 @@ from options.config import TestConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
+    "app": [],
     "demo_vox": ["test"],
     "finetune_lrw": ["joint"],
     "talk": ["test"],

@@ -175,7 +175,7 @@ def test_every_requirement_has_one_constraint_that_it_allows(minor: int) -> None
     pins = [(name, pin) for name, pin in entries("constraints.txt") if not pin.marker or pin.marker.evaluate(python)]
     versions = {name: str(pin.specifier).removeprefix("==") for name, pin in pins}
     assert len(versions) == len(pins)
-    for name, wanted in entries("requirements.txt", "requirements-dev.txt"):
+    for name, wanted in entries("requirements.txt", "requirements-app.txt", "requirements-dev.txt"):
         if name in WITHOUT_CONSTRAINT:
             assert name not in versions
         else:

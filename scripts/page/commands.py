@@ -115,11 +115,13 @@ def personal_commands(
     return (_python("scripts/personalize.py", "--name", name, *places.flags(), *sources, *flags),)
 
 
-def compare_commands(videos: Mapping[str, Path], work: Path, output: Path) -> tuple[str, ...]:
-    """Measures videos by name; writes the list that the command reads."""
-    lines = ["generated,name", *(f"{_csv(str(path.absolute()))},{_csv(name)}" for name, path in videos.items())]
-    write_text(work / PAIRS, "\n".join(lines) + "\n")
-    return (_python("scripts/evaluate.py", "--pairs", work / PAIRS, "--output", output),)
+def compare_commands(videos: Mapping[str, Path], real: Path | None, work: Path, output: Path) -> tuple[str, ...]:
+    """Measures videos by name, against the real one where there is one; writes the list that the command reads."""
+    truth = "" if real is None else str(real.absolute())
+    lines = [f"{_csv(str(path.absolute()))},{_csv(truth)},{_csv(name)}" for name, path in videos.items()]
+    write_text(work / PAIRS, "\n".join(["generated,real,name", *lines]) + "\n")
+    flags = ["--resample"] if real else []
+    return (_python("scripts/evaluate.py", "--pairs", work / PAIRS, "--output", output, *flags),)
 
 
 def require_model_name(name: str) -> str:

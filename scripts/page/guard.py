@@ -1,4 +1,4 @@
-"""What is refused before Gradio sees it: uploads that are too large, addresses that it would fetch or need not serve."""
+"""What is refused before Gradio sees it: uploads that are too large, and addresses that nobody needs."""
 
 from __future__ import annotations
 

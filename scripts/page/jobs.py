@@ -7,6 +7,7 @@
                  exit         its exit code; there once it has ended
                  input/       what was uploaded, and what is prepared of it: removed a day after the end
                  results/     what test.py made
+<work>/uploads/, kept/        uploads as Gradio takes them, and copies for several jobs: removed after a day
 
 Nothing else is remembered, so a page that is started again finds what has finished, goes on showing what runs, and
 starts what still waits.
@@ -126,6 +127,7 @@ class JobQueue:
     def __init__(self, work: Path) -> None:
         self._jobs = make_directory(work / "jobs")
         self._uploads = make_directory(work / "uploads")
+        self._kept = make_directory(work / "kept")
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._swept = 0.0
@@ -145,6 +147,10 @@ class JobQueue:
         folder = self._jobs / f"{now}-{secrets.token_hex(4)}"
         make_directory(folder / "input")
         return folder
+
+    def kept_folder(self, upload: str) -> Path:
+        """Where an upload is kept for several jobs; Gradio's folder for it is named by its content."""
+        return make_directory(self._kept / safe_name(Path(upload).parent.name))
 
     def add(self, job: Job) -> Job:
         """Puts a job behind those that wait. Raises PcavsError: too many do."""
@@ -221,8 +227,9 @@ class JobQueue:
 
     def _sweep(self) -> None:
         """Removes what was uploaded a day ago, and what was prepared of it for jobs that have ended."""
-        for path in [*self._uploads.iterdir()]:
-            if _age_s(path) > KEPT_S:
+        in_use = "\n".join(job.command_line for job in self.jobs() if job.state not in ENDED)
+        for path in [*self._uploads.iterdir(), *self._kept.iterdir()]:
+            if _age_s(path) > KEPT_S and path.name not in in_use:
                 shutil.rmtree(path, ignore_errors=True)
                 path.unlink(missing_ok=True)
         for job in self.jobs():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
-from scripts.page import talk
+from scripts.page import compare, face, results, talk
 from scripts.page.jobs import ROOT
 from scripts.page.parts import Page
 from scripts.page.progress import show_queue
@@ -31,16 +32,19 @@ footer { display: none !important; }
 figure { margin: 0; }
 figcaption { font-size: .85rem; overflow-wrap: anywhere; }
 pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+.curves { display: flex; flex-wrap: wrap; gap: .5rem; }
+.curves img { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 @media (max-width: 480px) { .gradio-container { padding: .5rem !important; } }
 """
 _FONTS = ("system-ui", "sans-serif")
 _TICK_S = 3.0
+_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def theme() -> gr.themes.Base:
     """With the fonts that the visitor has: nothing is fetched."""
-    return gr.themes.Default(font=_FONTS, font_mono=("ui-monospace", "monospace"))
+    return gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace"))
 
 
 def build(page: Page) -> gr.Blocks:
@@ -49,13 +53,18 @@ def build(page: Page) -> gr.Blocks:
             f"# {TITLE}\nAnimate only people who have agreed, and say that a video is generated wherever you show it."
         )
         line = gr.HTML(functools.partial(show_queue, page.queue), elem_id="queue")
-        with gr.Tab("Talk"):
-            talk.build(page, _examples(page.places.work))
-        timer = gr.Timer(_TICK_S)
-        timer.tick(
-            functools.partial(show_queue, page.queue), None, line, queue=False, show_progress="hidden",
-            api_visibility="private",
-        )  # fmt: skip
+        with gr.Tab("Talk", id="talk") as talk_tab:
+            model = talk.build(page, _examples(page.places.work))
+        with gr.Tab("My face", id="face") as face_tab:
+            known = face.build(page)
+        compare.build(page)
+        results.build(page)
+        gr.Timer(_TICK_S).tick(functools.partial(show_queue, page.queue), None, line, **_QUIET)
+        # what was made since the page was opened, or while it was closed
+        for event in (blocks.load, talk_tab.select):
+            event(functools.partial(talk.list_models, page), model, model, **_QUIET)
+        for event in (blocks.load, face_tab.select):
+            event(functools.partial(face.list_models, page), known, known, **_QUIET)
     return blocks
 
 

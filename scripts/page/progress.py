@@ -1,4 +1,4 @@
-"""What the page shows of a job: how far it is, its newest frames, its files; HTML without a script, all text escaped."""
+"""What the page shows of a job: how far it is, some of its frames, its files; HTML with all text escaped."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -39,6 +40,7 @@ class Access:
 
 def serve(places: Places, access: Access) -> None:
     """Serves until Ctrl-C. Raises OptionError: the packages are not there, or the port is taken."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ |= _QUIET | {"GRADIO_TEMP_DIR": str(make_directory(places.work / "uploads").absolute())}
     try:
         import gradio

@@ -38,13 +38,13 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
     mine = gr.State("")
     with gr.Row():
         with gr.Column():
+            with gr.Row():
+                buttons = [gr.Button(f"Example: {name}", size="sm") for name in examples]
             photo = as_it_is(
                 gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "webcam"], height=260)
             )
             crop = gr.HTML(show_words(_TIP), label="The crop", elem_id="crop")
             voice = as_it_is(gr.Audio(label="Voice", type="filepath", sources=["upload", "microphone"]))
-            with gr.Row():
-                buttons = [gr.Button(f"Example: {name}", size="sm") for name in examples]
             head = gr.Dropdown(HEADS, value=HEADS[0], label="Head", info="how it moves", filterable=False)
             programme = gr.Textbox(
                 label="Programme", info="seconds and degrees", placeholder="0 yaw=0; 1.5 yaw=20 pitch=-5; 3 yaw=0",
@@ -92,6 +92,13 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
     return model
 
 
+def list_models(page: Page, chosen: str | None) -> Any:
+    """The list as it is now; the choice stays where it can."""
+    choices = models(page.places)
+    names = [name for _, name in choices]
+    return gr.update(choices=choices, value=chosen if chosen in names else next(iter(names), None))
+
+
 def show_crop(page: Page, upload: str | None) -> str:
     """The face in a photo: where it was found, and its crop."""
     if not upload:
@@ -104,8 +111,9 @@ def show_crop(page: Page, upload: str | None) -> str:
         job = page.queue.run_now(job, _CROP_S)
     if job.state != FINISHED:
         return show_words(job.failure(), "failed")
-    sheet = picture(output / SHEET_NAME, "the photo with the landmarks found, and below it the crop", 224)
-    return f"<figure>{sheet}<figcaption>The face that is taken. Red crosses are where it should be.</figcaption></figure>"
+    sheet = picture(output / SHEET_NAME, "the photo with the landmarks found, and below it the crop", 160)
+    caption = "The face that is taken. Red crosses are where eyes and mouth should be."
+    return f"<figure>{sheet}<figcaption>{caption}</figcaption></figure>"
 
 
 async def talk(
