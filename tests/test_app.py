@@ -116,9 +116,9 @@ def test_commands_behind_one_that_failed_do_not_run(queue: JobQueue, tmp_path: P
 
 
 def test_cancel_is_ctrl_c_for_a_running_job_and_a_waiting_one_never_begins(queue: JobQueue) -> None:
-    code = "import time\ntry:\n print('begun', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n raise SystemExit(130)"
+    code = "import time; print(1, flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(130)"
     running, waiting = add(queue, code), add(queue, "print('never')")
-    wait_until(lambda: "begun" in running.log)
+    wait_until(lambda: "1" in running.log)
     assert (running.state, waiting.state, queue.place(waiting)) == (RUNNING, WAITING, 1)
     queue.cancel(waiting)
     queue.cancel(running)
@@ -244,7 +244,7 @@ def test_talk_commands_are_understood(head: str, tmp_path: Path, monkeypatch: py
     )
     assert (prepare.src_input_path, prepare.align, prepare.seed) == (files[0], "all", 3)
     assert (test.name, test.checkpoints_dir, test.mouth_scale, test.silence) == ("me", tmp_path / "models", 1.5, "rest")
-    assert (test.driving_pose, test.pose_scale) == ((False, None) if head == OWN_POSE else (True, 0.5))
+    assert (test.driving_pose, test.pose_scale) == ((False, 1.0) if head == OWN_POSE else (True, 0.5))
     assert paste.result == [tmp_path / "j" / "results" / "id_*"]
     if head == PROGRAMME:
         assert str(prepare.src_pose_path) == "pose:0 yaw=0; 1 yaw=20"

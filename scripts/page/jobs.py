@@ -5,6 +5,7 @@
                  log.txt      what it has printed; there once it has begun
                  alive        locked by its processes, by all of which the lock is let go
                  exit         its exit code; there once it has ended
+                 cancelled    there once it was told to stop
                  input/       what was uploaded, and what is prepared of it: removed a day after the end
                  results/     what test.py made
 <work>/uploads/, kept/        uploads as Gradio takes them, and copies for several jobs: removed after a day
@@ -83,7 +84,9 @@ class Job:
             return WAITING
         if _is_locked(self.folder / "alive"):
             return RUNNING
-        return LOST if self.exit_code is None else self.state  # it may have ended in between
+        if self.exit_code is not None:  # it has ended in between
+            return self.state
+        return STOPPED if (self.folder / "cancelled").exists() else LOST
 
     @property
     def exit_code(self) -> int | None:
@@ -207,6 +210,7 @@ class JobQueue:
         with contextlib.suppress(OSError, ValueError):
             process = int((job.folder / "process").read_text(encoding="ascii"))
             if job.state == RUNNING:
+                (job.folder / "cancelled").touch()
                 os.killpg(process, signal.SIGINT)
 
     def remove(self, job: Job) -> None:
