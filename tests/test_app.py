@@ -398,7 +398,7 @@ def open_page(root: Path) -> Iterator[SimpleNamespace]:
     with log.open("w") as file:
         server = subprocess.Popen([sys.executable, "app.py", *flags], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     try:
-        wait_until(lambda: "open http" in log.read_text() or server.poll() is not None)
+        wait_until(lambda: "open http" in log.read_text() or server.poll() is not None, 240)
         assert server.poll() is None, log.read_text()
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}/", port=port, root=root, work=work, server=server, log=log)
     finally:

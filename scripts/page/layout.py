@@ -19,7 +19,8 @@ TITLE = "Talking faces"
 EXAMPLES = {"Anna": ("synthetic_anna", "synthetic_voice"), "Bela": ("synthetic_bela", "synthetic_other_voice")}
 CSS = """
 footer { display: none !important; }
-.gradio-container { max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container, .gradio-container > .main { box-sizing: border-box; max-width: min(72rem, 100vw) !important; }
+.gradio-container { margin: 0 auto !important; min-width: 0 !important; }
 .say p, .queue { overflow-wrap: anywhere; margin: .25rem 0; }
 .say.failed p { border-left: .4rem solid #c33; padding-left: .6rem; }
 .say progress { width: 100%; height: 1rem; accent-color: #2563eb; }
@@ -44,7 +45,13 @@ _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibi
 
 def theme() -> gr.themes.Base:
     """With the fonts that the visitor has: nothing is fetched."""
-    return gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace"))
+    calm = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=("ui-monospace", "monospace"))
+    return calm.set(  # white on it is easily read
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+    )
 
 
 def build(page: Page) -> gr.Blocks:

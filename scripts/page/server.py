@@ -81,6 +81,8 @@ def serve(places: Places, access: Access) -> None:
             print(f"open {local}", flush=True)
             if shared:
                 print(f"shared as {shared} for a week, with the user and password that you gave", flush=True)
+            elif access.share:
+                print("no public address could be had; the lines above say why", flush=True)
             threading.Event().wait()
         except OSError as error:
             if access.port is None or "port" not in str(error):
