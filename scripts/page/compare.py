@@ -13,7 +13,7 @@ import gradio as gr
 
 from scripts.page.commands import compare_commands
 from scripts.page.jobs import FAILED, FINISHED, MOST_WAITING, keep_upload
-from scripts.page.parts import Page, as_it_is, looks, sentences, shown_error
+from scripts.page.parts import Page, as_it_is, looks, sentences, shown_error, unchecked
 from scripts.page.progress import picture, show_job
 from scripts.page.results import videos
 from util.errors import OptionError
@@ -40,8 +40,10 @@ _SEEK = """(part) => document.querySelectorAll('#side video').forEach(v => {
 def build(page: Page) -> gr.Tab:
     with gr.Tab("Compare", id="compare") as tab:
         with gr.Row():
-            made = gr.Dropdown(
-                [], label="Videos that were made here", multiselect=True, max_choices=_MOST, filterable=False
+            made = unchecked(
+                gr.Dropdown(
+                    [], label="Videos that were made here", multiselect=True, max_choices=_MOST, filterable=False
+                )
             )
             others = gr.Files(label="Other videos", file_types=["video"])
             real = as_it_is(gr.Video(label="The real video, if there is one", sources=["upload"]))

@@ -19,7 +19,7 @@ from scripts.page.commands import (
     require_model_name,
 )
 from scripts.page.jobs import ENDED, FAILED, RUNNING, WAITING, Job, keep_upload
-from scripts.page.parts import Page, as_it_is, sentences, shown_error
+from scripts.page.parts import Page, as_it_is, sentences, shown_error, unchecked
 from scripts.page.progress import counted_jobs, picture, show_log, show_words
 from util.errors import OptionError, PcavsError
 from util.json_files import read_json, read_json_lines
@@ -68,10 +68,11 @@ def build(page: Page) -> gr.Dropdown:
             minutes = gr.Number(30, label="Minutes to train", minimum=0.1)
             with gr.Accordion("More", open=False):
                 bases = [("the published model where it is there, else the one in the box", ""), *models(page.places)]
-                base = gr.Dropdown(bases, value="", label="Model to start from", filterable=False)
+                base = unchecked(gr.Dropdown(bases, value="", label="Model to start from", filterable=False))
                 use_all = gr.Checkbox(False, label="Then train on the whole film")
         with gr.Column():
-            known = gr.Dropdown(_names(page), value=_current(page), label="Training or model", filterable=False)
+            names = _names(page)
+            known = unchecked(gr.Dropdown(names, value=_current(page), label="Training or model", filterable=False))
             with gr.Row():
                 stop = gr.Button("Stop and keep the best", variant="stop", elem_id="stop-training")
                 go_on = gr.Button("Go on with it", elem_id="go-on")
@@ -133,7 +134,7 @@ def newest_job(page: Page, name: str) -> Job | None:
 
 def show_model(page: Page, name: str | None, seen: str) -> tuple[Any, Any]:
     """Checks, state, pictures, curves and report of a personal model; nothing where nothing has changed."""
-    if not name:
+    if name not in _names(page):
         return show_words("No model of a person yet."), ""
     job = newest_job(page, name)
     folder = page.places.checkpoints / name

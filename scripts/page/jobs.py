@@ -233,7 +233,8 @@ class JobQueue:
         """Removes what was uploaded a day ago, and what was prepared of it for jobs that have ended."""
         in_use = "\n".join(job.command_line for job in self.jobs() if job.state not in ENDED)
         for path in [*self._uploads.iterdir(), *self._kept.iterdir()]:
-            if _age_s(path) > KEPT_S and path.name not in in_use:
+            kept_s = KEPT_S if path.is_dir() else _SWEEP_S  # a file is an upload under way, or what is left of it
+            if _age_s(path) > kept_s and path.name not in in_use:
                 shutil.rmtree(path, ignore_errors=True)
                 path.unlink(missing_ok=True)
         for job in self.jobs():

@@ -38,6 +38,12 @@ def as_it_is(component: Any) -> Any:
     return component
 
 
+def unchecked(component: Any) -> Any:
+    """Lets a list hand on any choice, for Gradio knows only those that were there when the page was started."""
+    component.preprocess = lambda payload: payload
+    return component
+
+
 @contextlib.contextmanager
 def sentences(folder: Path | None = None) -> Iterator[None]:
     """Shows an error that a user can cause as the sentence that the command line prints."""

@@ -22,7 +22,7 @@ from scripts.page.commands import (
     talk_commands,
 )
 from scripts.page.jobs import ENDED, FAILED, FINISHED, MOST_WAITING, Job, keep_upload
-from scripts.page.parts import Page, as_it_is, looks, sentences, shown_error
+from scripts.page.parts import Page, as_it_is, looks, sentences, shown_error, unchecked
 from scripts.page.progress import files_of, pasted_of, picture, result_folder, show_job, show_words, video_of
 from util.errors import OptionError
 
@@ -52,7 +52,9 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
             )  # fmt: skip
             video = as_it_is(gr.Video(label="Video of a head", sources=["upload", "webcam"], visible=False))
             choices = models(page.places)
-            model = gr.Dropdown(choices, value=choices[0][1] if choices else None, label="Model", filterable=False)
+            model = unchecked(
+                gr.Dropdown(choices, value=choices[0][1] if choices else None, label="Model", filterable=False)
+            )
             with gr.Accordion("More", open=False):
                 blink = gr.Dropdown(BLINKS, value=BLINKS[0], label="Blinking", filterable=False)
                 silence = gr.Dropdown(SILENCES, value=SILENCES[0], label="Mouth in silence", filterable=False)
