@@ -26,7 +26,8 @@ footer { display: none !important; }
 .say progress { width: 100%; height: 1rem; accent-color: #2563eb; }
 .strip { display: flex; flex-wrap: wrap; gap: .4rem; }
 .strip img, figure img { border-radius: .3rem; max-width: 100%; height: auto; }
-.strip img { width: min(112px, 30%); }
+.strip > img, .strip figure { width: min(112px, 30%); }
+.strip figure img { width: 100%; }
 .side { display: flex; flex-wrap: wrap; gap: 1rem; }
 .side figure { flex: 1 1 14rem; margin: 0; min-width: 0; }
 .side video { width: 100%; background: #000; }
