@@ -68,7 +68,7 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
                 cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
             status = gr.HTML(elem_id="talk-status")
             made = gr.Video(label="Video", interactive=False, elem_id="made")
-            pasted = gr.Video(label="In the photo", interactive=False, visible=False)
+            pasted = gr.Video(label="In the photo", interactive=False, height=160)
             downloads = gr.Files(label="Downloads", interactive=False)
             command = gr.Textbox(
                 label="The same from the command line", lines=4, interactive=False, buttons=["copy"], elem_id="command"
@@ -158,9 +158,9 @@ async def talk(
 
 def _outcome(job: Job, result: Path | None) -> tuple[Any, Any, Any]:
     if result is None:
-        return None, gr.update(value=None, visible=False), None
+        return None, None, None
     pasted = pasted_of(result)
-    return str(video_of(result)), gr.update(value=pasted and str(pasted), visible=pasted is not None), files_of(job)
+    return str(video_of(result)), pasted and str(pasted), files_of(job)
 
 
 def stop(page: Page, job_id: str) -> None:
