@@ -81,7 +81,7 @@ def test_example_plays_and_nothing_comes_from_elsewhere(visit: Any, page: Simple
         " v.readyState ? tell() : v.onloadeddata = tell; })"
     )
     assert size == [224, 224, pytest.approx(4, abs=0.1)]
-    command = tab.input_value("#command textarea")
+    command = tab.locator(".command textarea").first.input_value()
     assert [line.split()[:2] for line in command.splitlines()] == [
         ["python", "scripts/prepare_testing_files.py"],
         ["python", "test.py"],

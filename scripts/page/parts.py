@@ -44,6 +44,16 @@ def unchecked(component: Any) -> Any:
     return component
 
 
+def command_box() -> Any:
+    """Commands, and a button that copies them; Gradio's own takes the label away from the text."""
+    box = gr.Textbox(
+        label="The same from the command line", lines=4, max_lines=8, interactive=False, elem_classes="command"
+    )
+    copy = gr.Button("Copy the commands", size="sm")
+    copy.click(None, box, None, js="text => { navigator.clipboard.writeText(text); }")
+    return box
+
+
 @contextlib.contextmanager
 def sentences(folder: Path | None = None) -> Iterator[None]:
     """Shows an error that a user can cause as the sentence that the command line prints."""

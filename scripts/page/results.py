@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from scripts.page.jobs import ENDED, Job
-from scripts.page.parts import Page, shown_error
+from scripts.page.parts import Page, command_box, shown_error
 from scripts.page.progress import files_of, made_frames, result_folder, video_of
 
 _MOST_SHOWN = 60
@@ -31,9 +31,7 @@ def build(page: Page) -> gr.Tab:
             with gr.Column():
                 video = gr.Video(label="Video", interactive=False, elem_id="chosen")
                 downloads = gr.Files(label="Downloads", interactive=False)
-                command = gr.Textbox(
-                    label="The same from the command line", lines=3, max_lines=6, interactive=False, buttons=["copy"]
-                )
+                command = command_box()
                 remove = gr.Button("Remove this video", variant="stop")
         gr.Markdown("### Jobs")
         table = gr.HTML(elem_id="jobs")

@@ -22,7 +22,7 @@ from scripts.page.commands import (
     talk_commands,
 )
 from scripts.page.jobs import ENDED, FAILED, FINISHED, MOST_WAITING, Job, keep_upload
-from scripts.page.parts import Page, as_it_is, looks, sentences, shown_error, unchecked
+from scripts.page.parts import Page, as_it_is, command_box, looks, sentences, shown_error, unchecked
 from scripts.page.progress import files_of, pasted_of, picture, result_folder, show_job, show_words, video_of
 from util.errors import OptionError
 
@@ -70,9 +70,7 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
             made = gr.Video(label="Video", interactive=False, elem_id="made")
             pasted = gr.Video(label="In the photo", interactive=False, height=160)
             downloads = gr.Files(label="Downloads", interactive=False)
-            command = gr.Textbox(
-                label="The same from the command line", lines=4, interactive=False, buttons=["copy"], elem_id="command"
-            )
+            command = command_box()
 
     head.change(
         lambda choice: (gr.update(visible=choice == PROGRAMME), gr.update(visible=choice == VIDEO)),
