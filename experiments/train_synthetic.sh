@@ -39,9 +39,9 @@ if grep -qs avx512_bf16 /proc/cpuinfo && grep -qsE 'AuthenticAMD|amx_bf16' /proc
 train=(--train_list "$WORK/train_lists_$people/train.csv" --precision "$precision" --no_sync_batch_norm
   --augment_sound 1)
 stage recognition "${train[@]}" --train_recognition --network_file experiments/networks/small_112.json \
-  --batchSize 32 --niter 12 --niter_decay 8 --cache_gb 4
+  --batchSize 32 --niter 7 --niter_decay 5 --cache_gb 4
 stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_112.json --clip_len 4 --num_clips 6 \
-  --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 9 --niter_decay 3 --cache_gb 4
+  --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 6 --niter_decay 3 --cache_gb 4
 
 # reads pose, mouth and blink off frames; it teaches G from 112 px on, where they can be seen. Another one measures.
 [ -e "$WORK/teacher/probe.pth" ] ||

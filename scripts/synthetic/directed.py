@@ -34,7 +34,12 @@ def drawn_head(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure_directed(
-    model: AvModel, probe: Probe, detector: LandmarkDetector, codes: Sequence[Codes], head: np.ndarray, angles: np.ndarray
+    model: AvModel,
+    probe: Probe,
+    detector: LandmarkDetector,
+    codes: Sequence[Codes],
+    head: np.ndarray,
+    angles: np.ndarray,
 ) -> dict[str, float]:
     """Lets people speak while they follow a head.
 
