@@ -36,11 +36,11 @@ _SHADE = 0.2  # a fold darker than the skin below the eye by this part is drawn 
 _SOFT_CORNER = 0.03  # the edges meet a little outside of the corners
 _REACH = 1.3  # of the half width: where they are together
 # what is left alone
-_PROFILE = 0.66  # of the wider eye's width: the other one is less
+_PROFILE = 0.7  # of the wider eye's width: the other one is less
 _RIM_STEP = 7.0  # of colour in a row below the eye; at most 5.3 on 130 bare synthetic faces
 _TINT = 18.0  # difference of colour to the cheek; at most 17 on these
 _HIDDEN = 0.12  # how unlike skin eyes are, see `_contrast`
-_CLOSED = 0.235  # height to width, mean of both
+_CLOSED = 0.206  # height to width, mean of both
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _find_eye(image_bgr: np.ndarray, points: np.ndarray, brow: np.ndarray) -> Ey
     difference = _difference_from_skin(image_bgr, eye)
     lids = _fit_lids(difference, start)
     contrast = float(_contrast(difference, lids[None])[0])
-    lids[2] *= 1.12  # eyes are blunter at their ends than the edges of the model
+    lids[2] *= 1.2  # eyes are blunter at their ends than the edges of the model
     room = 0.6 * (lids[1] - lids[3] - float(eye.to_eye(brow)[:, 1].mean()))
     below = lids[1] + lids[4] + 0.15
     left, right = np.array_split(_patch(image_bgr, eye, (-0.4, below, 0.4, below + 0.15), 40), 2, axis=1)
