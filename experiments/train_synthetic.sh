@@ -41,7 +41,7 @@ train=(--train_list "$WORK/train_lists_$people/train.csv" --precision "$precisio
 stage recognition "${train[@]}" --train_recognition --network_file experiments/networks/small_112.json \
   --batchSize 32 --niter 7 --niter_decay 5 --cache_gb 4
 stage sync "${train[@]}" --train_sync --network_file experiments/networks/small_112.json --clip_len 4 --num_clips 6 \
-  --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 6 --niter_decay 3 --cache_gb 4
+  --frame_interval 2 --contrastive_form cosine --batchSize 8 --niter 3 --niter_decay 1 --cache_gb 4
 
 # reads pose, mouth and blink off frames; it teaches G from 112 px on, where they can be seen. Another one measures.
 [ -e "$WORK/teacher/probe.pth" ] ||
