@@ -1,7 +1,8 @@
-"""Appearance and shape augmentation of the frames E sees: one set of parameters a clip; lengths in pixels at 224.
+"""Augmentation of what the encoders take in: the frames E sees, the sound A_sync hears; one set of parameters a clip.
 
-docs/how_it_works.md section 6: colour, stretching, perspective, blur or sharpening, so that E finds the speech and the
-pose but not the person. The amounts are those for frames of 224 pixels; for other sizes they scale along.
+Frames, docs/how_it_works.md section 6: colour, stretching, perspective, blur or sharpening, so that E finds the speech
+and the pose but not the person. The amounts are those for frames of 224 pixels; for other sizes they scale along.
+Sound, ours: another vocal tract, another microphone, another level, noise, so that few voices stand for many.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from data.audio import mel_basis
+from options.config import AudioConfig
 
 _DRAWN_AT = 224  # pixels; the size that the published amounts belong to
 _SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], dtype=np.float32)
@@ -108,3 +112,52 @@ def _corners(low: float, high: float) -> np.ndarray:
 
 def _sign(rng: np.random.Generator) -> int:
     return int(rng.integers(0, 2)) * 2 - 1
+
+
+@dataclass(frozen=True)
+class SoundChange:
+    """What is done to the spectrogram of a clip; decibels."""
+
+    tract: float  # frequencies are so many times as high
+    tone_db: np.ndarray  # (80,) what each mel band gains
+    noise_db: np.ndarray  # (80,) level of a steady noise in each band, below the clip's loudest; -inf: none
+    noise_seed: int
+
+
+_TONE_POINTS = 6  # of the curves over the mel bands
+_NOISY = 0.4  # share of clips with noise of their own
+
+
+def draw_sound_change(rng: np.random.Generator, strength: float) -> SoundChange:
+    """Draws another voice, microphone and room for one clip.
+
+    strength: 1 is what people and rooms differ by; 0 changes nothing.
+    """
+    bands, points = np.arange(AudioConfig.num_mel_bands), np.linspace(0, AudioConfig.num_mel_bands - 1, _TONE_POINTS)
+    tract = float(np.exp(strength * np.clip(0.08 * rng.standard_normal(), -0.16, 0.16)))
+    tone = strength * np.interp(bands, points, rng.uniform(-6, 6) + 4 * rng.standard_normal(_TONE_POINTS))
+    noise = rng.uniform(-70, -35) + np.interp(bands, points, 4 * rng.standard_normal(_TONE_POINTS))
+    if rng.random() >= _NOISY or strength == 0:
+        noise = np.full(len(bands), -np.inf)
+    return SoundChange(tract, tone, noise, int(rng.integers(2**62)))
+
+
+def change_sound(mel: np.ndarray, change: SoundChange) -> np.ndarray:
+    """The spectrogram (M, 80) in [0, 1] as of another voice in another room, the same again for the same change."""
+    basis = mel_basis()
+    centre = basis @ np.arange(basis.shape[1]) / basis.sum(axis=1)  # of each band, in bins of the STFT
+    source = np.interp(centre / change.tract, centre, np.arange(len(centre)))  # band that each one takes its sound from
+    low = np.minimum(source.astype(int), len(centre) - 2)
+    part = (source - low).astype(np.float32)
+    span_db = -AudioConfig.min_level_db  # from 0 to 1
+    level_db = span_db * (mel[:, low] * (1 - part) + mel[:, low + 1] * part)
+    sounding = level_db > 0  # digital silence stays what it is
+    level_db = level_db + change.tone_db.astype(np.float32)
+    if np.isfinite(change.noise_db).any():
+        rng = np.random.default_rng(change.noise_seed)
+        noise_db = level_db.max() + change.noise_db + 10 * np.log10(rng.gamma(3, 1 / 3, mel.shape))
+        level_db, sounding = np.logaddexp(level_db * _NEPER, noise_db * _NEPER) / _NEPER, np.True_
+    return np.where(sounding, np.clip(level_db / span_db, 0, 1), 0).astype(np.float32)
+
+
+_NEPER = np.log(10) / 10  # a decibel of power, as a natural logarithm

@@ -14,7 +14,7 @@ from util.seed import generator_for
 
 BLINK_S = 0.2  # from open to open
 SLOWEST_S = 0.32  # of eyes that are half closed at rest
-_USUAL_OPENING = 0.28  # height to width of an eye
+_USUAL_OPENING = 0.26  # height to width of an eye
 _DOWN = 0.4  # the part of a blink in which lids go down; they come up slower
 _PAUSE_S = 0.6  # between two blinks, at least
 _SURE_S = 4.0  # longer clips have a blink

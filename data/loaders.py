@@ -108,7 +108,7 @@ def held_out_batches(config: TrainConfig, clips: list[ClipRecord], ranks: Ranks)
     A batch is as large as a rank's share of a training batch, so that it fits where training does, but at least 2
     clips with two references each: a face must be told from another, and found again.
     """
-    data = dataclasses.replace(config.data, num_inputs=2, num_clips=1)
+    data = dataclasses.replace(config.data, num_inputs=2, num_clips=1, augment_sound=0.0)
     fields = config.fields | ({"reference"} if config.stage != "sync" else set())
     dataset = VoxTrainDataset(clips, data, config.seed, fields, config.network.n_mel_t)
     size = min(max(2, config.batch_size // ranks.world_size), len(dataset))

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data.audio import WINDOW_FRAMES, mel_window, voice_windows
-from data.augment import Augmentation, apply_augmentation, draw_augmentation
+from data.augment import Augmentation, apply_augmentation, change_sound, draw_augmentation, draw_sound_change
 from data.clip_list import ClipRecord, PackedRecords
 from data.clip_reader import ClipReader
 from options.config import AudioConfig, DataConfig
@@ -38,7 +38,7 @@ class VoxTrainDataset(Dataset):
         target: (N, 3, S, S) uint8 RGB, every generate_interval-th frame of piece 0.
         augmented: (K, T, 3, S, S) uint8 RGB, the frames of all pieces, all changed by one augmentation.
         mel: (K, T, 1, 80, 20) float32 in [0, 1], the sound around each of those frames. Windows that reach over the
-            start or the end of the clip are silent there.
+            start or the end of the clip are silent there. With `augment_sound` one change for all of them.
         voice: (1, 80 * n_mel_t, 20) float32, n_mel_t consecutive windows of 0.2 s, stacked along the mel bands.
         label, index: int, the speaker and the number of the clip.
         start: (K,) int64, the first frame of each piece.
@@ -130,6 +130,8 @@ def make_item(
         clips = apply_augmentation(clips, augmentation) if data.augment else clips
         item["augmented"] = clips.reshape(*pieces.shape, *clips.shape[1:])  # (K*T, 3, S, S) -> (K, T, 3, S, S)
     mel = reader.mel(record) if fields & {"mel", "voice"} else np.empty(0)
+    if mel.size and data.augment_sound > 0:
+        mel = change_sound(mel, draw_sound_change(rng, data.augment_sound))
     if "mel" in fields:
         item["mel"] = np.stack([[mel_window(mel, int(number)) for number in piece] for piece in pieces])
     if "voice" in fields:

@@ -62,6 +62,7 @@ class DataConfig:
     generate_interval: int = 1  # of a clip's frames, every so many-th is generated
     augment: bool = True  # E sees augmented frames
     augment_shape: float = 1.0  # how strong their distortion is; 0: colours and blur alone
+    augment_sound: float = 0.0  # how much voice, tone, level and noise of a clip's sound are changed; 0: not at all
     cache_gb: float = 0.0  # decoded videos kept in memory, per loading process
 
     def __post_init__(self) -> None:

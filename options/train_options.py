@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         add(f"--{flag}", type=positive_int, help="see docs/training.md")
     add("--n_mel_T", type=positive_int, help="mel windows that A sees together")
     add("--augment_shape", type=natural_float, help="strength of E's distortions")
+    add("--augment_sound", type=natural_float, help="how much the sound's voice, tone, level and noise are changed")
     add("--no_augment", action="store_true", help="E sees the frames as they are")
     add("--cache_gb", type=natural_float, help="decoded videos kept per loading process")
 

@@ -4,8 +4,9 @@
   python scripts/measure_synthetic.py --name synthetic --output results/synthetic_measured
 
 Held-out people are rendered, the model makes them speak with their own and with each other's sound and head motion,
-and a probe (scripts/train_probe.py) reads mouth, pose and identity off the generated frames. Writes figures.json,
-figures.md and sheet.png; 25 frames a second, angles in degrees, mouth opening 0..1.
+and a probe (scripts/train_probe.py) reads mouth, pose and identity off the generated frames. Some of them follow a
+drawn head through a programme. Writes figures.json, figures.md and sheet.png; 25 frames a second, angles in degrees,
+mouth opening 0..1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from util.errors import OptionError
 from util.files import MARK, carries_mark, claim_output, make_directory, write_json, write_text
 
 _FIGURES, _TABLE, _SHEET = "figures.json", "figures.md", "sheet.png"
+_DIRECTED = 8  # people who follow a drawn head
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from data.synthetic.clips import FIRST_HELD_OUT
     from models.av_model import AvModel
     from scripts.synthetic.acceptance import judge, table
-    from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, load_probe, measure
+    from scripts.synthetic.directed import drawn_head, measure_directed
+    from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, encode, load_probe, measure
     from scripts.synthetic.real_clips import measure_real_clips, real_clips
     from scripts.synthetic.sheet import contact_sheet
     from scripts.synthetic.speakers import load_speakers
@@ -76,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     )
     detector = DlibDetector()
     figures = measure(model, probe, speakers, args.frames, args.seed, detector)
+    codes = [encode(model, speaker) for speaker in speakers[:_DIRECTED]]
+    figures |= measure_directed(model, probe, detector, codes, *drawn_head(network.crop_size))
     if clips:
         figures |= measure_real_clips(model, probe, detector, speakers, clips)
     acceptance = judge(figures)

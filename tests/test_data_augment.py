@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from data.augment import Augmentation, apply_augmentation, draw_augmentation
+from data.audio import log_mel
+from data.augment import (
+    Augmentation,
+    SoundChange,
+    apply_augmentation,
+    change_sound,
+    draw_augmentation,
+    draw_sound_change,
+)
 
 SIZE = 28
 NOTHING = Augmentation(
@@ -182,3 +190,66 @@ def test_without_distortion_every_pixel_stays_where_it_is() -> None:
     drawn = draw_augmentation(np.random.default_rng(3), 56, shape=0.0)
     plain = dataclasses.replace(drawn, gain=1.0, median=1)
     assert np.array_equal(apply_augmentation(frames, plain), frames)
+
+
+# ------------------------------------------------------------------------------------------------------------- sound
+
+SAME = SoundChange(tract=1.0, tone_db=np.zeros(80), noise_db=np.full(80, -np.inf), noise_seed=0)
+
+
+def tone_mel(hz: float) -> np.ndarray:
+    """Half a second of a tone, then half a second of nothing: (107, 80)."""
+    wave = 0.1 * np.sin(2 * np.pi * hz * np.arange(16000) / 16000).astype(np.float32)
+    wave[8000:] = 0
+    return log_mel(wave)
+
+
+def test_no_strength_changes_no_sound() -> None:
+    mel = tone_mel(1000)
+    change = draw_sound_change(np.random.default_rng(0), 0)
+    assert np.abs(change_sound(mel, change) - mel).max() < 1e-6
+
+
+@pytest.mark.parametrize("tract", [0.85, 1.15])
+def test_tract_moves_a_tone_to_where_a_tone_of_that_height_is(tract: float) -> None:
+    moved = change_sound(tone_mel(1000), dataclasses.replace(SAME, tract=tract))[20:40].mean(axis=0)
+    wanted = tone_mel(1000 * tract)[20:40].mean(axis=0)
+    assert abs(int(moved.argmax()) - int(wanted.argmax())) <= 1
+    assert np.abs(moved - wanted).mean() < 0.04
+
+
+def test_tone_adds_decibels_to_sound_and_nothing_to_silence() -> None:
+    mel = tone_mel(1000)
+    changed = change_sound(mel, dataclasses.replace(SAME, tone_db=np.full(80, -5.0)))
+    loud = mel > 0.1
+    assert changed[loud] == pytest.approx(mel[loud] - 0.05, abs=1e-6)
+    assert (mel == 0).any()
+    assert (changed[mel == 0] == 0).all()
+
+
+def test_noise_fills_the_pause_at_its_level_and_leaves_what_is_louder() -> None:
+    mel = tone_mel(1000)
+    changed = change_sound(mel, dataclasses.replace(SAME, noise_db=np.full(80, -40.0), noise_seed=3))
+    pause = changed[70:]
+    power = 10 * np.log10((10 ** (pause * 10)).mean())  # decibels above 0; 1 is 100 dB
+    assert power == pytest.approx(100 * mel.max() - 40, abs=0.5)
+    assert 0.005 < pause.std() < 0.06  # not a constant
+    peak = mel[30].argmax()
+    assert changed[30, peak] == pytest.approx(mel[30, peak], abs=1e-3)
+
+
+def test_changes_come_from_the_seed_and_are_within_reason() -> None:
+    changes = [draw_sound_change(np.random.default_rng(seed), 1) for seed in range(300)]
+    again = draw_sound_change(np.random.default_rng(7), 1)
+    assert again.tract == changes[7].tract
+    assert (again.tone_db == changes[7].tone_db).all()
+    tracts = np.array([change.tract for change in changes])
+    assert 0.85 < tracts.min() < 0.88
+    assert 1.14 < tracts.max() < 1.18
+    noisy = np.mean([np.isfinite(change.noise_db).all() for change in changes])
+    assert 0.3 < noisy < 0.5
+    mel = tone_mel(500)
+    one, other = (change_sound(mel, change) for change in (changes[7], again))
+    assert one.dtype == np.float32
+    assert (one == other).all()
+    assert 0 <= one.min() < one.max() <= 1

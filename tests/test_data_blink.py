@@ -22,7 +22,7 @@ def test_a_blink_closes_fast_opens_slowly_and_takes_its_time() -> None:
 
 
 def test_half_closed_eyes_blink_slower() -> None:
-    assert [blink_seconds(opening) for opening in (0.4, 0.28, 0.2, 0.1)] == pytest.approx([0.2, 0.2, 0.28, 0.32])
+    assert [blink_seconds(opening) for opening in (0.4, 0.26, 0.2, 0.1)] == pytest.approx([0.2, 0.2, 0.26, 0.32])
 
 
 def test_natural_blinks_keep_the_rate_and_come_from_the_seed() -> None:

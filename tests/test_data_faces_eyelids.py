@@ -42,6 +42,19 @@ def test_lid_edges_are_found_though_landmarks_are_off(faces: list[Face]) -> None
             assert np.abs(lids[0] - lids[1]).max() < 1.6
 
 
+def test_lids_reach_the_corners_though_landmarks_miss_them(faces: list[Face]) -> None:
+    beyond = []
+    for image, points in faces:
+        wrong = points.copy()
+        wrong[[36, 45]] += 0.2 * (points[[39, 42]] - points[[36, 45]])  # the outer ones
+        for eye, corners in zip(find_eyes(image, wrong), (points[[36, 39]], points[[42, 45]]), strict=True):
+            left, right = eye.to_eye(corners)[:, 0]
+            middle, half = eye.lids[[0, 2]]
+            beyond += [left - (middle - half), middle + half - right]
+    assert np.mean(np.array(beyond) > -0.06) > 0.8
+    assert np.median(beyond) < 0.2
+
+
 def test_closed_eyes_look_like_closed_ones_that_were_drawn(faces: list[Face]) -> None:
     ratios = []
     for image, points in faces:

@@ -22,7 +22,8 @@ from scripts.synthetic import acceptance, figures
 from scripts.synthetic import sheet as sheets
 from scripts.synthetic import speakers as rendering
 from scripts.synthetic.acceptance import judge, table
-from scripts.synthetic.figures import correlations, identity_figures, measure, retrieval, sync_retrieval
+from scripts.synthetic.directed import drawn_head, measure_directed
+from scripts.synthetic.figures import correlations, encode, identity_figures, measure, retrieval, sync_retrieval
 from scripts.synthetic.sheet import contact_sheet
 from scripts.synthetic.speakers import Speaker, load_speakers, make_speaker
 from tests.conftest import TINY, write_tiny_model
@@ -251,6 +252,49 @@ def test_correlations_leave_out_a_clip_in_which_nothing_happens() -> None:
     assert correlations([np.arange(4.0)], [np.zeros(4)])["mean"] == 0
 
 
+class SwayingDetector(PixelDetector):
+    """Sees a face that is as many pixels to the right as the number in the pixels says, times 10."""
+
+    def landmarks_of_found(self, image_bgr: np.ndarray, box: np.ndarray) -> FaceLandmarks:
+        yaw = image_bgr[0, RANGE_NAMES.index("yaw"), 2] / 127.5 - 1
+        return FaceLandmarks(np.stack([np.arange(68) + 10 * yaw, np.arange(68.0)], axis=1), box)
+
+
+def _directed(model: FakeModel, speakers: list[Speaker]) -> dict[str, float]:
+    angles = drawn_head(SIZE)[1]
+    tracks = np.stack([angles[:, 0], angles[:, 1], angles[:, 2]], axis=1) / [RANGES[name] for name in POSE]
+    head = _paint(np.concatenate([tracks, np.zeros((len(tracks), 3 + SOUND - 2))], axis=1), 0)
+    codes = [encode(model, speaker) for speaker in speakers]
+    return measure_directed(model, FakeProbe(), SwayingDetector(), codes, head, angles)
+
+
+def test_directed_head_that_is_copied_has_gain_one_and_is_still(speakers: list[Speaker]) -> None:
+    figures = _directed(FakeModel(), speakers)
+    for angle in POSE:
+        assert figures[f"directed/{angle}/correlation"] == pytest.approx(1, abs=5e-3)
+        assert figures[f"directed/{angle}/gain"] == pytest.approx(1, abs=0.02)
+        assert figures[f"directed/{angle}/gain_at_half"] == pytest.approx(0.5, abs=0.02)
+    assert figures["directed/still_px"] == pytest.approx(0, abs=1e-6)
+
+
+def test_head_that_moves_with_the_sound_is_neither_directed_nor_still(speakers: list[Speaker]) -> None:
+    figures = _directed(FakeModel("yaw of the sound"), speakers)
+    assert abs(figures["directed/yaw/correlation"]) < 0.3
+    assert figures["directed/pitch/correlation"] > 0.99
+    spoken = [np.abs(np.diff(s.windows[:50, 0, 0, 0])).max() for s in speakers]
+    assert min(spoken) > 0
+    swayed = np.mean([np.abs(x - x.mean()) for x in (s.windows[:50, 0, 0, 0] for s in speakers)])
+    assert figures["directed/still_px"] == pytest.approx(10 * 224 / SIZE * swayed, rel=0.05)
+
+
+def test_drawn_head_goes_through_its_programme() -> None:
+    frames, angles = drawn_head(SIZE)
+    assert frames.shape == (125, 3, SIZE, SIZE)
+    assert angles.min(axis=0) == pytest.approx([-20, -12, -10], abs=0.5)
+    assert angles.max(axis=0) == pytest.approx([20, 12, 10], abs=0.5)
+    assert (angles[0] == 0).all()
+
+
 def test_judge_says_by_how_much() -> None:
     figures = dict.fromkeys(_figure_names(), 0.9)
     figures["self/opening/mean"] = 0.8
@@ -329,9 +373,9 @@ def test_main_measures_a_tiny_model_and_writes_figures_and_sheet(
     report = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert report["settings"]["num_speakers"] == 3
     assert report["figures"]["self/faces_found"] == 0  # so that there is no landmark distance
-    assert len(report["acceptance"]) == 13
+    assert len(report["acceptance"]) == 19
     assert "not reached" in (tmp_path / "out" / "figures.md").read_text()
-    assert f"of 13 reached; written to {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"of 19 reached; written to {tmp_path / 'out'}" in capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "out" / "sheet.png")).shape == (3 * 4 * SIZE, 8 * SIZE, 3)
 
 

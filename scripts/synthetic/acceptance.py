@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from options.config import ANGLES
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -46,6 +48,12 @@ THRESHOLDS = (
     Threshold("sharpness (CPBD), share of the truth's", ("self/cpbd_share",), 0.75),
     Threshold("identity by the probe, share of the truth's", ("self/identity/share",), 0.95),
     Threshold("landmark distance of the mouth, px", ("self/lmd",), 1.5, True),
+    Threshold("yaw of a programme", ("directed/yaw/correlation",), 0.95),
+    Threshold("pitch of a programme", ("directed/pitch/correlation",), 0.90),
+    Threshold("roll of a programme", ("directed/roll/correlation",), 0.85),
+    Threshold("least gain of yaw, pitch and roll", tuple(f"directed/{angle}/gain" for angle in ANGLES), 0.8),
+    Threshold("largest gain of yaw, pitch and roll", tuple(f"directed/{angle}/gain" for angle in ANGLES), 1.2, True),
+    Threshold("a still head's motion, px", ("directed/still_px",), 0.5, True),
     Threshold("opening after real speakers' sound", ("real/mean",), 0.50),
 )
 
