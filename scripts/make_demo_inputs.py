@@ -1,8 +1,9 @@
-"""Makes the sample inputs of the bundled model: synthetic faces, a voice, a head that moves, and rows that join them.
+"""Makes the sample inputs of the bundled model: synthetic faces, voices, a head that moves, and rows that join them.
 
     python scripts/make_demo_inputs.py --misc_dir misc
 
-People that were never trained on; the same files every time.
+People and voices that were never trained on; the same files every time. Needs flite and festival with its Italian
+voice (docs/synthetic.md).
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from util.cli import Command, add_overwrite_flag
 from util.files import claim_output, make_directory, write_bytes
 
-FACES = {"synthetic_anna": 60003, "synthetic_bela": 60008}  # name -> speaker seed
-VOICES = {"synthetic_voice": 60012, "synthetic_other_voice": 60017}
+FACES = {"synthetic_anna": 60052, "synthetic_bela": 60031}  # name -> speaker seed
+VOICES = {  # name -> a voice that no training hears, and what it says
+    "synthetic_voice": (
+        "festival lp_diphone",
+        "Buongiorno! Il mio viso è disegnato da un computer, e questa voce non è mia.",
+    ),
+    "synthetic_other_voice": (
+        "flite rms",
+        "Hello! My face was drawn by a computer, and this voice belongs to somebody else.",
+    ),
+}
 HEAD, HEAD_SPEAKER = "synthetic_head", 60023
-FRAMES = 100  # 4 s
 POSE_FRAMES = 75  # played forth and back where the sound is longer
 JPEG_QUALITY = 85
 
@@ -45,15 +54,15 @@ def make_files() -> dict[str, bytes]:
     from data.frames import encode_image
     from data.metadata import format_row
     from data.synthetic.clips import FaceState, make_clip, make_identity, make_scene, render_frame
-    from data.synthetic.voice import as_wav
+    from data.synthetic.voice import as_wav, say_clearly
 
     files = {}
     for name, seed in FACES.items():
         files[f"Input/{name}/000000.jpg"] = encode_image(
             render_frame(make_identity(seed), FaceState(), make_scene(seed))
         )
-    for name, seed in VOICES.items():
-        files[f"Audio_Source/{name}.wav"] = as_wav(make_clip(seed, 0, FRAMES).wave)
+    for name, (voice, text) in VOICES.items():
+        files[f"Audio_Source/{name}.wav"] = as_wav(say_clearly(voice, text).wave)
     for number, frame in enumerate(make_clip(HEAD_SPEAKER, 0, POSE_FRAMES, clean=True).frames):
         files[f"Pose_Source/{HEAD}/{number:06d}.jpg"] = encode_image(frame, quality=JPEG_QUALITY)
     rows = [

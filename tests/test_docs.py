@@ -174,9 +174,9 @@ def test_python_blocks_run_as_they_stand(
         if "gradio_client" in block:  # tests/test_app.py runs it beside a page
             continue
         exec(code, {"__name__": "block"})
-        if "model.stream" in block:  # 4 s of sound, live
+        if "model.stream" in block:  # 5.3 s of sound, live
             shown = capsys.readouterr().out.splitlines()
-            assert [line.split(",")[0] for line in shown] == [f"frame {number}" for number in range(100)]
+            assert [line.split(",")[0] for line in shown] == [f"frame {number}" for number in range(133)]
 
 
 def test_walk_with_your_own_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import resample_poly
 
 from data.synthetic import formant
 from data.synthetic.phones import RESTING, SILENCE, VOWELS, Phoneme, mouth_track
@@ -24,6 +25,7 @@ from data.synthetic.recorded import HELD_OUT_VOICES, RecordedVoice, Spoken, inst
 from data.synthetic.sound import SPEECH_LEVEL, Variation, degrade, fill_pauses, level_of, vary
 from data.synthetic.texts import make_text
 from options.config import SAMPLE_RATE_HZ
+from util.errors import MediaError
 from util.seed import generator_for
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "as_wav",
     "choose_voice",
     "mouth_track",
+    "say_clearly",
     "sources",
     "speak",
 ]
@@ -106,6 +109,22 @@ def speak(seed: int, speaker_seed: int, femininity: float, num_samples: int) -> 
         wave, timeline = _cut(wave, timeline, num_samples, rng)
     timeline = fill_pauses(wave, timeline, own, seed, rng)
     return Speech(degrade(wave, rng), tuple(timeline), FORMANT if recorded is None else recorded.label)
+
+
+def say_clearly(label: str, text: str) -> Speech:
+    """A text in a recorded voice as its program speaks it, without room or noise.
+
+    Raises:
+        MediaError: that voice is not installed, or its program fails.
+    """
+    voice = next((one for one in installed_voices() if one.label == label), None)
+    if voice is None:
+        raise MediaError(f"the voice {label} is not installed; docs/synthetic.md lists the packages")
+    spoken = say(voice, text)
+    wave = resample_poly(spoken.wave, SAMPLE_RATE_HZ, spoken.rate_hz)
+    wave = wave * (SPEECH_LEVEL / max(level_of(wave), 1e-6))
+    timeline = phonemes_of(voice, spoken)
+    return Speech(np.clip(wave, -1, 1).astype(np.float32), tuple(stressed(wave, timeline)), label)
 
 
 def _recite(
