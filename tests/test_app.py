@@ -428,7 +428,7 @@ def test_script_of_the_docs_makes_a_video(page: SimpleNamespace, monkeypatch: py
     names: dict[str, Any] = {}
     exec(compile(block.replace("http://127.0.0.1:7860", page.url), "page.md", "exec"), names)
     found = probe(Path(names["video"]))
-    assert (found.video_frames, found.width, found.height) == (100, 224, 224)
+    assert (found.video_frames, found.width, found.height) == (133, 224, 224)
     job = next(path for path in sorted((page.work / "jobs").iterdir()) if (path / "results").is_dir())
     assert names["command"] == "\n".join(json.loads((job / "job.json").read_text())["commands"])
 

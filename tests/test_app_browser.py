@@ -74,13 +74,13 @@ def test_example_plays_and_nothing_comes_from_elsewhere(visit: Any, page: Simple
     tab = visit()
     press_example(tab)
     tab.click("#make")
-    says(tab, r"Done in .* 100 frames\.")
+    says(tab, r"Done in .* 133 frames\.")
     size = tab.wait_for_selector("#made video").evaluate(
         "v => new Promise(done => { const tell = () => { v.muted = true; v.play();"
         " v.ontimeupdate = () => v.currentTime > 0.3 && done([v.videoWidth, v.videoHeight, v.duration]); };"
         " v.readyState ? tell() : v.onloadeddata = tell; })"
     )
-    assert size == [224, 224, pytest.approx(4, abs=0.1)]
+    assert size == [224, 224, pytest.approx(5.32, abs=0.1)]
     command = tab.locator(".command textarea").first.input_value()
     assert [line.split()[:2] for line in command.splitlines()] == [
         ["python", "scripts/prepare_testing_files.py"],
@@ -109,7 +109,7 @@ def test_second_visitor_waits_and_cancel_keeps_what_is_finished(visit: Any) -> N
     says(second, "1 job waiting", "#queue")
     first.click("#cancel")
     says(first, r"Stopped\. What was finished is kept\.")
-    says(second, r"Done in .* 100 frames\.")
+    says(second, r"Done in .* 133 frames\.")
     second.get_by_role("tab", name="Results").click()
     second.wait_for_selector("#gallery img")
     says(second, "anna speaks, by synthetic.*stopped.*", "#jobs")
@@ -125,7 +125,7 @@ def test_personal_model_of_a_tiny_run_appears_in_the_list(visit: Any, page: Simp
     tab.get_by_role("option", name="me (personal)").click()
     press_example(tab)
     tab.click("#make")
-    says(tab, r"Done in .* 100 frames\.")
+    says(tab, r"Done in .* 133 frames\.")
     assert tab.wait_for_selector("#made video").evaluate(
         "v => new Promise(done => v.readyState ? done(v.videoWidth) : v.onloadeddata = () => done(v.videoWidth))"
     ) == TINY.crop_size
