@@ -542,3 +542,13 @@ def test_second_page_of_a_work_folder_says_who_has_it(page: SimpleNamespace) -> 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"--work_dir {page.work}: is in use by process {page.server.pid} " in done.stderr
+
+
+@needs_gradio
+def test_report_keeps_the_columns_of_its_table(tmp_path: Path) -> None:
+    from scripts.page.face import _report
+
+    (tmp_path / "report.txt").write_text("me: 8 s\n\nSSIM     0.5    0.6\n\n- a <b> sentence\n")
+    kinds = re.findall(r"<pre class='(\w+)'[^>]*>(.*?)</pre>", _report(tmp_path))
+    assert kinds == [("words", "me: 8 s"), ("columns", "SSIM     0.5    0.6"), ("words", "- a &lt;b&gt; sentence")]
+    assert _report(tmp_path / "nothing") == ""

@@ -255,7 +255,11 @@ def _captioned(path: Path, label: str) -> str:
 def _report(folder: Path) -> str:
     with contextlib.suppress(OSError):
         text = (folder / "report.txt").read_text(encoding="utf-8")
-        return f"<h3>The report</h3><pre tabindex='0' aria-label='report'>{escape(text)}</pre>"
+        # the table keeps its columns, the sentences may wrap
+        parts = [(escape(part), "columns" if "   " in part else "words") for part in text.strip().split("\n\n")]
+        return "<h3>The report</h3>" + "".join(
+            f"<pre class='{kind}' tabindex='0' aria-label='report'>{part}</pre>" for part, kind in parts
+        )
     return ""
 
 

@@ -34,6 +34,7 @@ footer { display: none !important; }
 figure { margin: 0; }
 figcaption { font-size: .85rem; overflow-wrap: anywhere; }
 pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+pre.columns { white-space: pre; overflow-wrap: normal; font-size: .64rem; }
 .curves { display: flex; flex-wrap: wrap; gap: .5rem; }
 .curves img { max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
