@@ -62,6 +62,14 @@ NO_GRADIO = importlib.util.find_spec("gradio") is None
 needs_gradio = pytest.mark.skipif(NO_GRADIO, reason="the page needs gradio: pip install -r requirements-app.txt")
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Jobs can be interrupted, as those of app.py, even where a shell in the background lets pytest ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def wait_until(happened: Callable[[], Any], timeout_s: float = 240.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not happened():
@@ -305,8 +313,9 @@ def test_what_is_shown_of_a_job_holds_no_html_of_others(tmp_path: Path) -> None:
     wait_until(lambda: job.state == FAILED)
     queue.close()
     assert "The last it said: &lt;script&gt;" in show_job(job, queue)
-    second = queue.add(Job(queue.new_folder(), "talk", "<b>x", ("sleep 60",), time.time()))
+    second = queue.add(Job(queue.new_folder(), "talk", "<b>x", ("bash -c 'echo begun; exec sleep 60'",), time.time()))
     jobs_module._start(second)
+    wait_until(lambda: "begun" in second.log)  # before that a signal may hit a shell that is about to start it
     assert "Running: &lt;b&gt;x. No jobs waiting." in show_queue(queue)
     queue.cancel(second)
     wait_until(lambda: second.state == STOPPED)

@@ -50,7 +50,7 @@ def test_demo_rows_speak_turn_nod_and_fall_silent(model: AvModel, probe: Probe) 
     assert len(rows) == 2
     for row in rows:
         data = VoxTestDataset(row.clip(), DataConfig())
-        assert len(data) == 100
+        assert len(data) in (133, 149)
         items = list(data.items(range(0, 75, 5)))
         references = torch.from_numpy(to_unit_range(data.references))
         identity = model.encode_identity(references)

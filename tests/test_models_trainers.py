@@ -431,13 +431,13 @@ def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(tmp_
     alone = dataclasses.replace(
         LOSS, lambda_attributes=1.0, lambda_gan=0.0, lambda_feat=0.0, lambda_identity=0.0, lambda_contrastive=0.0
     )
-    config = make_config(loss=alone, attributes_path=tmp_path / "probe.pth", optim=OptimConfig(lr=1e-2))
+    config = make_config(loss=alone, attributes_path=tmp_path / "probe.pth", optim=OptimConfig(lr=1e-3))
     probe = load_measures(config)["attributes"]
     trainer = make_trainer(config, attributes=probe)
     before = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
     batch = to_device(make_batch(), trainer.device)
-    first, *_, last = (trainer.training_step([batch])["G/attributes"] for _ in range(6))
-    assert last < 0.8 * first
+    first, *later = (trainer.training_step([batch])["G/attributes"] for _ in range(30))
+    assert sum(later[-5:]) / 5 < 0.6 * first
     for name, tensor in probe.state_dict().items():  # batch norm's statistics, too
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="give --attributes_path FILE"):

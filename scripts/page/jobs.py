@@ -260,6 +260,7 @@ def _write(job: Job) -> None:
         "set -e",
         f"exit_file={shlex.quote(str(job.folder.absolute() / 'exit'))}",
         """trap 'echo $? >"$exit_file.part" && mv "$exit_file.part" "$exit_file"' EXIT""",
+        f"trap 'exit {INTERRUPTED}' INT",
         f"""python() {{ {shlex.quote(sys.executable)} -u "$@"; }}""",
         f"cd {shlex.quote(str(ROOT))}",
         *job.commands,
