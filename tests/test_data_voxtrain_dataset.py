@@ -119,6 +119,16 @@ def test_augmented_frames_have_one_augmentation_and_targets_none(records: list[C
         assert np.array_equal(item[name], plain[name])
 
 
+def test_changed_sound_is_one_for_a_clip_and_leaves_the_frames(records: list[ClipRecord]) -> None:
+    plain = dataset(records)[3, 1]
+    changed = dataset(records, dataclasses.replace(DATA, augment_sound=1.0))
+    one, other = changed[3, 1], changed[4, 1]
+    assert np.abs(one["mel"] - plain["mel"]).max() > 0.02
+    assert (one["mel"] == changed[3, 1]["mel"]).all()
+    assert (one["target"] == plain["target"]).all()
+    assert np.abs(one["mel"] - other["mel"]).max() > 0.02  # another epoch has another voice
+
+
 def test_fields_choose_what_is_made_but_not_how(records: list[ClipRecord]) -> None:
     everything = dataset(records)[(2, 0)]
     for name in FIELDS:

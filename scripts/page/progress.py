@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.results import CLIP_NOTE, PASTED, SPEAKING, WITH_SOUND
 from options.config import DRIVEN, FIXED, FPS
-from scripts.page.jobs import ENDED, FINISHED, RUNNING, WAITING, Job, JobQueue
+from scripts.page.jobs import ENDED, FINISHED, WAITING, Job, JobQueue
 
 _SHOWN_FRAMES = 6
 _STAGES = (  # what stands in a command -> what it does
@@ -66,15 +66,15 @@ def show_job(job: Job, queue: JobQueue) -> str:
     """State, bar and newest frames."""
     state = job.state
     if state == WAITING:
-        return _say(f"Waiting: {counted_jobs(queue.place(job))} before this one.")
+        return show_words(f"Waiting: {counted_jobs(queue.place(job))} before this one.")
     if state in ENDED and state != FINISHED:
-        return _say(job.failure(), "failed") + _strip(made_frames(job))
+        return show_words(job.failure(), "failed") + _strip(made_frames(job))
     frames, wanted = made_frames(job), wanted_frames(job)
     if state == FINISHED:
         took = (job.folder / "exit").stat().st_mtime - _began(job)
-        return _say(f"Done in {_minutes(took)}." + (f" {len(frames)} frames." if frames else ""))
+        return show_words(f"Done in {_minutes(took)}." + (f" {len(frames)} frames." if frames else ""))
     if not frames:
-        return _say(f"{_stage(job)} ...", bar="<progress aria-label='at work'></progress>")
+        return show_words(f"{_stage(job)} ...", bar="<progress aria-label='at work'></progress>")
     first = frames[0].stat().st_mtime
     took = time.time() - first
     rate = (len(frames) - 1) / took if took > 0.5 else 0.0
@@ -84,7 +84,7 @@ def show_job(job: Job, queue: JobQueue) -> str:
     elif rate:
         words += f", {rate:.1f} a second, {_minutes((wanted - len(frames)) / rate)} left"
     share = f" max='{wanted}' value='{min(len(frames), wanted)}'" if wanted else ""
-    return _say(f"{words}.", bar=f"<progress aria-label='frames'{share}></progress>") + _strip(frames)
+    return show_words(f"{words}.", bar=f"<progress aria-label='frames'{share}></progress>") + _strip(frames)
 
 
 def show_queue(queue: JobQueue) -> str:
@@ -96,10 +96,6 @@ def show_queue(queue: JobQueue) -> str:
 
 def counted_jobs(count: int) -> str:
     return {0: "no jobs", 1: "1 job"}.get(count, f"{count} jobs")
-
-
-def show_words(text: str, kind: str = "") -> str:
-    return _say(text, kind)
 
 
 def show_log(job: Job, lines: int = 12) -> str:
@@ -122,7 +118,8 @@ def _strip(frames: list[Path]) -> str:
     return f"<div class='strip'>{''.join(picture(path, path.stem) for path in dict.fromkeys(shown))}</div>"
 
 
-def _say(words: str, kind: str = "", bar: str = "") -> str:
+def show_words(words: str, kind: str = "", bar: str = "") -> str:
+    """A sentence, below a bar."""
     return f"<div class='say {kind}' role='status'>{bar}<p>{escape(words)}</p></div>"
 
 
@@ -140,7 +137,3 @@ def _began(job: Job) -> float:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
-
-
-def is_running(job: Job | None) -> bool:
-    return job is not None and job.state in (WAITING, RUNNING)
