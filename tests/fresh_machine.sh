@@ -4,6 +4,7 @@
 #   bash tests/fresh_machine.sh bookworm          both (Debian 12, Python 3.11)
 #   bash tests/fresh_machine.sh trixie demo       only bash experiments/demo_vox.sh (Debian 13, Python 3.13)
 #   bash tests/fresh_machine.sh sid tests         only bash scripts/run_tests.sh (Python 3.14)
+#   bash tests/fresh_machine.sh bookworm page     bash experiments/app.sh, to be opened from here, until Ctrl-C
 #
 # A new folder under TMPDIR gets that Debian with python3, python3-venv and git on it, and a clone of the last commit:
 # what is not committed is not tried. Debian's mirror, pip's settings and the certificate they name are this machine's.
@@ -11,11 +12,12 @@
 set -euo pipefail
 set -m # the commands run in the background, so that a signal ends them at once
 
-usage="usage: bash tests/fresh_machine.sh bookworm|trixie|sid [demo|tests]"
+usage="usage: bash tests/fresh_machine.sh bookworm|trixie|sid [demo|tests|page]"
 suite="${1:?$usage}"
 case "${2:-both}" in
   demo) commands=(experiments/demo_vox.sh) ;;
   tests) commands=(scripts/run_tests.sh) ;;
+  page) commands=(experiments/app.sh) ;;
   both) commands=(experiments/demo_vox.sh scripts/run_tests.sh) ;;
   *) echo "$usage" >&2; exit 2 ;;
 esac
