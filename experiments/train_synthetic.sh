@@ -31,7 +31,7 @@ stage() {
 }
 
 # every size of picture learns from people of its own; a stage that is finished needs its people no more
-people="${PEOPLE:-800}"
+people="${PEOPLE:-500}"
 data val 16 2 40000
 # bfloat16 is the faster of the two on AMD's and on those of Intel's that have AMX
 precision=fp32
@@ -41,9 +41,9 @@ train=(--precision "$precision" --no_sync_batch_norm --augment_sound 1 --cache_g
 [ -e "$WORK/joint56/done" ] || data small "$people" 1 0
 small=("${train[@]}" --train_list "$WORK/small_lists_$people/train.csv")
 stage recognition "${small[@]}" --train_recognition --network_file experiments/networks/small_112.json --batchSize 32 \
-  --niter 14 --niter_decay 10
+  --niter 24 --niter_decay 14
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \
-  --num_clips 6 --frame_interval 2 --contrastive_form cosine --niter 6 --niter_decay 2
+  --num_clips 6 --frame_interval 2 --contrastive_form cosine --niter 10 --niter_decay 3
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
 # step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
@@ -54,7 +54,7 @@ joint=(--batchSize 16 --clip_len 2 --frame_interval 12 --contrastive_form cosine
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
   --lambda_independence 3 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
-  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --niter 64 --niter_decay 12
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --niter 100 --niter_decay 22
 
 # reads pose, mouth and blink off frames; it teaches G from 112 px on, where they can be seen. Another one measures.
 [ -e "$WORK/joint112/done" ] || data middle "$people" 1 10000
@@ -64,12 +64,12 @@ stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/sm
 joint+=(--lambda_identity 0 --lambda_attributes 2 --attributes_path "$WORK/teacher/probe.pth")
 stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$people/train.csv" \
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
-  --niter 80 --niter_decay 16
+  --niter 130 --niter_decay 25
 
 [ -e "$WORK/joint224/done" ] || data large "$people" 1 20000
 stage joint224 "${train[@]}" "${joint[@]}" --train_list "$WORK/large_lists_$people/train.csv" \
   --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$WORK/joint112" --grow_G \
-  --niter 40 --niter_decay 30
+  --niter 65 --niter_decay 48
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
 "$PYTHON" scripts/measure_synthetic.py --name synthetic
