@@ -44,6 +44,9 @@ from util.log import progress
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
+# the file's own times; before version 7 ffmpeg shifted a transport stream that starts at 0 nevertheless, unless asked to
+# move it, here by nothing that can be measured
+_COPY_TIMES = ("-copyts", "-itsoffset", "0.000001")
 _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
 _SEEK_MARGIN_S = 2.0
 _WAV_BYTES_PER_S = 2 * SAMPLE_RATE_HZ
@@ -175,7 +178,7 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
         f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",  # silence before the first sample and in gaps
     ]
     check = ["-err_detect", "crccheck"]  # see util.ffmpeg
-    arguments = ["-copyts", *check, "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
+    arguments = [*_COPY_TIMES, *check, "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
     output = ["-ac", "1", "-c:a", "pcm_s16le", "-map_metadata", "-1", "-fflags", "+bitexact", "-f", "wav"]
     _run(media, "sound", [*arguments, *output, protocol_free(wav)], _expected_s(media, cut))
     try:
@@ -246,7 +249,7 @@ def _extract_clip(media: Media, folder: Path, cut: Cut, longest_side: int | None
     ]
     arguments = [
         # without -reinit_filter 0 a change of size within the clip would start the clock of `fps` anew
-        "-copyts", *seek, "-reinit_filter", "0", "-i", protocol_free(media.path), "-map", "0:V:0",
+        *_COPY_TIMES, *seek, "-reinit_filter", "0", "-i", protocol_free(media.path), "-map", "0:V:0",
         "-vf", ",".join(filters), "-q:v", "2", "-start_number", "0",
         "-frames:v", str(LONGEST_S * FPS + 1 if cut.num_frames is None else cut.num_frames),
     ]  # fmt: skip

@@ -41,7 +41,7 @@ train=(--precision "$precision" --no_sync_batch_norm --augment_sound 1 --cache_g
 [ -e "$WORK/joint56/done" ] || data small "$people" 1 0
 small=("${train[@]}" --train_list "$WORK/small_lists_$people/train.csv")
 stage recognition "${small[@]}" --train_recognition --network_file experiments/networks/small_112.json --batchSize 32 \
-  --niter 24 --niter_decay 14
+  --niter 12 --niter_decay 7
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \
   --num_clips 6 --frame_interval 2 --contrastive_form cosine --niter 10 --niter_decay 3
 

@@ -334,7 +334,8 @@ def test_album_cover_is_not_taken_for_a_film(tmp_path: Path) -> None:
 
 def test_gap_in_the_sound_becomes_silence(tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "v.wav", 0.5 * np.ones(16000) * np.sin(np.arange(16000)))
-    run_ffmpeg(["-i", wav, "-af", "aselect='lt(t,0.4)+gt(t,0.8)'", "-c:a", "flac", tmp_path / "v.mkv"], "making")
+    gap = "asetnsamples=160,aselect='lt(t,0.4)+gt(t,0.8)'"
+    run_ffmpeg(["-i", wav, "-af", gap, "-c:a", "flac", tmp_path / "v.mkv"], "making")
     samples = sound_of(tmp_path / "v.mkv")
     assert len(samples) / 16000 == pytest.approx(1.0, abs=0.01)
     assert np.abs(samples[7800:12000]).max() < 0.01
