@@ -176,6 +176,7 @@ def extract_sound(media: Media, wav: Path, cut: Cut) -> int:
         f"asetpts=PTS-round({media.origin_s + cut.start_s:.6f}/TB)",
         f"atrim=start=0:end={LONGEST_S + 1 if cut.duration_s is None else cut.duration_s:.6f}",
         f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",  # silence before the first sample and in gaps
+        *([] if cut.duration_s is None else [f"atrim=end_sample={round(cut.duration_s * SAMPLE_RATE_HZ)}"]),
     ]
     check = ["-err_detect", "crccheck"]  # see util.ffmpeg
     arguments = [*_COPY_TIMES, *check, "-i", protocol_free(media.path), "-map", "0:a:0", "-af", ",".join(filters)]
