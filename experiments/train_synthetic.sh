@@ -40,10 +40,18 @@ train=(--precision "$precision" --no_sync_batch_norm --augment_sound 1 --cache_g
 
 [ -e "$WORK/joint56/done" ] || data small "$people" 1 0
 small=("${train[@]}" --train_list "$WORK/small_lists_$people/train.csv")
+# reads pose, mouth and blink off frames: what sound and mouths have in common begins with it, and G learns by it from
+# 112 px on, where they can be seen. Another one measures.
+[ -e "$WORK/teacher/probe.pth" ] ||
+  "$PYTHON" scripts/train_probe.py --output "$WORK/teacher" --clips "$WORK/small_lists_$people/train.csv" \
+    --frames 37500 --minutes 11 --seed 1 --threads 2
+train+=(--attributes_path "$WORK/teacher/probe.pth")
+small+=(--attributes_path "$WORK/teacher/probe.pth")
 stage recognition "${small[@]}" --train_recognition --network_file experiments/networks/small_112.json --batchSize 32 \
   --niter 12 --niter_decay 7
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \
-  --num_clips 6 --frame_interval 2 --contrastive_form cosine --niter 4 --niter_decay 1
+  --num_clips 6 --frame_interval 2 --contrastive_form cosine --lambda_attributes 1 \
+  --niter 4 --niter_decay 1
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
 # step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
@@ -54,14 +62,11 @@ joint=(--batchSize 16 --clip_len 2 --frame_interval 12 --contrastive_form cosine
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
   --lambda_independence 3 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
-  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --niter 100 --niter_decay 22
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 0.5 \
+  --niter 100 --niter_decay 22
 
-# reads pose, mouth and blink off frames; it teaches G from 112 px on, where they can be seen. Another one measures.
 [ -e "$WORK/joint112/done" ] || data middle "$people" 1 10000
-[ -e "$WORK/teacher/probe.pth" ] ||
-  "$PYTHON" scripts/train_probe.py --output "$WORK/teacher" --clips "$WORK/middle_lists_$people/train.csv" \
-    --frames 48000 --minutes 14 --seed 1
-joint+=(--lambda_identity 0 --lambda_attributes 2 --attributes_path "$WORK/teacher/probe.pth")
+joint+=(--lambda_identity 0 --lambda_attributes 2)
 stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$people/train.csv" \
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
   --niter 130 --niter_decay 25

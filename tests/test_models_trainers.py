@@ -15,6 +15,7 @@ from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
 from models.trainers.build import TRAINERS, load_measures
 from models.trainers.loop import Trainer
 from models.trainers.optimiser import Player, make_optimiser
+from models.trainers.sync import readings_loss
 from options.config import DataConfig, LossConfig, OptimConfig, TrainConfig
 from tests.conftest import TINY
 from util.checkpoint import save_state_dict
@@ -422,16 +423,21 @@ def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
         load_measures(dataclasses.replace(config, pretrain_dirs=()))
 
 
-def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(tmp_path: Path):
+@pytest.fixture
+def random_probe(tmp_path: Path) -> Path:
     torch.manual_seed(1)
     random = Probe().train()
     for _ in range(20):  # statistics, without which it tells hardly any two pictures apart
         random(2 * torch.rand(8, 3, 28, 28) - 1)
     save_state_dict(random.state_dict(), tmp_path / "probe.pth")
+    return tmp_path / "probe.pth"
+
+
+def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(random_probe: Path):
     alone = dataclasses.replace(
         LOSS, lambda_attributes=1.0, lambda_gan=0.0, lambda_feat=0.0, lambda_identity=0.0, lambda_contrastive=0.0
     )
-    config = make_config(loss=alone, attributes_path=tmp_path / "probe.pth", optim=OptimConfig(lr=1e-3))
+    config = make_config(loss=alone, attributes_path=random_probe, optim=OptimConfig(lr=1e-3))
     probe = load_measures(config)["attributes"]
     trainer = make_trainer(config, attributes=probe)
     before = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
@@ -442,6 +448,29 @@ def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(tmp_
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     with pytest.raises(CheckpointError, match="give --attributes_path FILE"):
         load_measures(dataclasses.replace(config, attributes_path=None))
+
+
+@pytest.mark.parametrize("stage", ["sync", "joint"])
+def test_sound_and_mouth_learn_to_say_what_a_probe_reads_of_the_mouth(stage: str, random_probe: Path) -> None:
+    loss = dataclasses.replace(LOSS, lambda_attributes=1.0, lambda_contrastive=1e-3)
+    config = make_config(stage, loss=loss, attributes_path=random_probe, optim=OptimConfig(lr=3e-3))
+    probe = load_measures(config)["attributes"]
+    trainer = make_trainer(config, attributes=probe)
+    batch = to_device(make_batch(), trainer.device)
+    first, *later = (trainer.training_step([batch])["sync/readings"] for _ in range(40))
+    assert sum(later[-5:]) / 5 < 0.3 * first
+
+
+def test_readings_are_compared_in_the_probes_units_with_the_first_numbers_alone() -> None:
+    class Brightness(torch.nn.Module):
+        def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"opening": frames.mean(dim=(1, 2, 3)), "width": -frames.mean(dim=(1, 2, 3)), "yaw": frames.sum()}
+
+    frames = torch.tensor([0.3, 0.6]).view(1, 1, 2, 1, 1, 1).expand(1, 1, 2, 3, 4, 4)
+    right = torch.tensor([[0.3 / 0.3, -0.3 / 0.45, 7.0], [0.6 / 0.3, -0.6 / 0.45, -7.0]])
+    assert float(readings_loss(right, right, Brightness(), frames)) == pytest.approx(0, abs=1e-10)
+    wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one modality of two
+    assert float(readings_loss(right, wrong, Brightness(), frames)) == pytest.approx(0.005, rel=1e-5)
 
 
 def test_gradient_penalty_is_a_loss_of_d_alone():

@@ -92,11 +92,16 @@ def load_grown(generator: nn.Module, path: Path) -> int:
 
 
 def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
-    """The networks that the generator's stage measures pictures with, as far as wanted.
+    """The networks that a stage measures pictures with, as far as wanted: the sync stage by `attributes` alone.
 
     `vgg`, `vggface`, `own`, `attributes`, `probe`.
     """
     measures: dict[str, nn.Module] = {}
+    if config.loss.lambda_attributes > 0 and (config.has_adversary or config.stage == "sync"):
+        if config.attributes_path is None:
+            raise CheckpointError("--lambda_attributes compares what a probe reads: give --attributes_path FILE")
+        measures["attributes"] = Probe()
+        load_network(measures["attributes"], config.attributes_path)
     if not config.has_adversary:
         return measures
     if config.loss.lambda_vgg > 0:
@@ -117,11 +122,6 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
         if missing:
             raise CheckpointError(f"stage personal: --load_pretrain names no folder with {missing[0]} of the base")
         measures["base"] = nn.ModuleDict(base).eval()
-    if config.loss.lambda_attributes > 0:
-        if config.attributes_path is None:
-            raise CheckpointError("--lambda_attributes compares what a probe reads: give --attributes_path FILE")
-        measures["attributes"] = Probe()
-        load_network(measures["attributes"], config.attributes_path)
     if config.probe_path is not None:
         measures["probe"] = Probe()
         load_network(measures["probe"], config.probe_path)

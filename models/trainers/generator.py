@@ -24,7 +24,7 @@ from models.losses import (
 from models.networks.layers import resize_to
 from models.networks.probe import QUANTITIES, SCALES
 from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
-from models.trainers.sync import sync_losses, sync_retrieval, sync_weights
+from models.trainers.sync import readings_loss, sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
 from util.distributed import gather_with_gradient
 from util.images import tensor_to_uint8
@@ -102,6 +102,9 @@ class GeneratorStage(Stage):
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self.contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
+            if "attributes" in self.measures:
+                read = self.measures["attributes"]
+                losses["sync/readings"] = readings_loss(codes["speech"], codes["mouth"], read, batch["augmented"])
         if loss.lambda_independence > 0:
             # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
             clips = (codes[name].float().unflatten(0, batch["mel"].shape[:3]) for name in ("pose", "speech"))
