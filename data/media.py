@@ -44,8 +44,8 @@ from util.log import progress
 MIN_SIDE = 32  # pixels; nobody's mouth can be seen in less
 # ffmpeg reads text as a film of a terminal, and play lists as the files they name
 _NO_RECORDINGS = ("tty", "concat", "hls", "dash", "imf", "sdp", "rtsp")
-# the file's own times; before version 7 ffmpeg shifted a transport stream that starts at 0 nevertheless, unless asked to
-# move it, here by nothing that can be measured
+# the file's own times; before version 7 ffmpeg shifted a transport stream that starts at 0 nevertheless, unless asked
+# to move it, here by nothing that can be measured
 _COPY_TIMES = ("-copyts", "-itsoffset", "0.000001")
 _SEEK_FROM_S = 10.0  # a cut that starts later jumps there instead of decoding all before it
 _SEEK_MARGIN_S = 2.0

@@ -354,7 +354,8 @@ def test_upload_that_says_or_turns_out_to_be_too_large_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/gradio_api/file=http://a/b", "/gradio_api/file=https%3A//a", "/file=http:/a", "/gradio_api/proxy=http://a"]
+    "path",
+    ["/gradio_api/file=http://a/b", "/gradio_api/file=https%3A//a", "/file=http:/a", "/gradio_api/proxy=http://a"],
 )
 def test_page_fetches_no_addresses_for_others(path: str) -> None:
     assert answer(path, {}, [])[0] == 403

@@ -126,9 +126,12 @@ def test_personal_model_of_a_tiny_run_appears_in_the_list(visit: Any, page: Simp
     press_example(tab)
     tab.click("#make")
     says(tab, r"Done in .* 133 frames\.")
-    assert tab.wait_for_selector("#made video").evaluate(
-        "v => new Promise(done => v.readyState ? done(v.videoWidth) : v.onloadeddata = () => done(v.videoWidth))"
-    ) == TINY.crop_size
+    assert (
+        tab.wait_for_selector("#made video").evaluate(
+            "v => new Promise(done => v.readyState ? done(v.videoWidth) : v.onloadeddata = () => done(v.videoWidth))"
+        )
+        == TINY.crop_size
+    )
 
 
 @pytest.mark.parametrize("name", ["Talk", "My face", "Compare", "Results"])
