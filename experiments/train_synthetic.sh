@@ -51,7 +51,7 @@ stage recognition "${small[@]}" --train_recognition --network_file experiments/n
   --niter 12 --niter_decay 7
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \
   --num_clips 6 --frame_interval 2 --contrastive_form cosine --lambda_attributes 1 \
-  --niter 4 --niter_decay 1
+  --niter 2 --niter_decay 1
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
 # step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
