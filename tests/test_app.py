@@ -253,7 +253,7 @@ def test_talk_commands_are_understood(head: str, tmp_path: Path, monkeypatch: py
     prepare, test, paste = (
         understood(line, monkeypatch) for line in talk_commands(places, tmp_path / "j", *files, settings)
     )
-    assert (prepare.src_input_path, prepare.align, prepare.seed) == (files[0], "all", 3)
+    assert (prepare.src_input_path, prepare.align, prepare.seed, prepare.duration) == (files[0], "all", 3, 600)
     assert (test.name, test.checkpoints_dir, test.mouth_scale, test.silence) == ("me", tmp_path / "models", 1.5, "rest")
     assert (test.driving_pose, test.pose_scale) == ((False, 1.0) if head == OWN_POSE else (True, 0.5))
     assert paste.result == [tmp_path / "j" / "results" / "id_*"]

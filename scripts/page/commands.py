@@ -20,6 +20,7 @@ HEADS = ("speak", *(motion for motion in MOTIONS if motion not in ("speak", "lik
 BLINKS = ("none", "auto", "follow")
 SILENCES = tuple(SILENCE_CHOICES)
 ROWS, PAIRS = "rows.csv", "pairs.csv"
+LONGEST_S = 600  # of a voice and a head: longer ones are cut, or one visitor would have the machine for hours
 _LABELS = {"demo": "published, real faces", "synthetic": "in the box, synthetic people only"}
 
 
@@ -94,7 +95,7 @@ def talk_commands(
         _python(
             "scripts/prepare_testing_files.py", "--align", "all" if settings.paste else "auto", "--landmarks", "dlib",
             "--dir_path", work, "--csv_path", work / ROWS, "--src_input_path", photo, "--src_audio_path", voice,
-            "--src_pose_path", _pose_source(settings, video), "--seed", settings.seed,
+            "--src_pose_path", _pose_source(settings, video), "--duration", LONGEST_S, "--seed", settings.seed,
         ),
         _python(
             "test.py", "--name", settings.model, *places.flags(), "--meta_path_vox", work / ROWS,

@@ -13,6 +13,7 @@ from data.faces.align_clip import SHEET_NAME
 from scripts.page.commands import (
     BLINKS,
     HEADS,
+    LONGEST_S,
     PROGRAMME,
     SILENCES,
     VIDEO,
@@ -44,7 +45,13 @@ def build(page: Page, examples: dict[str, tuple[Path, Path]]) -> gr.Dropdown:
                 gr.Image(label="Photo", type="filepath", image_mode=None, sources=["upload", "webcam"], height=260)
             )
             crop = gr.HTML(show_words(_TIP), label="The crop", elem_id="crop")
-            voice = as_it_is(gr.Audio(label="Voice", type="filepath", sources=["upload", "microphone"]))
+            voice = as_it_is(
+                gr.Audio(
+                    label=f"Voice, of {LONGEST_S // 60} minutes at most",
+                    type="filepath",
+                    sources=["upload", "microphone"],
+                )
+            )
             head = gr.Dropdown(HEADS, value=HEADS[0], label="Head", info="how it moves", filterable=False)
             programme = gr.Textbox(
                 label="Programme", info="seconds and degrees", placeholder="0 yaw=0; 1.5 yaw=20 pitch=-5; 3 yaw=0",
