@@ -12,7 +12,7 @@ from models.losses import contrastive_loss, independence_loss
 from models.networks.probe import QUANTITIES, Probe
 from models.registry import build_network
 from models.trainers.base import retrieval_accuracy, to_device, weighted_sum
-from models.trainers.build import TRAINERS, load_measures
+from models.trainers.build import TRAINERS, build_networks, load_measures
 from models.trainers.loop import Trainer
 from models.trainers.optimiser import Player, make_optimiser
 from models.trainers.sync import readings_loss
@@ -421,6 +421,24 @@ def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
     assert len(own(picture)) == 8
     with pytest.raises(CheckpointError, match="--lambda_own compares features of trained encoders: give --load_pretr"):
         load_measures(dataclasses.replace(config, pretrain_dirs=()))
+
+
+def test_new_generator_does_not_begin_saturated_behind_trained_encoders(tmp_path: Path) -> None:
+    """Trained features are long, since a cosine does not see their length: those of A_sync here 5 times as long."""
+    config = make_config(pretrain_dirs=(tmp_path,))
+    for letter in ("A_sync", "E", "V"):
+        torch.manual_seed(3)
+        network = build_network(letter, config.network)
+        if letter == "A_sync":
+            network.model.fc.weight.data *= 5  # type: ignore[union-attr, operator]
+        save_state_dict(network.state_dict(), tmp_path / f"latest_net_{letter}.pth")
+    networks = build_networks(config, torch.device("cpu"))
+    stage = TRAINERS["joint"](networks, config)
+    batch = to_device(make_batch(), torch.device("cpu"))
+    with torch.no_grad():
+        frames = stage.from_speech(batch, stage.encode(batch), noise=False)
+    assert float((frames.abs() > 0.99).float().mean()) < 0.02
+    assert float(frames.std()) > 0.01  # and is not blank either
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.networks.layers import ToRGB
 from models.networks.perceptual import EncoderFeatures, VGG19Features
 from models.networks.probe import Probe
 from models.registry import OPTIONAL_HEADS, build_network
@@ -51,8 +52,8 @@ def build_networks(config: TrainConfig, device: torch.device) -> dict[str, nn.Mo
     """The networks of the stage by letter, with their starting weights, on the device."""
     networks = {letter: build_network(letter, config.network) for letter in config.letters}
     for letter, network in networks.items():
-        if not config.continue_train:
-            load_start(config, letter, network)
+        if not config.continue_train and not load_start(config, letter, network) and letter == "G":
+            soften(network)
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,6 +79,19 @@ def load_start(config: TrainConfig, letter: str, network: nn.Module) -> bool:
         load_network(network, path, OPTIONAL_HEADS[letter])
         logger.info("%s: from %s", letter, path)
     return path is not None
+
+
+@torch.no_grad()
+def soften(generator: nn.Module) -> None:
+    """Takes the colours of a new G to a tenth.
+
+    Features of trained encoders are several times as large as those of new ones (the cosine of the contrastive loss
+    leaves their length free), and G's colours grow with them: more than half of all pixels would begin at the ends of
+    its tanh, where nothing is learned.
+    """
+    for module in generator.modules():
+        if isinstance(module, ToRGB):
+            module.conv.weight *= 0.1
 
 
 def load_grown(generator: nn.Module, path: Path) -> int:
