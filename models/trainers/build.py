@@ -91,7 +91,7 @@ def soften(generator: nn.Module) -> None:
     """
     for module in generator.modules():
         if isinstance(module, ToRGB):
-            module.conv.weight *= 0.1
+            module.conv.weight.mul_(0.1)
 
 
 def load_grown(generator: nn.Module, path: Path) -> int:
