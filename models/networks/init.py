@@ -2,7 +2,8 @@
 
 torch's defaults shrink what varies from layer to layer and let constants lead: the ReLU behind the hourglass's last map
 then falls silent within a hundred steps, all features become alike, and the contrastive loss stays at log(batch). G
-starts as StyleGAN2 does and must not be touched: with other scales its output vanishes.
+starts as StyleGAN2 does, and with other scales inside its output vanishes; only the colours it begins with are
+softer, see `models.trainers.build.soften`.
 """
 
 from __future__ import annotations
