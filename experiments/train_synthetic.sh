@@ -36,17 +36,16 @@ data val 16 2 40000
 # bfloat16 is the faster of the two on AMD's and on those of Intel's that have AMX
 precision=fp32
 if grep -qs avx512_bf16 /proc/cpuinfo && grep -qsE 'AuthenticAMD|amx_bf16' /proc/cpuinfo; then precision=bf16; fi
-train=(--precision "$precision" --no_sync_batch_norm --augment_sound 1 --cache_gb 4)
+train=(--precision "$precision" --no_sync_batch_norm --augment_sound 1 --cache_gb 4
+  --attributes_path "$WORK/teacher/probe.pth")
 
 [ -e "$WORK/joint56/done" ] || data small "$people" 1 0
 small=("${train[@]}" --train_list "$WORK/small_lists_$people/train.csv")
-# reads pose, mouth and blink off frames: what sound and mouths have in common begins with it, and G learns by it from
-# 112 px on, where they can be seen. Another one measures.
+# reads pose, mouth and blink off frames: what sound and mouths have in common begins with it, and G learns by it,
+# more so from 112 px on, where they can be seen. Another one measures.
 [ -e "$WORK/teacher/probe.pth" ] ||
   "$PYTHON" scripts/train_probe.py --output "$WORK/teacher" --clips "$WORK/small_lists_$people/train.csv" \
     --frames 37500 --minutes 11 --seed 1 --threads 2
-train+=(--attributes_path "$WORK/teacher/probe.pth")
-small+=(--attributes_path "$WORK/teacher/probe.pth")
 stage recognition "${small[@]}" --train_recognition --network_file experiments/networks/small_112.json --batchSize 32 \
   --niter 12 --niter_decay 7
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \

@@ -77,7 +77,7 @@ def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig) 
 def readings_loss(speech: Tensor, mouth: Tensor, probe: nn.Module, frames: Tensor) -> Tensor:
     """Mean squared distance of both modalities' first two numbers from what a probe reads of the mouths.
 
-    The contrastive loss alone stays at chance for hundreds of steps; with something to begin with it does not.
+    The contrastive loss begins at chance and stays there for long; this gives both something in common at once.
 
     Args:
         speech, mouth: (N, D) features frame by frame.
