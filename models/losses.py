@@ -33,6 +33,19 @@ def contrastive_loss(
     return F.cross_entropy(logits, torch.arange(len(anchors), device=anchors.device))
 
 
+def standard_loss(features: Tensor) -> Tensor:
+    """Smooth L1 of the mean from 0 and of the deviation from 1, over the rows of (B, D), averaged over columns.
+
+    A cosine sees nothing but the mean where that is long, and leaves the length free; the contrastive loss then has no
+    slope, and what G is fed grows.
+
+    Source: ours.
+    """
+    mean = features.mean(dim=0)
+    spread = (features - mean).square().mean(dim=0).add(_DISTANCE_EPS).sqrt()
+    return F.smooth_l1_loss(mean, torch.zeros_like(mean)) + F.smooth_l1_loss(spread, torch.ones_like(spread))
+
+
 def independence_loss(pose: Tensor, speech: Tensor) -> Tensor:
     """Keeps the numbers of a pose code from all saying the same, and from saying what the sound says.
 

@@ -92,7 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--vgg_path", type=Path, help="VGG19 weights (torchvision's vgg19-*.pth); else its cache")
     add("--vggface", action="store_true", help="add the VGGFace loss with weight 5")
     add("--vggface_path", type=Path, help="VGGFace weights in VGG19's layout")
-    add("--attributes_path", type=Path, help="a probe for --lambda_attributes, other than the one that measures")
+    add(
+        "--attributes_path",
+        type=Path,
+        help="a probe for --lambda_attributes and --lambda_readings; not the one that measures",
+    )
     add(
         "--contrastive_form",
         choices=("inverse_distance", "cosine"),

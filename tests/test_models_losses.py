@@ -5,7 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.losses import attribute_loss, feature_distance, gradient_penalty, independence_loss, laplacian_loss
+from models.losses import (
+    attribute_loss,
+    feature_distance,
+    gradient_penalty,
+    independence_loss,
+    laplacian_loss,
+    standard_loss,
+)
+
+
+def test_standard_measures_mean_and_deviation_of_every_number() -> None:
+    rows = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    assert standard_loss(rows) == pytest.approx(0, abs=1e-6)
+    assert standard_loss(rows + torch.tensor([3.0, 0.0])) == pytest.approx(2.5 / 2, rel=1e-5)  # 3 - 1/2 of one of two
+    assert standard_loss(1.5 * rows) == pytest.approx(0.125, rel=1e-5)
+    assert standard_loss(0 * rows) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_independence_is_small_for_independent_numbers_and_one_for_copies() -> None:

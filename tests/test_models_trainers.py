@@ -470,12 +470,20 @@ def test_attributes_pull_the_frames_towards_what_a_probe_reads_of_the_truth(rand
 
 @pytest.mark.parametrize("stage", ["sync", "joint"])
 def test_sound_and_mouth_learn_to_say_what_a_probe_reads_of_the_mouth(stage: str, random_probe: Path) -> None:
-    loss = dataclasses.replace(LOSS, lambda_attributes=1.0, lambda_contrastive=1e-3)
+    loss = dataclasses.replace(LOSS, lambda_readings=1.0, lambda_contrastive=1e-3)
     config = make_config(stage, loss=loss, attributes_path=random_probe, optim=OptimConfig(lr=3e-3))
     probe = load_measures(config)["attributes"]
     trainer = make_trainer(config, attributes=probe)
     batch = to_device(make_batch(), trainer.device)
     first, *later = (trainer.training_step([batch])["sync/readings"] for _ in range(40))
+    assert sum(later[-5:]) / 5 < 0.3 * first
+
+
+def test_features_of_sound_and_mouth_can_be_held_to_mean_0_and_deviation_1() -> None:
+    loss = dataclasses.replace(LOSS, lambda_standard=1.0, lambda_contrastive=1e-3)
+    trainer = make_trainer(make_config("sync", loss=loss, optim=OptimConfig(lr=3e-3)))
+    batch = to_device(make_batch(), trainer.device)
+    first, *later = (trainer.training_step([batch])["sync/standard"] for _ in range(40))
     assert sum(later[-5:]) / 5 < 0.3 * first
 
 

@@ -111,18 +111,21 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
     `vgg`, `vggface`, `own`, `attributes`, `probe`.
     """
     measures: dict[str, nn.Module] = {}
-    if config.loss.lambda_attributes > 0 and (config.has_adversary or config.stage == "sync"):
+    loss = config.loss
+    reads = config.has_adversary or config.stage == "sync"
+    if (reads and loss.lambda_readings > 0) or (config.has_adversary and loss.lambda_attributes > 0):
         if config.attributes_path is None:
-            raise CheckpointError("--lambda_attributes compares what a probe reads: give --attributes_path FILE")
+            flag = "--lambda_attributes" if loss.lambda_attributes > 0 else "--lambda_readings"
+            raise CheckpointError(f"{flag} compares what a probe reads: give --attributes_path FILE")
         measures["attributes"] = Probe()
         load_network(measures["attributes"], config.attributes_path)
     if not config.has_adversary:
         return measures
-    if config.loss.lambda_vgg > 0:
+    if loss.lambda_vgg > 0:
         measures["vgg"] = _load_vgg19(config.vgg_path, "--vgg_path")
-    if config.loss.lambda_vggface > 0:
+    if loss.lambda_vggface > 0:
         measures["vggface"] = _load_vgg19(config.vggface_path, "--vggface_path")
-    if config.loss.lambda_own > 0:
+    if loss.lambda_own > 0:
         encoders = {letter: build_network(letter, config.network) for letter in ("V", "E")}
         if not all(load_start(config, letter, network) for letter, network in encoders.items()):
             raise CheckpointError(

@@ -102,7 +102,7 @@ class GeneratorStage(Stage):
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self.contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
-            if "attributes" in self.measures:
+            if loss.lambda_readings > 0 and "attributes" in self.measures:
                 read = self.measures["attributes"]
                 losses["sync/readings"] = readings_loss(codes["speech"], codes["mouth"], read, batch["augmented"])
         if loss.lambda_independence > 0:
@@ -143,7 +143,7 @@ class GeneratorStage(Stage):
             losses["G/own"] = feature_distance(self.measures["own"](fake), self.measures["own"](real))
         if loss.lambda_laplacian > 0:
             losses["G/laplacian"] = laplacian_loss(fake, real)
-        if "attributes" in self.measures:
+        if loss.lambda_attributes > 0 and "attributes" in self.measures:
             with torch.autocast(fake.device.type, enabled=False):  # 16 bits are coarse for an angle
                 read = self.measures["attributes"]
                 losses["G/attributes"] = attribute_loss(read(fake.float()), read(real.float()), SCALES)

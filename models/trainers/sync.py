@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.losses import contrastive_loss
+from models.losses import contrastive_loss, standard_loss
 from models.networks.probe import SCALES
 from models.trainers.base import Batch, Stage, StepOutput, retrieval_accuracy
 from options.config import LossConfig
@@ -53,12 +53,13 @@ def sync_weights(loss: LossConfig) -> dict[str, float]:
     return {
         "sync/contrastive": loss.lambda_contrastive,
         "sync/cross_modal": loss.lambda_cross_modal,
-        "sync/readings": loss.lambda_attributes,
+        "sync/standard": loss.lambda_standard,
+        "sync/readings": loss.lambda_readings,
     }
 
 
 def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig) -> dict[str, Tensor]:
-    """Contrastive loss of whole clips in both directions, and the L1 distance of the modalities when it has a weight.
+    """Contrastive loss of whole clips in both directions; what else of the two has a weight.
 
     Args:
         speech, mouth: (clips * clip_len, D) features frame by frame; the clips of all ranks come together.
@@ -71,6 +72,8 @@ def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig) 
     losses = {"sync/contrastive": both_ways / 2}
     if loss.lambda_cross_modal > 0:
         losses["sync/cross_modal"] = F.l1_loss(mouth.float(), speech.float())
+    if loss.lambda_standard > 0:
+        losses["sync/standard"] = (standard_loss(heard) + standard_loss(seen)) / 2
     return losses
 
 
