@@ -366,7 +366,7 @@ class LossConfig:
     lambda_contrastive: float = 100.0
     lambda_cross_modal: float = 0.0  # L1 between the modalities; the published option is 1
     lambda_confusion: float = 1e6  # only with --train_dis_pose
-    lambda_readings: float = 0.0  # of the mouth, by a probe, in the first features of sound and mouth; ours
+    lambda_readings: float = 0.0  # what a probe reads in the first numbers of features and pose code; ours
     lambda_standard: float = 0.0  # features of sound and mouth of mean 0 and deviation 1; ours
     lambda_independence: float = 0.0  # of the pose code's numbers from one another and from what is heard; ours
     contrastive_form: str = "inverse_distance"

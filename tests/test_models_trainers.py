@@ -490,13 +490,17 @@ def test_features_of_sound_and_mouth_can_be_held_to_mean_0_and_deviation_1() -> 
 def test_readings_are_compared_in_the_probes_units_with_the_first_numbers_alone() -> None:
     class Brightness(torch.nn.Module):
         def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"opening": frames.mean(dim=(1, 2, 3)), "width": -frames.mean(dim=(1, 2, 3)), "yaw": frames.sum()}
+            bright = frames.mean(dim=(1, 2, 3))
+            return {"opening": bright, "width": -bright, "yaw": 40 * bright, "pitch": 0 * bright}
 
     frames = torch.tensor([0.3, 0.6]).view(1, 1, 2, 1, 1, 1).expand(1, 1, 2, 3, 4, 4)
     right = torch.tensor([[0.3 / 0.3, -0.3 / 0.45, 7.0], [0.6 / 0.3, -0.6 / 0.45, -7.0]])
-    assert float(readings_loss(right, right, Brightness(), frames)) == pytest.approx(0, abs=1e-10)
-    wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one modality of two
-    assert float(readings_loss(right, wrong, Brightness(), frames)) == pytest.approx(0.005, rel=1e-5)
+    pose = torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # a pose code of two numbers
+    assert float(readings_loss(right, right, pose, Brightness(), frames)) == pytest.approx(0, abs=1e-10)
+    wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one of three
+    assert float(readings_loss(right, wrong, pose, Brightness(), frames)) == pytest.approx(0.01 / 3, rel=1e-5)
+    assert float(readings_loss(right, right, pose + 0.2, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
+    assert float(readings_loss(right, wrong, pose, None, frames)) == 0
 
 
 def test_gradient_penalty_is_a_loss_of_d_alone():

@@ -102,9 +102,10 @@ class GeneratorStage(Stage):
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self.contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
-            if loss.lambda_readings > 0 and "attributes" in self.measures:
-                read = self.measures["attributes"]
-                losses["sync/readings"] = readings_loss(codes["speech"], codes["mouth"], read, batch["augmented"])
+            if loss.lambda_readings > 0:
+                seen = (codes["mouth"], codes["pose"])
+                read = self.measures["attributes"] if "attributes" in self.measures else None
+                losses["sync/readings"] = readings_loss(codes["speech"], *seen, read, batch["augmented"])
         if loss.lambda_independence > 0:
             # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
             clips = (codes[name].float().unflatten(0, batch["mel"].shape[:3]) for name in ("pose", "speech"))

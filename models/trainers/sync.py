@@ -12,7 +12,7 @@ from models.trainers.base import Batch, Stage, StepOutput, retrieval_accuracy
 from options.config import LossConfig
 from util.distributed import gather_with_gradient
 
-_MOUTH = ("opening", "width")  # of a probe's readings
+_MOUTH, _POSE = ("opening", "width"), ("yaw", "pitch", "roll", "blink")  # of a probe's readings
 
 
 class SyncStage(Stage):
@@ -26,26 +26,30 @@ class SyncStage(Stage):
         return sync_weights(self.config.loss)
 
     def unused(self, letter: str) -> tuple[str, ...]:
-        heads = ("mouth_embed.", "to_headpose.", "headpose_embed.") if letter == "E" else ()
-        return (*super().unused(letter), *heads)
+        if letter != "E":
+            return super().unused(letter)
+        pose = () if self.config.loss.lambda_readings > 0 else ("to_headpose.", "headpose_embed.")
+        return (*super().unused(letter), "mouth_embed.", *pose)
 
     def forward(self, batch: Batch) -> StepOutput:
-        speech, mouth = self._encode(batch)
+        speech, features = self._encode(batch)
+        encoder = self.network("E")
+        mouth = encoder.to_mouth(features)
         losses = sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss)
-        if "attributes" in self.measures:
-            losses["sync/readings"] = readings_loss(speech, mouth, self.measures["attributes"], batch["augmented"])
+        if self.config.loss.lambda_readings > 0:
+            pose = encoder.headpose_embed(encoder.to_headpose(features))
+            read = self.measures["attributes"] if "attributes" in self.measures else None
+            losses["sync/readings"] = readings_loss(speech, mouth, pose, read, batch["augmented"])
         return StepOutput(losses)
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """Retrieval among the clips of the batch, from sound to picture and back."""
-        speech, mouth = self._encode(batch)
-        return sync_retrieval(speech, mouth, batch["mel"].shape[2])
+        speech, features = self._encode(batch)
+        return sync_retrieval(speech, self.network("E").to_mouth(features), batch["mel"].shape[2])
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is heard and what is seen in every frame, (B*K*T, D) each."""
-        speech = self.network("A_sync")(batch["mel"].flatten(0, 2))
-        encoder = self.network("E")
-        return speech, encoder.to_mouth(encoder(batch["augmented"].flatten(0, 2)))
+        """What A_sync hears and what E sees in every frame, (B*K*T, D) each."""
+        return self.network("A_sync")(batch["mel"].flatten(0, 2)), self.network("E")(batch["augmented"].flatten(0, 2))
 
 
 def sync_weights(loss: LossConfig) -> dict[str, float]:
@@ -77,19 +81,27 @@ def sync_losses(speech: Tensor, mouth: Tensor, clip_len: int, loss: LossConfig) 
     return losses
 
 
-def readings_loss(speech: Tensor, mouth: Tensor, probe: nn.Module, frames: Tensor) -> Tensor:
-    """Mean squared distance of both modalities' first two numbers from what a probe reads of the mouths.
+def readings_loss(speech: Tensor, mouth: Tensor, pose: Tensor, probe: nn.Module | None, frames: Tensor) -> Tensor:
+    """Mean squared distance of the first numbers of all three from what a probe reads of the frames.
 
-    The contrastive loss begins at chance and stays there for long; this gives both something in common at once.
+    The contrastive loss begins at chance and stays there for long, and with nothing else to see E may fall silent for
+    good. This gives all of them something to say at once.
 
     Args:
-        speech, mouth: (N, D) features frame by frame.
+        speech, mouth: (N, D) features frame by frame, for opening and width.
+        pose: (N, P) pose codes, for yaw, pitch, roll and blink as far as P goes.
+        probe: None where only shapes are asked for: the loss is 0 then.
         frames: (..., 3, S, S), N in all, as E sees them.
     """
+    if probe is None:
+        return 0 * (speech.sum() + mouth.sum() + pose.sum())
     with torch.no_grad():
         readings = probe(frames.flatten(0, -4).float())
-        read = torch.stack([readings[name] / SCALES[name] for name in _MOUTH], dim=1)  # (N, 2)
-    return (F.mse_loss(speech[:, : len(_MOUTH)].float(), read) + F.mse_loss(mouth[:, : len(_MOUTH)].float(), read)) / 2
+    distances = []
+    for values, names in ((speech, _MOUTH), (mouth, _MOUTH), (pose, _POSE[: pose.shape[1]])):
+        read = torch.stack([readings[name] / SCALES[name] for name in names], dim=1)  # (N, 2) or (N, 4)
+        distances.append(F.mse_loss(values[:, : len(names)].float(), read))
+    return torch.stack(distances).mean()
 
 
 @torch.no_grad()
