@@ -48,18 +48,19 @@ small=("${train[@]}" --train_list "$WORK/small_lists_$people/train.csv")
     --frames 37500 --minutes 11 --seed 1 --threads 2
 stage recognition "${small[@]}" --train_recognition --network_file experiments/networks/small_112.json --batchSize 32 \
   --niter 12 --niter_decay 7
+# the contrastive loss begins at chance: at weight 1 its noise drowned what E was to read, and E fell silent
+features=(--contrastive_form cosine --lambda_contrastive 0.1 --lambda_readings 5 --lambda_standard 0.3)
 stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_112.json --batchSize 8 --clip_len 4 \
-  --num_clips 6 --frame_interval 2 --contrastive_form cosine --lambda_attributes 1 \
-  --niter 2 --niter_decay 1
+  --num_clips 6 --frame_interval 2 --augment_shape 0.2 "${features[@]}" --niter 3 --niter_decay 2
 
 # G grows from 56 to 224 px, because small pictures teach pose and mouth at a fraction of the cost. D learns from the first
 # step: with its random weights for features G took three times as long to place eyes and mouths. V is held to names only
 # lightly, or its map keeps who it is and not what he looks like.
 # Pose is learned with hardly any distortion of E's frames, since a tapered frame looks like a nod, and with the numbers of
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
-joint=(--batchSize 16 --clip_len 2 --frame_interval 12 --contrastive_form cosine --lambda_contrastive 1
+joint=(--batchSize 16 --clip_len 2 --frame_interval 12 "${features[@]}"
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
-  --lambda_independence 3 --augment_shape 0.2 --ema 0.998 --val_batches 2)
+  --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
   --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 0.5 \
   --niter 100 --niter_decay 22
