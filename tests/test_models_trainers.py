@@ -395,6 +395,12 @@ def test_probe_figures_are_correlations_of_generated_and_true_frames():
         def forward(self, *_: object) -> torch.Tensor:
             return 0.5 * batch["target"].flatten(0, 1) + 0.1
 
+    class Backwards(torch.nn.Module):
+        """Every item right on average, and moving the other way."""
+
+        def forward(self, *_: object) -> torch.Tensor:
+            return batch["target"].flip(1).flatten(0, 1)
+
     stage = make_trainer(make_config("joint"), probe=Mirror()).stage
     batch = to_device(make_batch(), torch.device("cpu"))
     stage.networks["G"] = Copy()
@@ -402,6 +408,12 @@ def test_probe_figures_are_correlations_of_generated_and_true_frames():
     assert [figures[f"val/probe_{name}"] for name in QUANTITIES] == pytest.approx([1] * len(QUANTITIES))
     assert figures["val/detail"] == pytest.approx(0.5)
     assert figures["val/probe_identity"] < 1
+    assert figures["val/follows_yaw"] == pytest.approx(1)
+    batch["target"] = batch["target"] + 10 * torch.arange(CLIPS).view(-1, 1, 1, 1, 1)
+    stage.networks["G"] = Backwards()
+    figures = stage.eval().validate(batch)
+    assert figures["val/probe_yaw"] > 0.9
+    assert figures["val/follows_yaw"] == pytest.approx(-1)
 
 
 def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
@@ -495,11 +507,11 @@ def test_readings_are_compared_in_the_probes_units_with_the_first_numbers_alone(
 
     frames = torch.tensor([0.3, 0.6]).view(1, 1, 2, 1, 1, 1).expand(1, 1, 2, 3, 4, 4)
     right = torch.tensor([[0.3 / 0.3, -0.3 / 0.45, 7.0], [0.6 / 0.3, -0.6 / 0.45, -7.0]])
-    pose = torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # a pose code of two numbers
+    pose = 3 * torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # a pose code of two numbers, three times as loud
     assert float(readings_loss(right, right, pose, Brightness(), frames)) == pytest.approx(0, abs=1e-10)
     wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one of three
     assert float(readings_loss(right, wrong, pose, Brightness(), frames)) == pytest.approx(0.01 / 3, rel=1e-5)
-    assert float(readings_loss(right, right, pose + 0.2, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
+    assert float(readings_loss(right, right, pose + 0.6, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
     assert float(readings_loss(right, wrong, pose, None, frames)) == 0
 
 

@@ -104,7 +104,7 @@ class GeneratorStage(Stage):
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
             if loss.lambda_readings > 0:
                 seen = (codes["mouth"], codes["pose"])
-                read = self.measures["attributes"] if "attributes" in self.measures else None
+                read = dict(self.measures.items()).get("attributes")  # a plan has none
                 losses["sync/readings"] = readings_loss(codes["speech"], *seen, read, batch["augmented"])
         if loss.lambda_independence > 0:
             # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
@@ -165,7 +165,7 @@ class GeneratorStage(Stage):
         pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images.float(), targets)), strict=True)
         figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
         if "probe" in self.measures:
-            figures |= _probed(self.measures["probe"], images.float(), targets)
+            figures |= _probed(self.measures["probe"], images.float(), targets, batch["target"].shape[1])
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -229,12 +229,21 @@ def frames_of(
     return networks["G"](start, style, noise)
 
 
-def _probed(probe: nn.Module, images: Tensor, targets: Tensor) -> dict[str, float]:
-    """Correlation over all frames of what the probe reads off generated and true frames."""
+def _probed(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> dict[str, float]:
+    """Correlation of what the probe reads off generated and true frames, (B * count, 3, S, S).
+
+    `probe_`: over all frames, which a G does well that copies the pose of each reference. `follows_`: of the steps from
+    one frame of an item to its next, which it does not.
+    """
     made, true = probe(images), probe(targets)
-    figures = {
-        f"val/probe_{name}": float(torch.corrcoef(torch.stack([made[name], true[name]]))[0, 1]) for name in QUANTITIES
-    }
+    figures = {}
+    for name in QUANTITIES:
+        pair = torch.stack([made[name], true[name]])  # (2, B * count)
+        figures[f"val/probe_{name}"] = float(torch.corrcoef(pair)[0, 1])
+        if count > 1:
+            figures[f"val/follows_{name}"] = float(
+                torch.corrcoef(pair.unflatten(1, (-1, count)).diff().flatten(1))[0, 1]
+            )
     return figures | {"val/probe_identity": float((made["identity"] * true["identity"]).sum(dim=1).mean())}
 
 

@@ -13,6 +13,7 @@ from options.config import LossConfig
 from util.distributed import gather_with_gradient
 
 _MOUTH, _POSE = ("opening", "width"), ("yaw", "pitch", "roll")  # of a probe's readings
+_POSE_GAIN = 3.0  # a head moves little within a clip, and G must hear it beside 2,048 numbers of identity
 
 
 class SyncStage(Stage):
@@ -38,7 +39,7 @@ class SyncStage(Stage):
         losses = sync_losses(speech, mouth, batch["mel"].shape[2], self.config.loss)
         if self.config.loss.lambda_readings > 0:
             pose = encoder.headpose_embed(encoder.to_headpose(features))
-            read = self.measures["attributes"] if "attributes" in self.measures else None
+            read = dict(self.measures.items()).get("attributes")  # a plan has none
             losses["sync/readings"] = readings_loss(speech, mouth, pose, read, batch["augmented"])
         return StepOutput(losses)
 
@@ -98,7 +99,7 @@ def readings_loss(speech: Tensor, mouth: Tensor, pose: Tensor, probe: nn.Module 
     with torch.no_grad():
         readings = probe(frames.flatten(0, -4).float())
     distances = []
-    for values, names in ((speech, _MOUTH), (mouth, _MOUTH), (pose, _POSE[: pose.shape[1]])):
+    for values, names in ((speech, _MOUTH), (mouth, _MOUTH), (pose / _POSE_GAIN, _POSE[: pose.shape[1]])):
         read = torch.stack([readings[name] / SCALES[name] for name in names], dim=1)  # (N, 2) or (N, 3)
         distances.append(F.mse_loss(values[:, : len(names)].float(), read))
     return torch.stack(distances).mean()
