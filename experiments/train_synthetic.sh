@@ -61,7 +61,7 @@ stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_
 joint=(--batchSize 16 --clip_len 2 --frame_interval 12 "${features[@]}"
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
   --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
-stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 2e-3 \
+stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 1e-3 \
   --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 1 \
   --niter 100 --niter_decay 22
 
