@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The model in checkpoints/synthetic, from nothing: synthetic people, all stages, measuring, packing. For a CPU; hours.
-# Stopped (Ctrl-C) and started again it goes on where it was.
+# Stopped (Ctrl-C) and started again it goes on where it was; from nothing where checkpoints/small is deleted.
 #   bash experiments/train_synthetic.sh
 set -euo pipefail
 . "$(dirname "$0")/../scripts/setup_env.sh"
