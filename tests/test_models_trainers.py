@@ -512,7 +512,6 @@ def test_readings_are_compared_in_the_probes_units_with_the_first_numbers_alone(
     wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one of three
     assert float(readings_loss(right, wrong, pose, Brightness(), frames)) == pytest.approx(0.01 / 3, rel=1e-5)
     assert float(readings_loss(right, right, pose + 0.6, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
-    assert float(readings_loss(right, wrong, pose, None, frames)) == 0
 
 
 def test_gradient_penalty_is_a_loss_of_d_alone():

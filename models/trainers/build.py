@@ -115,7 +115,7 @@ def load_measures(config: TrainConfig) -> dict[str, nn.Module]:
     reads = config.has_adversary or config.stage == "sync"
     if (reads and loss.lambda_readings > 0) or (config.has_adversary and loss.lambda_attributes > 0):
         if config.attributes_path is None:
-            flag = "--lambda_attributes" if loss.lambda_attributes > 0 else "--lambda_readings"
+            flag = "--lambda_readings" if loss.lambda_readings > 0 else "--lambda_attributes"
             raise CheckpointError(f"{flag} compares what a probe reads: give --attributes_path FILE")
         measures["attributes"] = Probe()
         load_network(measures["attributes"], config.attributes_path)

@@ -102,9 +102,8 @@ class GeneratorStage(Stage):
             losses["V/identity"] = F.cross_entropy(scores.float(), batch["label"])
         if self.contrasts:
             losses |= sync_losses(codes["speech"], codes["mouth"], self.config.data.clip_len, loss)
-            if loss.lambda_readings > 0:
-                seen = (codes["mouth"], codes["pose"])
-                read = dict(self.measures.items()).get("attributes")  # a plan has none
+            if loss.lambda_readings > 0 and "attributes" in self.measures:  # a plan has no measures
+                seen, read = (codes["mouth"], codes["pose"]), self.measures["attributes"]
                 losses["sync/readings"] = readings_loss(codes["speech"], *seen, read, batch["augmented"])
         if loss.lambda_independence > 0:
             # (B*K*T, D) -> (B*K*(T-1), D): from each frame of a clip to the next one taken
