@@ -7,7 +7,8 @@ renders its pictures itself, trains for --minutes and writes probe.pth (fp16) an
 
   python scripts/train_probe.py --output checkpoints/teacher --clips lists/train.csv
 
-takes them from synthetic clips, which is quicker: for train.py --lambda_probe. What measures must not have taught.
+takes half of them from synthetic clips, as a camera has filmed them: a teacher, for --attributes_path of train.py. What
+measures must not have taught.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _WEIGHTS, _REPORT = "probe.pth", "probe.json"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path, default=Path("checkpoints/probe"), help="folder of the two files")
-    add("--clips", type=Path, help="list of synthetic clips whose frames are taken, instead of drawing some")
-    add("--num_identities", type=positive_int, default=400, help="people to train on")
+    add("--clips", type=Path, help="list of synthetic clips: half of the pictures are their frames")
+    add("--num_identities", type=positive_int, default=400, help="people to draw")
     add("--frames", type=positive_int, default=20000, help="pictures to train on")
     add("--minutes", type=positive_float, default=8.0, help="of training on a core of its own")
     add("--seed", type=natural_int, default=0, help="of states, weights and order")
@@ -48,23 +49,26 @@ def run(args: argparse.Namespace) -> None:
     from util.checkpoint import save_state_dict
 
     clips = read_list(args.clips) if args.clips else []
-    people = num_speakers(clips) if clips else args.num_identities
-    if not 2 <= people <= FIRST_HELD_OUT:
+    if not 2 <= args.num_identities <= FIRST_HELD_OUT:
         raise OptionError(
-            f"--num_identities must be 2 to {FIRST_HELD_OUT} (from there on people are held out), got {people}"
+            f"--num_identities must be 2 to {FIRST_HELD_OUT} (from there on people are held out), "
+            f"got {args.num_identities}"
         )
-    least = max(training.BATCH, len(clips) or people * training.SCENES)
+    people = args.num_identities + (num_speakers(clips) if clips else 0)
+    # one a person and scene, one a clip, one batch
+    least = max(training.BATCH, max(args.num_identities * training.SCENES, len(clips)) * (2 if clips else 1))
     if args.frames < least:
-        raise OptionError(f"--frames must be at least {least} (one a person and scene, one batch), got {args.frames}")
+        raise OptionError(f"--frames must be at least {least} (one a person, scene and clip), got {args.frames}")
     for name in (_WEIGHTS, _REPORT):
         claim_output(args.output / name, "--output:", overwrite=args.overwrite)
     make_directory(args.output)
     torch.set_num_threads(args.threads)
     held_out = training.render_all(training.held_out_shots(args.seed), args.threads)
+    drawn = args.frames // 2 if clips else args.frames
+    pictures = training.render_all(training.training_shots(args.num_identities, drawn, args.seed), args.threads)
     if clips:
-        pictures = training.read_all(clips, args.frames, args.threads)
-    else:
-        pictures = training.render_all(training.training_shots(people, args.frames, args.seed), args.threads)
+        filmed = training.read_all(clips, args.frames - drawn, args.threads)
+        pictures = training.together(pictures, filmed, args.num_identities)
     probe, steps = training.train(pictures, people, args.minutes, args.seed)
     state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in probe.state_dict().items()}
     save_state_dict(state, args.output / _WEIGHTS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.clip_list import ClipRecord
+from data.clip_list import ClipRecord, write_list
 from data.frames import crop_template
 from data.synthetic.clips import FIRST_HELD_OUT, STATE_NAMES, make_clip, make_identity, write_clip
 from models.networks.probe import IDENTITY_DIM, IMAGE_SIZE, QUANTITIES, Probe
@@ -30,6 +30,7 @@ from scripts.synthetic.probe_training import (
     render,
     render_all,
     states_of,
+    together,
     train,
     training_shots,
 )
@@ -160,6 +161,13 @@ def test_pictures_of_clips_are_their_frames_with_their_truth(tmp_path: Path) -> 
     assert np.abs(pictures.frames[2].numpy().transpose(1, 2, 0) - drawn.astype(float)).mean() < 4  # H.264
 
 
+def test_pictures_of_both_kinds_keep_their_people_apart() -> None:
+    both = together(_pictures(4), _pictures(6), 2)
+    assert both.people.tolist() == [0, 1, 0, 1, 2, 3, 2, 3, 2, 3]
+    assert torch.equal(both.frames[4:], _pictures(6).frames)
+    assert len(both.values) == len(both.scenes) == 10
+
+
 def test_learning_rate_rises_and_falls_to_zero() -> None:
     assert learning_rate(0) < learning_rate(0.05) == pytest.approx(3e-3)
     assert learning_rate(0.5) < learning_rate(0.2)
@@ -226,6 +234,21 @@ def test_main_trains_a_few_steps_and_writes_weights_and_accuracy(
     assert "correlation/yaw" in capsys.readouterr().out
     readings = read(load_probe(tmp_path / "probe" / "probe.pth"), np.zeros((2, 3, 224, 224), np.uint8))
     assert readings["yaw"].shape == (2,)
+
+
+def test_half_of_a_teachers_pictures_are_of_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"HELD_OUT_PEOPLE": 2, "HELD_OUT_FRAMES": 2, "BATCH": 8}.items():
+        monkeypatch.setattr(probe_training, name, value)
+    write_clip(make_clip(3, 0, 5), tmp_path / "clip.mp4")
+    write_list(tmp_path / "list.csv", [ClipRecord(tmp_path / "clip.mp4", None, 5, "three", 0)])
+    flags = ["--output", str(tmp_path / "teacher"), "--num_identities", "2", "--clips", str(tmp_path / "list.csv")]
+    assert main([*flags, "--frames", "7"]) == 2
+    assert "--frames must be at least 8" in capsys.readouterr().err
+    assert main([*flags, "--frames", "8", "--minutes", "0.001"]) == 0
+    training = json.loads((tmp_path / "teacher" / "probe.json").read_text())["training"]
+    assert (training["people"], training["frames"]) == (3, 8)
 
 
 @pytest.mark.parametrize(

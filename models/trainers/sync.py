@@ -12,7 +12,7 @@ from models.trainers.base import Batch, Stage, StepOutput, retrieval_accuracy
 from options.config import LossConfig
 from util.distributed import gather_with_gradient
 
-_MOUTH, _POSE = ("opening", "width"), ("yaw", "pitch", "roll")  # of a probe's readings
+_MOUTH, _POSE = ("opening", "width"), ("yaw", "pitch", "roll", "blink")  # of a probe's readings
 _POSE_GAIN = 3.0  # a head moves little within a clip, and G must hear it beside 2,048 numbers of identity
 
 
@@ -90,14 +90,14 @@ def readings_loss(speech: Tensor, mouth: Tensor, pose: Tensor, probe: nn.Module,
 
     Args:
         speech, mouth: (N, D) features frame by frame, for opening and width.
-        pose: (N, P) pose codes, for yaw, pitch and roll as far as P goes.
+        pose: (N, P) pose codes, for yaw, pitch, roll and blink as far as P goes.
         frames: (..., 3, S, S), N in all, as E sees them.
     """
     with torch.no_grad():
         readings = probe(frames.flatten(0, -4).float())
     distances = []
     for values, names in ((speech, _MOUTH), (mouth, _MOUTH), (pose / _POSE_GAIN, _POSE[: pose.shape[1]])):
-        read = torch.stack([readings[name] / SCALES[name] for name in names], dim=1)  # (N, 2) or (N, 3)
+        read = torch.stack([readings[name] / SCALES[name] for name in names], dim=1)  # (N, 2) or (N, 4)
         distances.append(F.mse_loss(values[:, : len(names)].float(), read))
     return torch.stack(distances).mean()
 

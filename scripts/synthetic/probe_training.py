@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -150,6 +151,13 @@ def read_all(clips: Sequence[ClipRecord], frames: int, workers: int) -> Pictures
         people,
         torch.zeros_like(people),
     )
+
+
+def together(first: Pictures, second: Pictures, num_people: int) -> Pictures:
+    """Both; the people of `second`, who are others, are numbered from `num_people` on."""
+    second = dataclasses.replace(second, people=second.people + num_people)
+    names = [field.name for field in dataclasses.fields(Pictures)]
+    return Pictures(*(torch.cat([getattr(first, name), getattr(second, name)]) for name in names))
 
 
 def _read(task: tuple[ClipRecord, int]) -> tuple[int, np.ndarray, np.ndarray]:
