@@ -5,8 +5,8 @@
 
 Held-out people are rendered, the model makes them speak with their own and with each other's sound and head motion,
 and a probe (scripts/train_probe.py) reads mouth, pose and identity off the generated frames. Some of them follow a
-drawn head through a programme. Writes figures.json, figures.md and sheet.png; 25 frames a second, angles in degrees,
-mouth opening 0..1.
+drawn head through a programme. Writes figures.json, figures.md, sheet.png (with others' motion and sound) and
+moments.png (with their own); 25 frames a second, angles in degrees, mouth opening 0..1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from util.cli import FAILED, Command, add_overwrite_flag, add_size_flag, natural
 from util.errors import OptionError
 from util.files import MARK, carries_mark, claim_output, make_directory, write_json, write_text
 
-_FIGURES, _TABLE, _SHEET = "figures.json", "figures.md", "sheet.png"
+_FIGURES, _TABLE, _SHEET, _MOMENTS = "figures.json", "figures.md", "sheet.png", "moments.png"
 _DIRECTED = 8  # people who follow a drawn head
 
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from scripts.synthetic.directed import drawn_head, measure_directed
     from scripts.synthetic.figures import LEAST_FRAMES, LEAST_SPEAKERS, encode, load_probe, measure
     from scripts.synthetic.real_clips import measure_real_clips, real_clips
-    from scripts.synthetic.sheet import contact_sheet
+    from scripts.synthetic.sheet import contact_sheet, moments_sheet
     from scripts.synthetic.speakers import load_speakers
     from util.device import select_device
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             raise OptionError(f"--{flag} must be at least {value}, got {getattr(args, flag)}")
     output = args.output or Path("results") / f"{args.name}_measured"
     are_ours = carries_mark(output / _FIGURES)  # the picture cannot carry it
-    for name in (_FIGURES, _TABLE, _SHEET):
+    for name in (_FIGURES, _TABLE, _SHEET, _MOMENTS):
         claim_output(output / name, "--output:", overwrite=args.overwrite, is_ours=lambda _: are_ours)
     clips = real_clips(args.real_clips) if args.real_clips else []
     folder = args.checkpoints_dir / args.name
@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     write_json(output / _FIGURES, {"made_by": MARK, "settings": settings, "acceptance": acceptance, "figures": figures})
     text = table(figures, acceptance)
     write_text(output / _TABLE, f"# {args.name}, epoch {args.which_epoch}, on held-out people\n\n{text}")
-    write_image(output / _SHEET, np.ascontiguousarray(contact_sheet(model, speakers)[..., ::-1]))
+    for name, draw in ((_SHEET, contact_sheet), (_MOMENTS, moments_sheet)):
+        write_image(output / name, np.ascontiguousarray(draw(model, speakers)[..., ::-1]))
     print(text)
     num_reached = sum(line["reached"] for line in acceptance)
     print(f"{num_reached} of {len(acceptance)} reached; written to {output}")

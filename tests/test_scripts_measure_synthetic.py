@@ -24,7 +24,7 @@ from scripts.synthetic import speakers as rendering
 from scripts.synthetic.acceptance import judge, table
 from scripts.synthetic.directed import drawn_head, measure_directed
 from scripts.synthetic.figures import correlations, encode, identity_figures, measure, retrieval, sync_retrieval
-from scripts.synthetic.sheet import contact_sheet
+from scripts.synthetic.sheet import contact_sheet, moments_sheet
 from scripts.synthetic.speakers import Speaker, load_speakers, make_speaker
 from tests.conftest import TINY, write_tiny_model
 from util.checkpoint import save_state_dict
@@ -381,7 +381,8 @@ def test_main_measures_a_tiny_model_and_writes_figures_and_sheet(
 
 def test_main_missed_threshold_is_no_error_without_strict(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "measure", lambda *_: dict.fromkeys(_figure_names(), 0.5))
-    monkeypatch.setattr(sheets, "contact_sheet", lambda *_: np.zeros((8, 8, 3), np.uint8))
+    for name in ("contact_sheet", "moments_sheet"):
+        monkeypatch.setattr(sheets, name, lambda *_: np.zeros((8, 8, 3), np.uint8))
     assert main(flags) == 0
     assert main([*flags, "--strict"]) == 1
     monkeypatch.setattr(acceptance, "THRESHOLDS", ())
@@ -393,6 +394,14 @@ def test_contact_sheet_of_a_perfect_model_shows_the_reference_first(speakers: li
     assert sheet.shape == (12 * SIZE, 8 * SIZE, 3)
     np.testing.assert_array_equal(sheet[:SIZE, :SIZE], speakers[0].reference.transpose(1, 2, 0))
     np.testing.assert_array_equal(sheet[SIZE : 2 * SIZE, :SIZE], speakers[1].frames[0].transpose(1, 2, 0))
+
+
+def test_moments_are_shown_below_the_truth(speakers: list[Speaker]) -> None:
+    sheet = moments_sheet(FakeModel(), speakers)
+    assert sheet.shape == (PEOPLE * 4 * SIZE, 10 * SIZE, 3)
+    np.testing.assert_array_equal(sheet[2 * SIZE : 3 * SIZE, -SIZE:], speakers[0].frames[-1].transpose(1, 2, 0))
+    made, truth = sheet[3 * SIZE, -SIZE:], speakers[0].frames[-1, :, 0].T  # the first row of pixels says what is shown
+    np.testing.assert_allclose(made[:6].astype(int), truth[:6], atol=1)
 
 
 @pytest.mark.parametrize(

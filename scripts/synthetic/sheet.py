@@ -1,4 +1,4 @@
-"""A sheet of generated synthetic people beside the truth, to be looked at."""
+"""Sheets of generated synthetic people beside the truth, to be looked at."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scripts.synthetic.figures import CONDITIONS, generate, to_images
 from scripts.synthetic.speakers import Speaker, as_seen
 
 _SHEET_COLUMNS, _SHEET_BLOCKS = 8, 3
+_MOMENTS, _MOMENT_PEOPLE, _MOMENTS_A_ROW = 20, 5, 10
 
 
 def contact_sheet(model: AvModel, speakers: Sequence[Speaker]) -> np.ndarray:
@@ -35,6 +36,25 @@ def contact_sheet(model: AvModel, speakers: Sequence[Speaker]) -> np.ndarray:
         rows = [person.reference[None].repeat(len(moments), 0), moved.frames, truth, made]
         blocks.append(np.vstack([np.hstack([face.transpose(1, 2, 0) for face in row]) for row in rows]))
     return np.vstack(blocks)
+
+
+def moments_sheet(model: AvModel, speakers: Sequence[Speaker]) -> np.ndarray:
+    """People with their own head motion and sound, full size.
+
+    Returns:
+        uint8 RGB; 20 moments of 5 people, 10 side by side: a row of the truth, below it what was generated.
+    """
+    rows = []
+    for person in speakers[:_MOMENT_PEOPLE]:
+        at = np.linspace(0, len(person.frames) - 1, _MOMENTS).round().astype(int)
+        pose = model.encode_pose(to_images(person.frames[at]))
+        identity = model.encode_identity(to_images(person.reference[None]))
+        made = generate(model, identity, model.encode_speech(torch.from_numpy(person.windows[at])), pose)
+        for start in range(0, _MOMENTS, _MOMENTS_A_ROW):
+            part = slice(start, start + _MOMENTS_A_ROW)
+            both = person.frames[at][part], made[part]
+            rows += [np.hstack([face.transpose(1, 2, 0) for face in faces]) for faces in both]
+    return np.vstack(rows)
 
 
 def _rendered(person: Speaker, posing: Speaker, speaking: Speaker, moments: np.ndarray) -> np.ndarray:
