@@ -62,11 +62,11 @@ joint=(--batchSize 16 --clip_len 2 --frame_interval 12 "${features[@]}"
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
   --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 1e-3 \
-  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 1 \
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 8 \
   --niter 100 --niter_decay 22
 
 [ -e "$WORK/joint112/done" ] || data middle "$people" 1 10000
-joint+=(--lambda_identity 0 --lambda_attributes 2)
+joint+=(--lambda_identity 0 --lambda_attributes 8)
 stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$people/train.csv" \
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
   --niter 130 --niter_decay 25

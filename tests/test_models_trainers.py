@@ -507,11 +507,11 @@ def test_readings_are_compared_in_the_probes_units_with_the_first_numbers_alone(
 
     frames = torch.tensor([0.3, 0.6]).view(1, 1, 2, 1, 1, 1).expand(1, 1, 2, 3, 4, 4)
     right = torch.tensor([[0.3 / 0.3, -0.3 / 0.45, 7.0], [0.6 / 0.3, -0.6 / 0.45, -7.0]])
-    pose = 3 * torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # a pose code of two numbers, three times as loud
+    pose = 12 * torch.tensor([[1.0, 0.0], [2.0, 0.0]])  # a pose code of two numbers, twelve times as loud
     assert float(readings_loss(right, right, pose, Brightness(), frames)) == pytest.approx(0, abs=1e-10)
     wrong = right + torch.tensor([[0.2, 0.0, 5.0], [0.0, 0.0, 5.0]])  # 0.2 ** 2 / 4 of one of three
     assert float(readings_loss(right, wrong, pose, Brightness(), frames)) == pytest.approx(0.01 / 3, rel=1e-5)
-    assert float(readings_loss(right, right, pose + 0.6, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
+    assert float(readings_loss(right, right, pose + 2.4, Brightness(), frames)) == pytest.approx(0.04 / 3, rel=1e-5)
 
 
 def test_four_numbers_of_the_pose_code_are_held_to_yaw_pitch_roll_and_blink() -> None:
@@ -520,10 +520,10 @@ def test_four_numbers_of_the_pose_code_are_held_to_yaw_pitch_roll_and_blink() ->
             values = {"opening": 0.0, "width": 0.0, "yaw": 12.0, "pitch": -7.0, "roll": 9.0, "blink": 0.6}
             return {name: torch.full((len(frames),), value) for name, value in values.items()}
 
-    pose = 3 * torch.tensor([[1.0, -1.0, 2.0, 2.0, 7.0]])  # the fifth is free
+    pose = 12 * torch.tensor([[1.0, -1.0, 2.0, 2.0, 7.0]])  # the fifth is free
     frames, mouth = torch.zeros(1, 1, 1, 3, 4, 4), torch.zeros(1, 2)
     assert float(readings_loss(mouth, mouth, pose, Still(), frames)) == pytest.approx(0, abs=1e-10)
-    closed = pose - torch.tensor([[0.0, 0.0, 0.0, 3.0, 0.0]])  # 1 ** 2 / 4 of one of three
+    closed = pose - torch.tensor([[0.0, 0.0, 0.0, 12.0, 0.0]])  # 1 ** 2 / 4 of one of three
     assert float(readings_loss(mouth, mouth, closed, Still(), frames)) == pytest.approx(1 / 12, rel=1e-5)
 
 
