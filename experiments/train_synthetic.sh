@@ -63,18 +63,18 @@ joint=(--batchSize 16 --clip_len 2 --frame_interval 12 "${features[@]}"
   --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 1e-3 \
   --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 8 \
-  --niter 100 --niter_decay 22
+  --niter 60 --niter_decay 62
 
 [ -e "$WORK/joint112/done" ] || data middle "$people" 1 10000
 joint+=(--lambda_identity 0 --lambda_attributes 8)
 stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$people/train.csv" \
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
-  --niter 130 --niter_decay 25
+  --niter 75 --niter_decay 80
 
 [ -e "$WORK/joint224/done" ] || data large "$people" 1 20000
 stage joint224 "${train[@]}" "${joint[@]}" --train_list "$WORK/large_lists_$people/train.csv" \
   --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$WORK/joint112" --grow_G \
-  --niter 65 --niter_decay 48
+  --niter 45 --niter_decay 68
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
 "$PYTHON" scripts/measure_synthetic.py --name synthetic
