@@ -60,13 +60,13 @@ stage sync "${small[@]}" --train_sync --network_file experiments/networks/small_
 # the pose code held apart from one another and from the sound, since they would all say yaw otherwise.
 joint=(--batchSize 16 --clip_len 2 --frame_interval 12 "${features[@]}"
   --no_vgg_loss --generate_from_audio_only --no_noise --no_amsgrad --no_TTUR --beta1 0.5 --beta2 0.99 --lambda_r1 1
-  --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
+  --lambda_attributes 8 --lambda_independence 0.5 --augment_shape 0.2 --ema 0.998 --val_batches 2)
 stage joint56 "${small[@]}" "${joint[@]}" --network_file experiments/networks/small_56.json --lr 1e-3 \
-  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 --lambda_attributes 8 \
+  --load_pretrain "$WORK/recognition" "$WORK/sync" --lambda_identity 0.05 \
   --niter 60 --niter_decay 62
 
 [ -e "$WORK/joint112/done" ] || data middle "$people" 1 10000
-joint+=(--lambda_identity 0 --lambda_attributes 8)
+joint+=(--lambda_identity 0)
 stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$people/train.csv" \
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
   --niter 75 --niter_decay 80

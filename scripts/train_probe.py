@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import torch
 
-    from data.clip_list import num_speakers, read_list
+    from data.clip_list import read_list
     from data.synthetic.clips import FIRST_HELD_OUT
     from models.networks.probe import IMAGE_SIZE
     from scripts.synthetic import probe_training as training
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> None:
             f"--num_identities must be 2 to {FIRST_HELD_OUT} (from there on people are held out), "
             f"got {args.num_identities}"
         )
-    people = args.num_identities + (num_speakers(clips) if clips else 0)
     # one a person and scene, one a clip, one batch
     least = max(training.BATCH, max(args.num_identities * training.SCENES, len(clips)) * (2 if clips else 1))
     if args.frames < least:
@@ -68,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
     pictures = training.render_all(training.training_shots(args.num_identities, drawn, args.seed), args.threads)
     if clips:
         filmed = training.read_all(clips, args.frames - drawn, args.threads)
-        pictures = training.together(pictures, filmed, args.num_identities)
-    probe, steps = training.train(pictures, people, args.minutes, args.seed)
+        pictures = training.together(pictures, filmed)
+    probe, steps = training.train(pictures, args.minutes, args.seed)
     state = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in probe.state_dict().items()}
     save_state_dict(state, args.output / _WEIGHTS)
     probe = load_probe(args.output / _WEIGHTS)  # half precision is what everybody will use
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         "made_by": MARK,
         "parameters": sum(parameter.numel() for parameter in probe.parameters()),
         "training": {
-            "people": people,
+            "people": len(pictures.people.unique()),
             "frames": len(pictures.frames),
             "minutes": args.minutes,
             "steps": steps,

@@ -153,9 +153,9 @@ def read_all(clips: Sequence[ClipRecord], frames: int, workers: int) -> Pictures
     )
 
 
-def together(first: Pictures, second: Pictures, num_people: int) -> Pictures:
-    """Both; the people of `second`, who are others, are numbered from `num_people` on."""
-    second = dataclasses.replace(second, people=second.people + num_people)
+def together(first: Pictures, second: Pictures) -> Pictures:
+    """Both; the people of `second`, who are others, are numbered from where those of `first` end."""
+    second = dataclasses.replace(second, people=second.people + first.people.max() + 1)
     names = [field.name for field in dataclasses.fields(Pictures)]
     return Pictures(*(torch.cat([getattr(first, name), getattr(second, name)]) for name in names))
 
@@ -175,9 +175,13 @@ def _read(task: tuple[ClipRecord, int]) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def training_shots(num_identities: int, frames: int, seed: int) -> list[Shots]:
-    """SCENES shots for each of the people 0 ... num_identities - 1, `frames` pictures together."""
+    """SCENES shots for each of the last people before those held out, `frames` pictures together.
+
+    The last ones, since clips to train on begin with the first, and nobody must be two people to a probe of both.
+    """
     share = -(-frames // (num_identities * SCENES))
-    return [Shots(person, scene, share, seed, 0.5) for person in range(num_identities) for scene in range(SCENES)]
+    people = range(FIRST_HELD_OUT - num_identities, FIRST_HELD_OUT)
+    return [Shots(person, scene, share, seed, 0.5) for person in people for scene in range(SCENES)]
 
 
 def held_out_shots(seed: int) -> list[Shots]:
@@ -250,7 +254,7 @@ def learning_rate(progress: float) -> float:
     return _LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - _WARM_UP) / (1 - _WARM_UP))))
 
 
-def train(pictures: Pictures, num_people: int, minutes: float, seed: int) -> tuple[Probe, int]:
+def train(pictures: Pictures, minutes: float, seed: int) -> tuple[Probe, int]:
     """Trains for a given time; the learning rate follows the clock, so a slower machine makes fewer steps.
 
     Args:
@@ -262,7 +266,8 @@ def train(pictures: Pictures, num_people: int, minutes: float, seed: int) -> tup
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     probe = Probe()
-    people = nn.Parameter(torch.randn(num_people, IDENTITY_DIM, generator=generator))
+    names, labels = pictures.people.unique(return_inverse=True)
+    people = nn.Parameter(torch.randn(len(names), IDENTITY_DIM, generator=generator))
     optimizer = torch.optim.AdamW([*probe.parameters(), people], weight_decay=0.02)
     scales = torch.tensor(list(SCALES.values()))
     seconds = 60 * minutes * torch.get_num_threads()
@@ -276,7 +281,7 @@ def train(pictures: Pictures, num_people: int, minutes: float, seed: int) -> tup
             readings = probe(images.contiguous(memory_format=torch.channels_last))
             read = torch.stack([readings[name] for name in QUANTITIES], dim=1)
             fit = F.smooth_l1_loss(read / scales, values / scales, beta=0.3)
-            who = identity_loss(readings["identity"], people, pictures.people[chosen])
+            who = identity_loss(readings["identity"], people, labels[chosen])
             optimizer.param_groups[0]["lr"] = learning_rate(share)
             optimizer.zero_grad()
             (fit + _IDENTITY_WEIGHT * who).backward()

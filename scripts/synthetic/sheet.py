@@ -10,7 +10,7 @@ import torch
 
 from data.synthetic.clips import Performance, combine, make_identity, make_scene, render_states
 from models.av_model import AvModel
-from scripts.synthetic.figures import CONDITIONS, generate, to_images
+from scripts.synthetic.figures import CONDITIONS, encode, generate, to_images
 from scripts.synthetic.speakers import Speaker, as_seen
 
 _SHEET_COLUMNS, _SHEET_BLOCKS = 8, 3
@@ -47,12 +47,12 @@ def moments_sheet(model: AvModel, speakers: Sequence[Speaker]) -> np.ndarray:
     rows = []
     for person in speakers[:_MOMENT_PEOPLE]:
         at = np.linspace(0, len(person.frames) - 1, _MOMENTS).round().astype(int)
-        pose = model.encode_pose(to_images(person.frames[at]))
-        identity = model.encode_identity(to_images(person.reference[None]))
-        made = generate(model, identity, model.encode_speech(torch.from_numpy(person.windows[at])), pose)
+        shown = dataclasses.replace(person, frames=person.frames[at], windows=person.windows[at])
+        codes = encode(model, shown)
+        made = generate(model, codes.identity, codes.mouth, codes.pose)
         for start in range(0, _MOMENTS, _MOMENTS_A_ROW):
             part = slice(start, start + _MOMENTS_A_ROW)
-            both = person.frames[at][part], made[part]
+            both = shown.frames[part], made[part]
             rows += [np.hstack([face.transpose(1, 2, 0) for face in faces]) for faces in both]
     return np.vstack(rows)
 
