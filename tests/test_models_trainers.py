@@ -416,6 +416,29 @@ def test_probe_figures_are_correlations_of_generated_and_true_frames():
     assert figures["val/follows_yaw"] == pytest.approx(-1)
 
 
+def test_swapped_figures_tell_a_mouth_that_moves_with_the_pose_code():
+    class Bright(torch.nn.Module):
+        def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+            brightness = frames.mean(dim=(1, 2, 3))
+            return dict.fromkeys(QUANTITIES, brightness) | {"identity": torch.ones(len(frames), 1)}
+
+    class FromPose(torch.nn.Module):
+        def forward(self, start: object, style: torch.Tensor, noise: object) -> torch.Tensor:
+            return style[:, -1].view(-1, 1, 1, 1).expand(-1, 3, 28, 28)
+
+    stage = make_trainer(make_config("joint"), probe=Bright()).stage.eval()
+    batch = to_device(make_batch(), torch.device("cpu"))
+    own = stage.encode(batch)["pose"].unflatten(0, batch["mel"].shape[:3])[:, 0, :, -1]  # (B, T)
+    own = own[:, :: stage.config.data.generate_interval].detach()
+    batch["target"] = own[:, :, None, None, None].expand_as(batch["target"]).clone()
+    stage.networks["G"] = FromPose()
+    figures = stage.validate(batch)
+    expected = float(torch.corrcoef(torch.stack([own.roll(1, 0).diff().flatten(), own.diff().flatten()]))[0, 1])
+    assert figures["val/follows_opening"] == pytest.approx(1)
+    assert figures["val/swapped_opening"] == pytest.approx(expected, abs=1e-4)
+    assert expected < 0.95
+
+
 def test_own_features_are_compared_and_stay_as_they_are(tmp_path: Path):
     torch.manual_seed(1)
     for letter in ("V", "E"):

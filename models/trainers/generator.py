@@ -164,7 +164,12 @@ class GeneratorStage(Stage):
         pairs = zip(*(tensor_to_uint8(x).cpu().numpy() for x in (images.float(), targets)), strict=True)
         figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
         if "probe" in self.measures:
-            figures |= _probed(self.measures["probe"], images.float(), targets, batch["target"].shape[1])
+            count = batch["target"].shape[1]
+            figures |= _probed(self.measures["probe"], images.float(), targets, count)
+            if count > 1 and len(batch["target"]) > 1:  # the sound of each item with the pose of the one before it
+                elsewhere = codes["pose"].roll(batch["mel"].shape[1:3].numel(), dims=0)
+                swapped = self.from_speech(batch, codes | {"pose": elsewhere}, noise=False)
+                figures |= _swapped(self.measures["probe"], swapped.float(), targets, count)
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -240,10 +245,21 @@ def _probed(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> di
         pair = torch.stack([made[name], true[name]])  # (2, B * count)
         figures[f"val/probe_{name}"] = float(torch.corrcoef(pair)[0, 1])
         if count > 1:
-            figures[f"val/follows_{name}"] = float(
-                torch.corrcoef(pair.unflatten(1, (-1, count)).diff().flatten(1))[0, 1]
-            )
+            figures[f"val/follows_{name}"] = _followed(pair, count)
     return figures | {"val/probe_identity": float((made["identity"] * true["identity"]).sum(dim=1).mean())}
+
+
+def _swapped(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> dict[str, float]:
+    """How the mouth follows its sound where the pose is that of another item: low when the pose code tells the mouth."""
+    made, true = probe(images), probe(targets)
+    return {
+        f"val/swapped_{name}": _followed(torch.stack([made[name], true[name]]), count) for name in ("opening", "width")
+    }
+
+
+def _followed(pair: Tensor, count: int) -> float:
+    """Correlation of two rows' steps, (2, B * count), from one frame of an item to its next."""
+    return float(torch.corrcoef(pair.unflatten(1, (-1, count)).diff().flatten(1))[0, 1])
 
 
 def _detail(images: Tensor) -> Tensor:

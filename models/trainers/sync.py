@@ -13,7 +13,7 @@ from options.config import LossConfig
 from util.distributed import gather_with_gradient
 
 _MOUTH, _POSE = ("opening", "width"), ("yaw", "pitch", "roll", "blink")  # of a probe's readings
-_POSE_GAIN = 12.0  # of 640 numbers of a style the pose is 12: at 3 G took in a third of a turn
+_POSE_GAIN = 12.0  # four of the 640 numbers of a style: at 3 G took in a third of a turn
 
 
 class SyncStage(Stage):
