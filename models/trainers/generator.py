@@ -82,7 +82,8 @@ class GeneratorStage(Stage):
 
     @property
     def contrasts(self) -> bool:
-        return self.config.loss.lambda_contrastive > 0 or self.config.loss.lambda_cross_modal > 0
+        """Whether any loss looks at what sound and picture say of the mouth."""
+        return any(sync_weights(self.config.loss).values())
 
     @property
     def uses_visual_mouth(self) -> bool:
