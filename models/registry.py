@@ -58,7 +58,9 @@ def build_network(letter: str, config: NetworkConfig) -> nn.Module:
             depth=config.hourglass_depth,
         )
     if letter == "D":
-        return MultiscaleDiscriminator(config.discriminator_width, config.num_discriminators, config.discriminator_face)
+        return MultiscaleDiscriminator(
+            config.discriminator_width, config.num_discriminators, config.discriminator_face, config.discriminator_crop
+        )
     out_dim, windows = {"A_sync": (config.feature_dim, 1), "A": (config.identity_dim, config.n_mel_t)}[letter]
     return AudioEncoder(
         num_classes=config.num_classes,

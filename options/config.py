@@ -103,6 +103,7 @@ class NetworkConfig:
     discriminator_width: int = 64
     num_discriminators: int = 2
     discriminator_face: bool = False  # one more, for eyes and mouth
+    discriminator_crop: int | None = None  # pixels of the square somewhere that the first one sees; None: everything
 
     def __post_init__(self) -> None:
         for flag, size in (("--crop_size", self.crop_size), ("generator_size", self.image_size)):

@@ -188,3 +188,18 @@ def test_discriminator_of_the_face_sees_the_middle_of_the_picture_alone_and_take
             torch.testing.assert_close(found[-1], expected[-1])
         assert torch.equal(face[0], image[:, :, 7:35, 14:42])
         assert torch.equal(face[-1], other.discriminator_face(image[:, :, 7:35, 14:42])[-1])
+
+
+def test_first_discriminator_may_see_a_square_alone_anywhere_in_the_picture() -> None:
+    torch.manual_seed(0)
+    network = build_network("D", dataclasses.replace(TINY, discriminator_crop=28)).eval()
+    image = torch.randn(1, 3, 56, 56)
+    with torch.no_grad():
+        first, second = network(image, (8, 16))
+        assert torch.equal(first[0], image[:, :, 8:36, 16:44])
+        assert second[0].shape[-1] == 28  # of the whole picture
+    corners = [network.draw_corner(56) for _ in range(300)]
+    assert {min(corner) for corner in corners} >= {0}
+    assert max(max(corner) for corner in corners) == 28
+    assert network.draw_corner(28) == network.draw_corner(14) == (0, 0)
+    assert build_network("D", TINY).draw_corner(56) == (0, 0)

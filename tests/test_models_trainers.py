@@ -384,6 +384,18 @@ def test_generator_of_a_smaller_size_is_compared_with_smaller_targets():
     torch.testing.assert_close(output.for_adversary[1][: CLIPS * TARGETS], batch["target"].flatten(0, 1))
 
 
+def test_discriminator_that_sees_a_square_compares_the_same_one_of_true_and_generated_frames():
+    sizes = dataclasses.replace(SIZES, discriminator_crop=14)
+    stage = make_trainer(make_config("joint", network=sizes)).stage.eval()
+    torch.manual_seed(0)
+    frames = torch.rand(3, 3, 28, 28)
+    with torch.no_grad():
+        same = [float(stage.picture_losses(frames, frames)["G/feature_matching"]) for _ in range(5)]
+        opinions = {round(float(stage.picture_losses(frames, frames)["G/gan"]), 6) for _ in range(5)}
+    assert same == [0] * 5
+    assert len(opinions) > 1  # it looks elsewhere every time
+
+
 def test_probe_figures_are_correlations_of_generated_and_true_frames():
     class Mirror(torch.nn.Module):
         def forward(self, frames: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,10 +1,12 @@
 """D: two PatchGANs, the second on the image at half the size; every level's activations come out.
 
-A third may look at eyes and mouth alone, which are a twentieth of the picture.
+A third may look at eyes and mouth alone, which are a twentieth of the picture. The first may look at a square alone, at
+another place in every step: what it costs grows with the pixels it sees, and most of what D costs is the first.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import spectral_norm
@@ -46,10 +48,14 @@ class MultiscaleDiscriminator(nn.Module):
         width: channels of the first level.
         num_discriminators: levels of the pyramid.
         face: whether one more looks at the part with eyes and mouth.
+        crop: side of the square that the first level sees, pixels; None for the whole picture.
     """
 
-    def __init__(self, width: int = 64, num_discriminators: int = 2, face: bool = False) -> None:
+    def __init__(
+        self, width: int = 64, num_discriminators: int = 2, face: bool = False, crop: int | None = None
+    ) -> None:
         super().__init__()
+        self.crop = crop
         self.num_discriminators = num_discriminators
         if face:
             self.discriminator_face = PatchDiscriminator(width)
@@ -57,13 +63,26 @@ class MultiscaleDiscriminator(nn.Module):
         for scale in range(num_discriminators):
             self.add_module(f"discriminator_{scale}", PatchDiscriminator(width))
 
-    def forward(self, image: Tensor) -> list[list[Tensor]]:
-        """(B, 3, H, W) in [-1, 1] -> per scale, and last for the face, the list of `PatchDiscriminator.forward`."""
+    def draw_corner(self, size: int) -> tuple[int, int]:
+        """Row and column of the corner of the first level's square, somewhere in a picture of `size` pixels."""
+        places = 1 + max(0, size - (self.crop or size))
+        row, column = torch.randint(places, (2,)).tolist() if places > 1 else (0, 0)
+        return row, column
+
+    def forward(self, image: Tensor, corner: tuple[int, int] = (0, 0)) -> list[list[Tensor]]:
+        """(B, 3, H, W) in [-1, 1] -> per scale, and last for the face, the list of `PatchDiscriminator.forward`.
+
+        `corner`: of `draw_corner`, the same for pictures whose features are compared.
+        """
         outputs, face = [], image
         for scale in range(self.num_discriminators):
             if scale > 0:
                 image = F.avg_pool2d(image, 3, stride=2, padding=1, count_include_pad=False)
-            outputs.append(getattr(self, f"discriminator_{scale}")(image))
+            seen = image
+            if scale == 0 and self.crop:
+                row, column = corner
+                seen = image[:, :, row : row + self.crop, column : column + self.crop]
+            outputs.append(getattr(self, f"discriminator_{scale}")(seen))
         if self.face:
             (top, bottom), (left, right) = (
                 (round(start * size), round(end * size))

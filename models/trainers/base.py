@@ -69,6 +69,11 @@ class Adversary(nn.Module):
         if self.headpose_classifier is not None:
             self.headpose_classifier.requires_grad_(trainable)
 
+    def draw_corner(self, images: Tensor) -> tuple[int, int]:
+        """Where D's first level looks, in pictures (N, 3, S, S)."""
+        corner: tuple[int, int] = self.discriminator.draw_corner(images.shape[-1])  # type: ignore[operator]
+        return corner
+
     def parameters_to_train(self) -> Iterator[tuple[str, nn.Parameter]]:
         """(`adversary.name`, parameter) of everything its optimiser moves, while it is trainable."""
         return ((f"adversary.{name}", p) for name, p in self.named_parameters() if p.requires_grad)
@@ -82,7 +87,8 @@ class Adversary(nn.Module):
             labels: (B,).
         """
         mode = self.config.loss.gan_mode
-        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]))]
+        corner = self.draw_corner(real)
+        scores = [levels[-1] for levels in self.discriminator(torch.cat([fake, real]), corner)]
         count = len(fake)
         losses = {
             "D/fake": gan_loss([s[:count] for s in scores], False, True, mode),
@@ -97,7 +103,8 @@ class Adversary(nn.Module):
     def _gradient_penalty(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # gradients of gradients are too small for 16 bits
             images = images.float().requires_grad_()
-            return gradient_penalty([levels[-1] for levels in self.discriminator(images)], images)
+            scores = [levels[-1] for levels in self.discriminator(images, self.draw_corner(images))]
+            return gradient_penalty(scores, images)
 
 
 class Stage(nn.Module, ABC):

@@ -128,9 +128,10 @@ class GeneratorStage(Stage):
         """
         loss, adversary = self.config.loss, self.adversary
         shown = fake if free is None else torch.cat([fake, free])
-        fake_levels = adversary.discriminator(shown)
+        corner = adversary.draw_corner(real)
+        fake_levels = adversary.discriminator(shown, corner)
         with torch.no_grad():
-            real_levels = adversary.discriminator(real)
+            real_levels = adversary.discriminator(real, corner)
         losses: dict[str, Tensor] = {}
         if loss.lambda_gan > 0:
             losses["G/gan"] = gan_loss([levels[-1] for levels in fake_levels], True, False, loss.gan_mode)
@@ -251,7 +252,7 @@ def _probed(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> di
 
 
 def _swapped(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> dict[str, float]:
-    """How the mouth follows its sound where the pose is that of another item: low when the pose code tells the mouth."""
+    """How the mouth follows its sound with the pose of another item: low when the pose code tells the mouth."""
     made, true = probe(images), probe(targets)
     return {
         f"val/swapped_{name}": _followed(torch.stack([made[name], true[name]]), count) for name in ("opening", "width")
