@@ -34,6 +34,7 @@ def build_network(letter: str, config: NetworkConfig) -> nn.Module:
             channels=config.generator_channels,
             input_channels=config.generator_input_channels,
             mapping_layers=config.mapping_layers,
+            skips=config.identity_skips,
         )
     if letter == "V":
         return IdentityEncoder(
@@ -46,6 +47,7 @@ def build_network(letter: str, config: NetworkConfig) -> nn.Module:
             group_width=config.identity_group_width,
             image_size=config.identity_size,
             stem_pool=config.identity_stem_pool,
+            skips=config.identity_skips,
         )
     if letter == "E":
         return PoseEncoder(

@@ -91,6 +91,7 @@ class NetworkConfig:
     identity_group_width: int = 4
     identity_size: int | None = None  # pixels V resizes frames to; None: crop_size
     identity_stem_pool: bool = True  # the max-pool behind the stem; without it V sees small frames twice as finely
+    identity_skips: tuple[int, ...] = ()  # channels of V's finer stages that G adds at 14, 28 ... px; ours
     # E, hourglass
     hourglass_channels: int = 256
     hourglass_depth: int = 4
@@ -111,7 +112,7 @@ class NetworkConfig:
                 raise OptionError(f"{flag} must be 7*2^k or 4*2^k with k >= 2, got {size}")
         for name, value in dataclasses.asdict(self).items():
             numbers = value if isinstance(value, tuple) else (value,)
-            if not isinstance(value, bool) and value is not None and min(numbers, default=0) < 1:
+            if not isinstance(value, bool) and value is not None and min(numbers, default=1) < 1:
                 raise OptionError(f"--{name} must be whole numbers above 0, got {value!r}")
         if not len(self.audio_layers) == len(self.audio_filters) == len(self.identity_layers) == 4:
             raise OptionError("audio_layers, audio_filters and identity_layers must have 4 entries each")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from models.networks.layers import EqualLinear, StyledConv, ToRGB
@@ -51,6 +52,7 @@ class Generator(nn.Module):
         channels: per resolution, from the smallest; None takes StyleGAN2's table.
         input_channels: of the identity map.
         mapping_layers: of the mapping network, whose weights are in the checkpoints; it is never run.
+        skips: channels of `IdentityEncoder` that are added at the second, third ... resolution; none are published.
 
     Source: Karras et al. 2020; Zhou et al. 2021, section 3.4.
     """
@@ -62,6 +64,7 @@ class Generator(nn.Module):
         channels: Sequence[int] | None = None,
         input_channels: int = 512,
         mapping_layers: int = 8,
+        skips: Sequence[int] = (),
     ) -> None:
         super().__init__()
         sizes = resolutions(image_size)
@@ -82,6 +85,14 @@ class Generator(nn.Module):
             self.convs.append(StyledConv(below, here, style_dim, upsample=True))
             self.convs.append(StyledConv(here, here, style_dim))
             self.to_rgbs.append(ToRGB(here, style_dim))
+        self.skips = nn.ModuleList(
+            nn.Conv2d(given, here, 1) for given, here in zip(skips, channels[1:], strict=False)
+        )
+        for skip in self.skips:
+            nn.init.zeros_(skip.weight)
+            nn.init.zeros_(skip.bias)  # what G makes does not change until it has learned to use them
+        # channels of the map: those it starts from, and what belongs to each skip, folded
+        self.map_parts = [input_channels, *(given * 4**level for level, given in enumerate(skips, start=1))]
         self.noises = nn.Module()
         for layer, size in enumerate(self.noise_sizes):
             self.noises.register_buffer(f"noise_{layer}", torch.randn(1, 1, size, size))
@@ -94,7 +105,8 @@ class Generator(nn.Module):
         """Makes images.
 
         Args:
-            identity_map: (B, input_channels, s, s) with s the smallest resolution; None starts from the constant.
+            identity_map: (B, input_channels, s, s) with s the smallest resolution, or with folded skips behind those
+                channels; None starts from the constant.
             style: (B, style_dim).
             noise: one (B or 1, 1, H, W) image per layer, or None for no noise.
 
@@ -102,21 +114,36 @@ class Generator(nn.Module):
             (B, 3, image_size, image_size) in [-1, 1], RGB.
         """
         layer_noise = list(noise) if noise is not None else [None] * len(self.noise_sizes)
-        x = identity_map if identity_map is not None else self.input(style.shape[0])
+        x, skipped = self.unfold(identity_map if identity_map is not None else self.input(style.shape[0]))
         x = self.conv1(x, style, layer_noise[0])  # (B, input_channels, s, s) -> (B, channels[0], s, s)
         image = self.to_rgb1(x, style)
         for level in range(len(self.to_rgbs)):
             noises = layer_noise[2 * level + 1 : 2 * level + 3]
             if self.checkpointing and torch.is_grad_enabled():
-                x, image = checkpoint(self._level, level, x, image, style, *noises, use_reentrant=False)
+                x, image = checkpoint(
+                    self._level, level, x, image, style, skipped[level], *noises, use_reentrant=False
+                )
             else:
-                x, image = self._level(level, x, image, style, *noises)
+                x, image = self._level(level, x, image, style, skipped[level], *noises)
         return torch.tanh(image)
 
+    def unfold(self, identity_map: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """What G starts from, (B, input_channels, s, s), and what each further resolution adds, (B, C, s', s')."""
+        skipped: list[Tensor | None] = [None] * len(self.to_rgbs)
+        if not self.skips or identity_map.shape[1] == self.map_parts[0]:
+            return identity_map, skipped
+        start, *folded = identity_map.split(self.map_parts, dim=1)
+        for level, skip in enumerate(self.skips):
+            skipped[level] = skip(F.pixel_shuffle(folded[level], 2 ** (level + 1)))
+        return start, skipped
+
     def _level(
-        self, level: int, x: Tensor, image: Tensor, style: Tensor, first: Tensor | None, second: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, level: int, x: Tensor, image: Tensor, style: Tensor, skipped: Tensor | None, first: Tensor | None,
+        second: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """One resolution: (B, C, s, s) and (B, 3, s, s) -> both twice the size."""
         x = self.convs[2 * level](x, style, first)
+        if skipped is not None:
+            x = x + skipped
         x = self.convs[2 * level + 1](x, style, second)
         return x, self.to_rgbs[level](x, style, image)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,6 +95,8 @@ class IdentityEncoder(nn.Module):
     Args:
         map_size: side of the identity map, the generator's smallest resolution.
         image_size: side that images are resized to first; None takes them as they come.
+        skips: channels taken from the stages before the last, the nearest first, at 2, 4 ... times the map's side. They
+            come folded into the map, 4, 16 ... channels for each; `Generator` unfolds them.
 
     Source: Zhou et al. 2021, section 3.2.
     """
@@ -109,22 +112,37 @@ class IdentityEncoder(nn.Module):
         group_width: int = 4,
         image_size: int | None = None,
         stem_pool: bool = True,
+        skips: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.image_size = image_size
         self.model = ResNeXt(layers, width, groups, group_width, stem_pool)
         self.conv1x1 = nn.Conv2d(self.model.out_channels, map_channels, 1)
         self.fc = nn.Linear(self.model.out_channels, num_classes)
+        self.skips = nn.ModuleList(
+            nn.Conv2d(self.model.out_channels // 2**level, channels, 1) for level, channels in enumerate(skips, start=1)
+        )
         self.map_size = map_size
 
     def forward(self, references: Tensor) -> tuple[Tensor, Tensor]:
         """N images a person (B, N, 3, H, W) in [-1, 1], RGB -> mean vectors (B, 2048) and maps (B, 512, 7, 7)."""
         batch, count = references.shape[:2]
         images = resize_to(references.flatten(0, 1), self.image_size)  # (B, N, 3, H, W) -> (B*N, 3, S, S)
-        features = self.model(images)  # (B*N, 2048, S/32, S/32)
-        vector = features.mean(dim=(2, 3))
-        identity_map = F.adaptive_avg_pool2d(self.conv1x1(features), self.map_size)
+        levels = self.model.levels(images)
+        vector = levels[-1].mean(dim=(2, 3))  # of (B*N, 2048, S/32, S/32)
+        identity_map = self.map_of(levels, F.adaptive_avg_pool2d)
         return vector.unflatten(0, (batch, count)).mean(dim=1), identity_map.unflatten(0, (batch, count)).mean(dim=1)
+
+    def map_of(self, levels: Sequence[Tensor], pool: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Of the trunk's levels, the identity map with what the skips add: (N, 512, 7, 7) without any.
+
+        pool: (N, C, h, h) and a side -> (N, C, side, side), as `F.adaptive_avg_pool2d`.
+        """
+        parts = [pool(self.conv1x1(levels[-1]), self.map_size)]
+        for level, skip in enumerate(self.skips, start=1):
+            fine = pool(skip(levels[-1 - level]), self.map_size * 2**level)
+            parts.append(F.pixel_unshuffle(fine, 2**level))  # (N, C, 7 * 2^k, 7 * 2^k) -> (N, C * 4^k, 7, 7)
+        return torch.cat(parts, dim=1) if self.skips else parts[0]
 
     def classify(self, vector: Tensor) -> Tensor:
         """(B, 2048) -> speaker scores (B, num_classes)."""
