@@ -138,11 +138,13 @@ def _graphs(networks: Mapping[str, Any], sizes: NetworkConfig) -> dict[str, Grap
     side, v_side, sides = sizes.crop_size, v.image_size or sizes.crop_size, g.noise_sizes
     resize_for_v, resize_for_e = _area_mean(side, v_side), _area_mean(side, e.image_size)
     with torch.no_grad():
-        pool = _area_mean(v.model(torch.zeros(1, 3, v_side, v_side)).shape[-1], v.map_size)
+        found = [x.shape[-1] for x in v.model.levels(torch.zeros(1, 3, v_side, v_side))]
+    targets = [v.map_size * 2**level for level in range(len(found))]
+    pools = {target: _area_mean(size, target) for size, target in zip(reversed(found), targets, strict=True)}
 
     def identity(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = v.model(resize_for_v(images))
-        return features.mean(dim=(2, 3)), pool(v.conv1x1(features))
+        levels = v.model.levels(resize_for_v(images))
+        return levels[-1].mean(dim=(2, 3)), v.map_of(levels, lambda x, target: pools[target](x))
 
     def pose(frames: Tensor) -> Tensor:
         return e.headpose_embed(e.to_headpose(e.model(resize_for_e(frames))))
@@ -157,7 +159,7 @@ def _graphs(networks: Mapping[str, Any], sizes: NetworkConfig) -> dict[str, Grap
 
     of_g = {
         "identity_vector": (sizes.identity_dim,),
-        "identity_map": (sizes.generator_input_channels, sides[0], sides[0]),
+        "identity_map": (sum(g.map_parts), sides[0], sides[0]),
         "mouth": (sizes.mouth_dim,),
         "pose": (sizes.pose_dim,),
         "noise": (sum(side**2 for side in sides),),

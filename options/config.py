@@ -122,6 +122,9 @@ class NetworkConfig:
             raise OptionError(f"generator_channels must have {levels} entries for {self.image_size} px, got {count}")
         if self.generator_channels is None and self.image_size > MOST_PIXELS:
             raise OptionError(f"generator_channels must be given above {MOST_PIXELS} px, got {self.image_size} px")
+        if len(self.identity_skips) > min(3, levels - 1):
+            most = f"{min(3, levels - 1)} entries are the most for {self.image_size} px"
+            raise OptionError(f"identity_skips has {len(self.identity_skips)}, {most}")
         if not 0 < self.pose_dim < self.feature_dim:
             raise OptionError(f"--pose_dim must lie between 1 and {self.feature_dim - 1}, got {self.pose_dim}")
         if self.hourglass_channels % 8:

@@ -83,7 +83,8 @@ def _generator(config: NetworkConfig) -> int:
 
     convs = [styled(below, here) + styled(here, here) for below, here in itertools.pairwise(channels)]
     start = wide * sizes[0] ** 2 + styled(wide, channels[0])
-    return config.mapping_layers * _linear(style, style) + start + sum(convs) + sum(map(to_rgb, channels))
+    skips = itertools.starmap(_linear, zip(config.identity_skips, channels[1:], strict=False))
+    return config.mapping_layers * _linear(style, style) + start + sum(convs) + sum(map(to_rgb, channels)) + sum(skips)
 
 
 def _identity_encoder(config: NetworkConfig) -> int:
@@ -97,7 +98,12 @@ def _identity_encoder(config: NetworkConfig) -> int:
         total += rest + inputs * inner + (inputs * outputs + 2 * outputs)  # the first block has a shortcut
         total += (blocks - 1) * (rest + outputs * inner)
         inputs = outputs
-    return total + sum(_linear(inputs, n) for n in (1000, config.generator_input_channels, config.num_classes))
+    skips = (_linear(inputs // 2**level, n) for level, n in enumerate(config.identity_skips, start=1))
+    return (
+        total
+        + sum(_linear(inputs, n) for n in (1000, config.generator_input_channels, config.num_classes))
+        + sum(skips)
+    )
 
 
 def _pose_encoder(config: NetworkConfig) -> int:

@@ -39,11 +39,15 @@ def _lively(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _generator() -> Generator:
+def _generator(skips: tuple[int, ...] = ()) -> Generator:
     """Small, with one layer that is wide enough for Winograd's form."""
     torch.manual_seed(0)
-    generator = Generator(image_size=28, style_dim=7, channels=(8, 128, 128), input_channels=6, mapping_layers=1)
+    generator = Generator(
+        image_size=28, style_dim=7, channels=(8, 128, 128), input_channels=6, mapping_layers=1, skips=skips
+    )
     _lively(generator)
+    for skip in generator.skips:
+        torch.nn.init.normal_(skip.weight)
     return generator
 
 
@@ -117,6 +121,17 @@ def test_fast_generator_equals_the_textbook_form(constant: int) -> None:
     for layers in (noise, None, generator.stored_noise()):
         expected = textbook.generate(generator, identity_map, style, layers)
         assert _close(fast(identity_map, style, layers), expected)
+
+
+@needs_onednn
+@pytest.mark.parametrize("skips", [(2,), (2, 1)])
+def test_fast_generator_adds_what_the_map_has_folded(skips: tuple[int, ...]) -> None:
+    generator = _generator(skips)
+    identity_map, style = torch.randn(3, sum(generator.map_parts), 7, 7), torch.randn(3, 7)
+    made = FastGenerator(generator, 5)(identity_map, style)
+    assert _close(made, textbook.generate(generator, identity_map, style))
+    assert _close(made, generator(identity_map, style))
+    assert not _close(made, generator(identity_map[:, :6], style), 0.05)
 
 
 @needs_onednn

@@ -136,6 +136,29 @@ def test_small_networks_give_the_shapes_of_their_config(crop_size: int) -> None:
     assert nets["D"](image)[0][0].shape == image.shape
 
 
+def test_skips_carry_places_of_the_reference_to_the_same_places_of_the_frame() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        TINY, crop_size=56, generator_channels=None, identity_stem_pool=False, identity_skips=(4, 2)
+    )
+    plain = build_network("G", dataclasses.replace(config, identity_skips=())).eval()
+    nets = {letter: build_network(letter, config).eval() for letter in "VG"}
+    nets["G"].load_state_dict(plain.state_dict(), strict=False)
+    images, style = torch.randn(2, 1, 3, 56, 56), torch.randn(2, config.style_dim)
+    with torch.no_grad():
+        identity_map = nets["V"](images)[1]
+        assert identity_map.shape == (2, 16 + 4 * 4 + 16 * 2, 7, 7)
+        before = nets["G"](identity_map, style)
+        torch.testing.assert_close(before, plain(identity_map[:, :16], style))  # nothing is used at first
+        torch.nn.init.normal_(nets["G"].skips[1].weight)
+        # the map's part of the finest skip, from one corner of it
+        corner = identity_map.clone()
+        corner[:, -32:, 0, 0] += 1
+        change = (nets["G"](corner, style) - nets["G"](identity_map, style)).abs().amax(dim=1)
+    assert change[:, :14, :14].amax() > 1e-3
+    assert change[:, 20:].amax() < 1e-6 > change[:, :, 20:].amax()
+
+
 def test_untrained_generator_gives_an_image_with_variation() -> None:
     torch.manual_seed(0)
     generator = Generator(image_size=56, style_dim=64, input_channels=32)

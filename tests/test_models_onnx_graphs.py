@@ -104,6 +104,20 @@ def test_encoders_of_other_sizes_and_strides_are_exported(changes: dict[str, int
     assert max(relative for *_, relative in found) < TOLERANCE
 
 
+def test_folded_map_reaches_g_in_its_file_too(tmp_path: Path):
+    from models.onnx_graphs import compare, export
+
+    sizes = dataclasses.replace(TINY, identity_size=56, identity_stem_pool=False, identity_skips=(3, 2))
+    directory = write_tiny_model(tmp_path / "tiny", sizes)
+    state = torch.load(directory / "latest_net_G.pth", weights_only=True)
+    for key in ("skips.0.weight", "skips.1.weight"):
+        torch.nn.init.normal_(state[key])
+    torch.save(state, directory / "latest_net_G.pth")
+    files = export(directory, "latest", sizes, tmp_path / "onnx")
+    found = compare({letter: files[letter] for letter in ("V", "G")}, directory, "latest", sizes)
+    assert 0 < max(relative for *_, relative in found) < TOLERANCE
+
+
 def test_metadata_names_sizes_and_conventions(exported: dict[str, Path]):
     session = onnxruntime.InferenceSession(str(exported["G"]))
     notes = session.get_modelmeta().custom_metadata_map

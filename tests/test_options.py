@@ -118,6 +118,8 @@ def test_network_json_beside_the_weights_goes_first(tmp_path: Path, caplog: pyte
         ('{"num_classes": "4"}', r"Expected `int`, got `str` - at `\$.num_classes`"),
         ('{"generator_input_channels": 0}', "generator_input_channels must be whole numbers above 0"),
         ('{"generator_channels": [8, 8]}', "generator_channels must have 6 entries for 224 px, got 2"),
+        ('{"identity_skips": [8, 8, 8, 8]}', "identity_skips has 4, 3 entries are the most for 224 px"),
+        ('{"identity_skips": [0]}', "identity_skips must be whole numbers above 0"),
         ('{"audio_layers": [1, 1]}', "must have 4 entries each"),
         ('{"identity_stem_pool": 1}', r"Expected `bool`, got `int` - at `\$.identity_stem_pool`"),
     ],

@@ -21,7 +21,7 @@ from util.json_files import to_builtins
 OTHERS = dataclasses.replace(
     TINY, crop_size=64, generator_channels=None, audio_filters=(8, 16, 16, 32), audio_layers=(2, 1, 3, 1),
     identity_layers=(1, 3, 1, 2), clip_len=3, n_mel_t=2, hourglass_depth=2, mapping_layers=2,
-    discriminator_face=True,
+    discriminator_face=True, identity_skips=(5, 3),
 )  # fmt: skip
 
 

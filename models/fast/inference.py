@@ -222,12 +222,20 @@ class FastGenerator(nn.Module):
         self.constant = constant
         self.of_constant, self.of_rest = weight[:, :constant].contiguous(), weight[:, constant:].contiguous()
         self._kept = (torch.full((constant,), torch.nan), self.bias)
+        self.unfold = generator.unfold if len(generator.skips) else None
         self.eval()
 
     def forward(self, identity_map: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """See Generator; the map is required."""
         noises = [[layer[i % len(layer), 0] for layer in noise or ()] for i in range(len(style))]
-        return torch.stack([self._image(*row) for row in zip(identity_map, style, noises, strict=True)])
+        if self.unfold is None:
+            return torch.stack([self._image(*row) for row in zip(identity_map, style, noises, strict=True)])
+        images = []
+        for i, one in enumerate(identity_map):
+            start, skipped = self.unfold(one[None])
+            added = [None if x is None else x[0] for x in skipped]
+            images.append(self._image(start[0], style[i], noises[i], added))
+        return torch.stack(images)
 
     def _modulations(self, style: Tensor) -> Sequence[Tensor]:
         """(style_dim,) -> (in,) for every layer."""
@@ -238,8 +246,10 @@ class FastGenerator(nn.Module):
             self._kept = leading, before
         return torch.addmv(before, self.of_rest, style[self.constant :]).split(self.widths)
 
-    def _image(self, start: Tensor, style: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """(C, s, s), (style_dim,) and (H, W) a layer, or nothing -> (3, image_size, image_size)."""
+    def _image(
+        self, start: Tensor, style: Tensor, noise: Sequence[Tensor], skipped: Sequence[Tensor | None] = ()
+    ) -> Tensor:
+        """(C, s, s), (style_dim,), (H, W) a layer or nothing, (C, H, W) or nothing a resolution -> (3, size, size)."""
         modulations = self._modulations(style)
         x = start.permute(1, 2, 0)
         pending: Tensor | float = 1.0  # D of the layer before
@@ -248,6 +258,9 @@ class FastGenerator(nn.Module):
             demodulation = layer.demodulation(modulations[index])
             x = layer(x, modulations[index] * pending, demodulation, noise[index] if noise else None)
             pending = demodulation
+            if index % 2 == 1 and skipped:
+                added = skipped[index // 2]
+                x = x if added is None else x + added.permute(1, 2, 0) / demodulation
             if index % 2 == 0:
                 level = index // 2
                 image = self.colours[level](x, modulations[len(self.layers) + level] * pending, image)

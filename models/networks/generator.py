@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,12 +86,12 @@ class Generator(nn.Module):
             self.convs.append(StyledConv(below, here, style_dim, upsample=True))
             self.convs.append(StyledConv(here, here, style_dim))
             self.to_rgbs.append(ToRGB(here, style_dim))
-        self.skips = nn.ModuleList(
-            nn.Conv2d(given, here, 1) for given, here in zip(skips, channels[1:], strict=False)
-        )
-        for skip in self.skips:
-            nn.init.zeros_(skip.weight)
-            nn.init.zeros_(skip.bias)  # what G makes does not change until it has learned to use them
+        self.skips = nn.ModuleList()
+        for given, here in zip(skips, channels[1:], strict=False):
+            skip = nn.Conv2d(given, here, 1)
+            nn.init.zeros_(skip.weight)  # what G makes does not change until it has learned to use them
+            nn.init.zeros_(cast(Tensor, skip.bias))
+            self.skips.append(skip)
         # channels of the map: those it starts from, and what belongs to each skip, folded
         self.map_parts = [input_channels, *(given * 4**level for level, given in enumerate(skips, start=1))]
         self.noises = nn.Module()
@@ -120,9 +121,7 @@ class Generator(nn.Module):
         for level in range(len(self.to_rgbs)):
             noises = layer_noise[2 * level + 1 : 2 * level + 3]
             if self.checkpointing and torch.is_grad_enabled():
-                x, image = checkpoint(
-                    self._level, level, x, image, style, skipped[level], *noises, use_reentrant=False
-                )
+                x, image = checkpoint(self._level, level, x, image, style, skipped[level], *noises, use_reentrant=False)
             else:
                 x, image = self._level(level, x, image, style, skipped[level], *noises)
         return torch.tanh(image)

@@ -64,7 +64,7 @@ def generate(
 ) -> Tensor:
     """The images that `generator(identity_map, style, noise)` makes."""
     layers = list(noise) if noise is not None else [None] * len(generator.noise_sizes)
-    x = identity_map if identity_map is not None else generator.input(style.shape[0])
+    x, skipped = generator.unfold(identity_map if identity_map is not None else generator.input(style.shape[0]))
     convolutions: Sequence[Any] = [generator.conv1, *generator.convs]
     colours: Sequence[Any] = [generator.to_rgb1, *generator.to_rgbs]
     image = None
@@ -72,5 +72,8 @@ def generate(
         x = styled_conv(layer, x, style, layer_noise)
         if number % 2 == 0:  # behind the first convolution, then behind every second one
             image = to_rgb(colours[number // 2], x, style, image)
+        else:
+            added = skipped[number // 2]
+            x = x if added is None else x + added
     assert image is not None
     return torch.tanh(image)
