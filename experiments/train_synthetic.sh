@@ -71,9 +71,12 @@ stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$peo
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
   --niter 75 --niter_decay 80
 
+# as far as it was trained on another machine; goes with checkpoints/small
+begun="$WORK/joint112"
+[ ! -d "$WORK/joint224_begun" ] || begun="$WORK/joint224_begun"
 [ -e "$WORK/joint224/done" ] || data large "$people" 1 20000
 stage joint224 "${train[@]}" "${joint[@]}" --train_list "$WORK/large_lists_$people/train.csv" \
-  --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$WORK/joint112" --grow_G \
+  --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$begun" --grow_G \
   --niter 45 --niter_decay 68
 
 "$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic

@@ -141,6 +141,18 @@ def test_independence_of_the_pose_code_is_a_loss_of_its_changes_within_a_piece()
     assert stage.weights["E/independence"] == 2.0
 
 
+def test_skips_are_part_of_the_identity_map():
+    sizes = dataclasses.replace(SIZES, identity_skips=(3,))
+    assert not {name for name in moved(make_config("recognition", network=sizes))[0] if ".skips." in name}
+    assert not {
+        name for name in moved(make_config("joint", network=sizes, input_id_feature=False))[0] if ".skips." in name
+    }
+    changed, _ = moved(make_config("joint", network=sizes))
+    assert {name for name in changed if ".skips." in name} == {
+        f"{letter}.skips.0.{kind}" for letter in "GV" for kind in ("weight", "bias")
+    }
+
+
 def test_joint_without_identity_map_trains_the_learned_constant():
     changed, same = moved(make_config("joint", input_id_feature=False))
     assert "G.input.input" in changed

@@ -28,6 +28,7 @@ UNUSED = {
     "A_sync": ("fc.",),
     "G": ("style.",),
 }
+IDENTITY_MAP = ("conv1x1.", "skips.")  # of V
 # what --fix_netE, --fix_netE_mouth and --fix_netE_headpose freeze
 E_PARTS = {
     "E": ("model.",),

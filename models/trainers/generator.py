@@ -23,7 +23,7 @@ from models.losses import (
 )
 from models.networks.layers import resize_to
 from models.networks.probe import QUANTITIES, SCALES
-from models.trainers.base import Adversary, Batch, Stage, StepOutput, identity_retrieval
+from models.trainers.base import IDENTITY_MAP, Adversary, Batch, Stage, StepOutput, identity_retrieval
 from models.trainers.sync import readings_loss, sync_losses, sync_retrieval, sync_weights
 from options.config import TrainConfig
 from util.distributed import gather_with_gradient
@@ -72,9 +72,9 @@ class GeneratorStage(Stage):
         if letter == "G":
             weights = (name for name, _ in self.networks["G"].named_parameters() if name.endswith("noise.weight"))
             noise = () if self.config.use_noise else tuple(weights)
-            return (*unused, *noise, *(("input.",) if self.config.input_id_feature else ()))
+            return (*unused, *noise, "input." if self.config.input_id_feature else "skips.")
         if letter == "V":
-            without_map = () if self.config.input_id_feature else ("conv1x1.",)
+            without_map = () if self.config.input_id_feature else IDENTITY_MAP
             return (*unused, *without_map, *(() if self.config.loss.lambda_identity > 0 else ("fc.",)))
         if letter == "E" and not self.uses_visual_mouth:
             return (*unused, "to_mouth.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.nn import functional as F
 
 from models.losses import contrastive_loss
-from models.trainers.base import Batch, Stage, StepOutput, identity_retrieval, retrieval_accuracy
+from models.trainers.base import IDENTITY_MAP, Batch, Stage, StepOutput, identity_retrieval, retrieval_accuracy
 from util.distributed import gather_with_gradient
 
 # With the published 1 the length of A's vector grows to several times that of V's, and G takes it as it is.
@@ -27,7 +27,7 @@ class RecognitionStage(Stage):
 
     def unused(self, letter: str) -> tuple[str, ...]:
         # the identity map has no label to learn from
-        return (*super().unused(letter), "conv1x1.") if letter == "V" else super().unused(letter)
+        return (*super().unused(letter), *IDENTITY_MAP) if letter == "V" else super().unused(letter)
 
     def forward(self, batch: Batch) -> StepOutput:
         faces = self.network("V")

@@ -161,7 +161,7 @@ def _large(plan: Plan, network: NetworkConfig) -> TrainConfig:
     levels = range(_levels_of(network) - _LEVELS, _levels_of(network))
     moving = [f"G.to_rgbs.{level}." for level in levels]
     moving += [f"G.convs.{2 * level + half}." for level in levels for half in (0, 1)]
-    moving += ["V.conv1x1.", "V.model.layer4."] if plan.only_photos else []
+    moving += ["V.conv1x1.", "V.skips.", "V.model.layer4."] if plan.only_photos else []
     late = (("G", plan.steps // 3),) if plan.only_photos else ()
     return TrainConfig(
         batch_size=2,
