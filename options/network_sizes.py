@@ -98,12 +98,8 @@ def _identity_encoder(config: NetworkConfig) -> int:
         total += rest + inputs * inner + (inputs * outputs + 2 * outputs)  # the first block has a shortcut
         total += (blocks - 1) * (rest + outputs * inner)
         inputs = outputs
-    skips = (_linear(inputs // 2**level, n) for level, n in enumerate(config.identity_skips, start=1))
-    return (
-        total
-        + sum(_linear(inputs, n) for n in (1000, config.generator_input_channels, config.num_classes))
-        + sum(skips)
-    )
+    total += sum(_linear(inputs // 2**level, n) for level, n in enumerate(config.identity_skips, start=1))
+    return total + sum(_linear(inputs, n) for n in (1000, config.generator_input_channels, config.num_classes))
 
 
 def _pose_encoder(config: NetworkConfig) -> int:

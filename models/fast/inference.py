@@ -223,19 +223,27 @@ class FastGenerator(nn.Module):
         self.of_constant, self.of_rest = weight[:, :constant].contiguous(), weight[:, constant:].contiguous()
         self._kept = (torch.full((constant,), torch.nan), self.bias)
         self.unfold = generator.unfold if len(generator.skips) else None
+        self._kept_map: tuple[Tensor, Tensor, list[Tensor | None]] | None = None
         self.eval()
 
     def forward(self, identity_map: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """See Generator; the map is required."""
         noises = [[layer[i % len(layer), 0] for layer in noise or ()] for i in range(len(style))]
+        rows = zip(identity_map, style, noises, strict=True)
+        return torch.stack([self._image(*self._unfolded(one), *row) for one, *row in rows])
+
+    def _unfolded(self, identity_map: Tensor) -> tuple[Tensor, Sequence[Tensor | None]]:
+        """Of a map (C', s, s) what G starts from, (C, s, s), and what it adds later, (C, H, W) or nothing each.
+
+        It stays from image to image, as the identity does.
+        """
         if self.unfold is None:
-            return torch.stack([self._image(*row) for row in zip(identity_map, style, noises, strict=True)])
-        images = []
-        for i, one in enumerate(identity_map):
-            start, skipped = self.unfold(one[None])
+            return identity_map, ()
+        if self._kept_map is None or not torch.equal(identity_map, self._kept_map[0]):
+            start, skipped = self.unfold(identity_map[None])
             added = [None if x is None else x[0] for x in skipped]
-            images.append(self._image(start[0], style[i], noises[i], added))
-        return torch.stack(images)
+            self._kept_map = identity_map.clone(), start[0].clone(), added
+        return self._kept_map[1:]
 
     def _modulations(self, style: Tensor) -> Sequence[Tensor]:
         """(style_dim,) -> (in,) for every layer."""
@@ -246,10 +254,8 @@ class FastGenerator(nn.Module):
             self._kept = leading, before
         return torch.addmv(before, self.of_rest, style[self.constant :]).split(self.widths)
 
-    def _image(
-        self, start: Tensor, style: Tensor, noise: Sequence[Tensor], skipped: Sequence[Tensor | None] = ()
-    ) -> Tensor:
-        """(C, s, s), (style_dim,), (H, W) a layer or nothing, (C, H, W) or nothing a resolution -> (3, size, size)."""
+    def _image(self, start: Tensor, skipped: Sequence[Tensor | None], style: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Of `_unfolded`, with (style_dim,) and (H, W) a layer, or nothing -> (3, image_size, image_size)."""
         modulations = self._modulations(style)
         x = start.permute(1, 2, 0)
         pending: Tensor | float = 1.0  # D of the layer before

@@ -167,11 +167,16 @@ class GeneratorStage(Stage):
         figures["val/ssim"] = float(np.mean([ssim(one, other) for one, other in pairs]))
         if "probe" in self.measures:
             count = batch["target"].shape[1]
-            figures |= _probed(self.measures["probe"], images.float(), targets, count)
+            probe = self.measures["probe"]
+            true = probe(targets)
+            figures |= _probed(probe(images.float()), true, count)
             if count > 1 and len(batch["target"]) > 1:  # the sound of each item with the pose of the one before it
                 elsewhere = codes["pose"].roll(batch["mel"].shape[1:3].numel(), dims=0)
-                swapped = self.from_speech(batch, codes | {"pose": elsewhere}, noise=False)
-                figures |= _swapped(self.measures["probe"], swapped.float(), targets, count)
+                made = probe(self.from_speech(batch, codes | {"pose": elsewhere}, noise=False).float())
+                figures |= {
+                    f"val/swapped_{name}": _followed(torch.stack([made[name], true[name]]), count)
+                    for name in ("opening", "width")
+                }
         return figures
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -235,13 +240,12 @@ def frames_of(
     return networks["G"](start, style, noise)
 
 
-def _probed(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> dict[str, float]:
-    """Correlation of what the probe reads off generated and true frames, (B * count, 3, S, S).
+def _probed(made: Mapping[str, Tensor], true: Mapping[str, Tensor], count: int) -> dict[str, float]:
+    """Correlation of what a probe reads off generated and true frames, (B * count) each.
 
     `probe_`: over all frames, which a G does well that copies the pose of each reference. `follows_`: of the steps from
     one frame of an item to its next, which it does not.
     """
-    made, true = probe(images), probe(targets)
     figures = {}
     for name in QUANTITIES:
         pair = torch.stack([made[name], true[name]])  # (2, B * count)
@@ -249,14 +253,6 @@ def _probed(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> di
         if count > 1:
             figures[f"val/follows_{name}"] = _followed(pair, count)
     return figures | {"val/probe_identity": float((made["identity"] * true["identity"]).sum(dim=1).mean())}
-
-
-def _swapped(probe: nn.Module, images: Tensor, targets: Tensor, count: int) -> dict[str, float]:
-    """How the mouth follows its sound with the pose of another item: low when the pose code tells the mouth."""
-    made, true = probe(images), probe(targets)
-    return {
-        f"val/swapped_{name}": _followed(torch.stack([made[name], true[name]]), count) for name in ("opening", "width")
-    }
 
 
 def _followed(pair: Tensor, count: int) -> float:
