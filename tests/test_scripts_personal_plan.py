@@ -62,6 +62,18 @@ def test_all_of_a_small_base_moves_and_the_schedule_counts_steps(tiny_model: Pat
     assert train_config(plan, plan.directory, "fp32", False, max_steps=12).max_steps == 12
 
 
+def test_a_d_beside_the_base_is_taken_unless_the_base_has_its_own(tiny_model: Path):
+    plan = make_plan(tiny_model).with_steps(9)
+    assert train_config(plan, plan.directory, "fp32", use_noise=False).pretrain_paths == ()
+    beside = tiny_model.with_name(f"{tiny_model.name}_training") / "latest_net_D.pth"
+    beside.parent.mkdir()
+    beside.touch()
+    config = train_config(plan, plan.directory, "fp32", use_noise=False)
+    assert (config.pretrain_dirs, config.pretrain_paths) == ((tiny_model,), (("D", beside),))
+    (tiny_model / "latest_net_D.pth").touch()
+    assert train_config(plan, plan.directory, "fp32", use_noise=False).pretrain_paths == ()
+
+
 def test_of_a_large_base_the_last_levels_of_g_move(large: Path):
     config = train_config(make_plan(large), large, "fp32", use_noise=True)
     names = [f"G.{name}" for name, _ in build_network("G", NetworkConfig()).named_parameters()]

@@ -17,6 +17,7 @@ from options.config import (
     TrainConfig,
 )
 from options.network_sizes import count_parameters
+from util.checkpoint import network_path
 from util.errors import CheckpointError, OptionError
 
 PLAN_FILE = "personal.json"
@@ -113,6 +114,7 @@ def train_config(
         generate_from_audio_only=True,
         use_noise=use_noise,
         pretrain_dirs=(plan.base,),
+        pretrain_paths=_discriminator(plan.base),
         max_steps=min(plan.steps, max_steps or plan.steps),
         save_freq=_NEVER,  # every look saves
         save_epoch_freq=_NEVER,
@@ -124,6 +126,12 @@ def train_config(
         audio=AudioConfig(),
         network=network,
     )
+
+
+def _discriminator(base: Path) -> tuple[tuple[str, Path], ...]:
+    """The D that a base was trained against, where it lies in a folder of its own; a new D lets G blur at first."""
+    beside = network_path(base.with_name(f"{base.name}_training"), "latest", "D")
+    return (("D", beside),) if beside.is_file() and not network_path(base, "latest", "D").is_file() else ()
 
 
 def _small(plan: Plan) -> TrainConfig:
