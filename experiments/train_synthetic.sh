@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The model in checkpoints/synthetic, from nothing: synthetic people, all stages, measuring, packing. For a CPU; hours.
-# Stopped (Ctrl-C) and started again it goes on where it was; from nothing where checkpoints/small is deleted.
+# Stopped (Ctrl-C) and started again it goes on where it was.
 #   bash experiments/train_synthetic.sh
 set -euo pipefail
 . "$(dirname "$0")/../scripts/setup_env.sh"
@@ -71,13 +71,11 @@ stage joint112 "${train[@]}" "${joint[@]}" --train_list "$WORK/middle_lists_$peo
   --network_file experiments/networks/small_112.json --lr 1e-3 --load_pretrain "$WORK/joint56" --grow_G \
   --niter 75 --niter_decay 80
 
-# as far as it was trained on another machine; goes with checkpoints/small
-begun="$WORK/joint112"
-[ ! -d "$WORK/joint224_begun" ] || begun="$WORK/joint224_begun"
 [ -e "$WORK/joint224/done" ] || data large "$people" 1 20000
+# R1 grows with the number of pixels that D sees, and a square of 112 px is a quarter of the frame
 stage joint224 "${train[@]}" "${joint[@]}" --train_list "$WORK/large_lists_$people/train.csv" \
-  --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$begun" --grow_G \
-  --niter 45 --niter_decay 68
+  --network_file experiments/networks/small.json --lr 1e-3 --load_pretrain "$WORK/joint112" --grow_G \
+  --lambda_contrastive 0.5 --lambda_r1 0.25 --lambda_attributes 12 --niter 70 --niter_decay 70
 
-"$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic
+"$PYTHON" scripts/export_model.py --source "$WORK/joint224" --output checkpoints/synthetic --overwrite
 "$PYTHON" scripts/measure_synthetic.py --name synthetic

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from util.cli import Command, add_overwrite_flag
 from util.files import claim_output, make_directory, write_bytes
 
-FACES = {"synthetic_anna": 60052, "synthetic_bela": 60031}  # name -> speaker seed
+FACES = {"synthetic_anna": 60052, "synthetic_bela": 60011}  # name -> speaker seed
 VOICES = {  # name -> a voice that no training hears, and what it says
     "synthetic_voice": (
         "festival lp_diphone",
@@ -28,7 +28,7 @@ VOICES = {  # name -> a voice that no training hears, and what it says
         "Hello! My face was drawn by a computer, and this voice belongs to somebody else.",
     ),
 }
-HEAD, HEAD_SPEAKER = "synthetic_head", 60023
+HEAD, HEAD_SPEAKER = "synthetic_head", 60042
 POSE_FRAMES = 75  # played forth and back where the sound is longer
 JPEG_QUALITY = 85
 

@@ -37,33 +37,41 @@ def probe() -> Probe:
 def test_files_are_all_there_and_as_large_as_the_card_says() -> None:
     card = (FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
     line = next(line for line in card.splitlines() if line.startswith("| files |"))
-    megabytes = {letter: float(size) for letter, size in re.findall(r"\b([A-Z]\w*) (\d\.\d)", line)}
+    megabytes = {letter: float(size) for letter, size in re.findall(r"\b([A-Z]\w*) (\d+\.\d)", line)}
     sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert {letter: round(sizes[f"latest_net_{letter}.pth"] / 1e6, 1) for letter in INFERENCE_LETTERS} == megabytes
     assert "network.json" in sizes
-    assert sum(sizes.values()) < 7.5e6
+    assert sum(sizes.values()) < 24e6
+
+
+# by row, how far the phones of its sentence open a mouth (`data.synthetic.phones.mouth_track`), in hundredths, at every
+# third frame
+OPENINGS = (
+    (0, 0, 0, 4, 19, 39, 23, 17, 0, 0, 2, 15, 20, 18, 18, 28, 34, 16, 28, 63, 62, 33, 67, 27, 25),
+    (0, 15, 35, 38, 35, 15, 16, 47, 11, 31, 14, 11, 67, 17, 28, 56, 12, 62, 33, 17, 0, 20, 18, 28, 0),
+)
 
 
 def test_demo_rows_speak_turn_nod_and_fall_silent(model: AvModel, probe: Probe) -> None:
     replaced = ROOT / "misc" / "demo_synthetic.csv"  # once the authors' samples are there
     rows = read_rows(replaced if replaced.is_file() else ROOT / "misc" / "demo.csv")
-    for row, frames in zip(rows, (133, 149), strict=True):
+    for row, frames, spoken in zip(rows, (133, 149), OPENINGS, strict=True):
         data = VoxTestDataset(row.clip(), DataConfig())
         assert len(data) == frames
-        items = list(data.items(range(0, 75, 5)))
+        items = list(data.items(range(75)))
         references = torch.from_numpy(to_unit_range(data.references))
         identity = model.encode_identity(references)
         pictures = torch.from_numpy(to_unit_range(np.stack([item.pose for item in items if item.pose is not None])))
         windows = torch.from_numpy(np.stack([item.mel for item in items]))
         pose = model.encode_pose(pictures)
         images = model.generate(identity, model.encode_speech(windows), pose)
-        silent = model.generate(identity, model.encode_speech(torch.full_like(windows, SILENCE)), pose)
+        silent = model.generate(identity, model.encode_speech(torch.full_like(windows[::5], SILENCE)), pose[::5])
         with torch.no_grad():
             made, source, closed, person = probe(images), probe(pictures), probe(silent), probe(references)
         for name, least in (("yaw", 0.98), ("pitch", 0.95)):
             assert torch.corrcoef(torch.stack([made[name], source[name]]))[0, 1] > least, name
-        loudness = windows.mean(dim=(1, 2, 3))
-        assert torch.corrcoef(torch.stack([made["opening"], loudness]))[0, 1] > 0.5
+        truth = torch.tensor(spoken) / 100
+        assert torch.corrcoef(torch.stack([made["opening"][::3], truth]))[0, 1] > 0.6
         assert made["opening"].max() > 0.4
         assert closed["opening"].abs().max() < 0.05
         assert (made["identity"] @ person["identity"].T).mean() > 0.5

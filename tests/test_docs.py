@@ -205,7 +205,7 @@ def test_readme_shows_a_result_first_and_stays_short() -> None:
     assert any("docs/demo.gif" in line for line in lines[:16])
     assert (ROOT / "docs" / "demo.gif").stat().st_size < 3_000_000
     with Image.open(ROOT / "docs" / "demo.gif") as picture:
-        assert picture.n_frames * picture.info["duration"] == 4000  # ms, the length of the demo's voices
+        assert picture.n_frames * picture.info["duration"] == 5280  # ms, the length of the shorter voice
     assert (ROOT / "docs" / "directing.gif").stat().st_size < 2_000_000
 
 
