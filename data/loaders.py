@@ -5,6 +5,7 @@ A batch is what `data.voxtrain_dataset.collate` makes: frames uint8 RGB, mel win
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from data.batches import EpochBatches, MixedBatches
@@ -21,7 +24,7 @@ from data.clip_list import ClipRecord, num_speakers, read_list, scan_tree
 from data.lrw_dataset import scan_lrw
 from data.voxtrain_dataset import VoxTrainDataset, collate, long_enough, worker_init
 from data.webdataset_shards import ShardDataset, read_index
-from options.config import TrainConfig
+from options.config import PERSON, TrainConfig
 from util.distributed import Ranks
 from util.errors import MediaError, MetadataError
 from util.parallel import ctrl_c
@@ -89,9 +92,18 @@ def training_batches(
 
 
 def personal_batches(
-    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], start_batch: int, pin_memory: bool
+    config: TrainConfig,
+    person: list[ClipRecord],
+    others: list[ClipRecord],
+    reference: np.ndarray,
+    start_batch: int,
+    pin_memory: bool,
 ) -> Generator[Batch]:
     """Batches of clips of a person and of other people, without end; see `data.batches.MixedBatches`.
+
+    Args:
+        reference: (S, S, 3) uint8 RGB, the picture that all clips of the person start from, but photos, which have
+            their own.
 
     Raises MetadataError: no clip of one of them is long enough.
     """
@@ -99,7 +111,11 @@ def personal_batches(
     lengths = [record.num_frames for record in kept[0]]
     sampler = MixedBatches(lengths, len(kept[1]), config.batch_size, config.personal, config.seed, start_batch)
     dataset = VoxTrainDataset([*kept[0], *kept[1]], config.data, config.seed, config.fields, config.network.n_mel_t)
-    return _load(config, dataset, pin_memory, batch_sampler=sampler)
+    picture = torch.from_numpy(np.ascontiguousarray(reference.transpose(2, 0, 1)))
+    with contextlib.closing(_load(config, dataset, pin_memory, batch_sampler=sampler)) as batches:
+        for batch in batches:
+            batch["reference"][batch["label"] == PERSON] = picture
+            yield batch
 
 
 def held_out_batches(config: TrainConfig, clips: list[ClipRecord], ranks: Ranks) -> Iterable[Batch]:

@@ -132,7 +132,7 @@ def _personalize(plan: Plan, args: argparse.Namespace) -> int:
 
     if not (plan.directory / PLAN_FILE).is_file():
         config = train_config(plan, plan.directory, precision, use_noise)
-        step_s, look_s = measure_times(config, person, others, watch)
+        step_s, look_s = measure_times(config, person, others, reference, watch)
         plan = plan.with_steps(args.steps) if args.steps else plan.with_times(step_s, look_s)
         write_json(plan.directory / PLAN_FILE, to_builtins(plan))
         minutes = (plan.steps * step_s + plan.steps / plan.look_every * look_s) / 60
@@ -140,14 +140,14 @@ def _personalize(plan: Plan, args: argparse.Namespace) -> int:
     print(f"watch it: {plan.directory / 'web' / 'index.html'}", flush=True)
 
     first = plan.directory / WATCHED if plan.use_all else plan.directory
-    why, best = train(train_config(plan, first, precision, use_noise), person, others, watch)
+    why, best = train(train_config(plan, first, precision, use_noise), person, others, reference, watch)
     put_best_in_place(first, best.step, plan.directory)
     if why == "stopped":
         print(f"stopped; the best weights so far, of step {best.step}, are in {plan.directory}; --continue goes on")
         return INTERRUPTED
     if plan.use_all and best.step > 0:
         config = train_config(plan, plan.directory, precision, use_noise, max_steps=best.step)
-        ended, _ = train(config, person_records(intake, plan.work, with_all=True), others, None)
+        ended, _ = train(config, person_records(intake, plan.work, with_all=True), others, reference, None)
         if ended == "stopped":
             put_best_in_place(first, best.step, plan.directory)
             print(f"stopped; the weights that never saw all of the clip are in {plan.directory}; --continue goes on")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
+import itertools
 import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from data import loaders
 from data.clip_list import scan_tree, write_list
-from data.loaders import TrainingClips, find_clips, held_out_batches, training_batches
+from data.loaders import TrainingClips, find_clips, held_out_batches, personal_batches, training_batches
 from data.voxtrain_dataset import worker_init
-from options.config import DataConfig, TrainConfig
+from options.config import OTHERS, PERSON, PHOTO, DataConfig, TrainConfig
 from tests.numbered_clips import write_tree
 from util.distributed import Ranks
 from util.errors import MetadataError
@@ -61,6 +64,21 @@ def test_held_out_batches_are_as_large_as_a_processs_share_and_the_same_each_tim
     assert [len(batch["label"]) for batch in first] == sizes
     assert [batch["index"].tolist() for batch in first] == [batch["index"].tolist() for batch in second]
     assert first[0]["reference"].shape[1] == 2  # of one speaker, to be found again
+
+
+def test_a_person_is_always_shown_by_one_picture_and_photos_and_others_by_their_own(tree: Path):
+    film, photo, *strangers = scan_tree(tree)
+    person = [dataclasses.replace(film, label=PERSON), dataclasses.replace(photo, label=PHOTO)]
+    others = [dataclasses.replace(record, label=OTHERS) for record in strangers]
+    config = TrainConfig(stage="personal", batch_size=8, num_threads=0, data=DATA)
+    picture = np.arange(28 * 28 * 3).reshape(28, 28, 3).astype(np.uint8)
+    batches = personal_batches(config, person, others, picture, 0, pin_memory=False)
+    seen = dict.fromkeys((PERSON, PHOTO, OTHERS), 0)
+    for batch in itertools.islice(batches, 4):
+        for label, shown in zip(batch["label"].tolist(), batch["reference"].numpy(), strict=True):
+            seen[label] += 1
+            assert (shown[0].transpose(1, 2, 0) == picture).all() == (label == PERSON)
+    assert min(seen.values()) > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])

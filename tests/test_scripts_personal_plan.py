@@ -57,7 +57,7 @@ def test_all_of_a_small_base_moves_and_the_schedule_counts_steps(tiny_model: Pat
     assert (config.moving, config.frozen) == ((), ())
     assert (config.optim.niter, config.optim.niter_decay, config.max_steps) == (60, 30, 90)
     assert config.personal.patience == 14  # of 22 looks
-    assert config.personal.first_share > config.personal.last_share
+    assert (config.batch_size, config.personal.first_share, config.personal.last_share) == (4, 0.5, 0.25)
     assert not config.personal.base_is_target
     assert train_config(plan, plan.directory, "fp32", False, max_steps=12).max_steps == 12
 

@@ -138,7 +138,7 @@ def _small(plan: Plan) -> TrainConfig:
     """All networks move, E and A_sync slowly: what they know of others' heads and voices is worth keeping."""
     late = (("G", plan.steps // 3),) if plan.only_photos else ()
     return TrainConfig(
-        batch_size=8,
+        batch_size=8 if plan.only_photos else 4,
         data=DataConfig(
             crop_size=NetworkConfig.of_checkpoint(plan.base).crop_size,
             clip_len=2,
@@ -159,7 +159,7 @@ def _small(plan: Plan) -> TrainConfig:
         optim=_schedule(plan, lr=3e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
         personal=PersonalConfig(
             steps=plan.steps, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=_patience(plan),
-            last_share=0.75 if plan.only_photos else PersonalConfig.last_share,
+            first_share=0.75 if plan.only_photos else 0.5, last_share=0.75 if plan.only_photos else 0.25,
         ),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data.clip_list import ClipRecord
@@ -48,11 +49,12 @@ def knows_noise(base: Path) -> bool:
 
 
 def measure_times(
-    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], watch: Watch
+    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], reference: np.ndarray, watch: Watch
 ) -> tuple[float, float]:
     """Seconds of a step and of a look, on a trainer that is thrown away."""
     trainer = _build(config)
-    batches = personal_batches(dataclasses.replace(config, num_threads=0), person, others, 0, pin_memory=False)
+    here = dataclasses.replace(config, num_threads=0)
+    batches = personal_batches(here, person, others, reference, 0, pin_memory=False)
     started = 0.0
     for step in range(1 + _TIMED_STEPS):
         if step == 1:
@@ -66,11 +68,12 @@ def measure_times(
 
 
 def train(
-    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], watch: Watch | None
+    config: TrainConfig, person: list[ClipRecord], others: list[ClipRecord], reference: np.ndarray, watch: Watch | None
 ) -> tuple[str, Best]:
     """Trains, or goes on where an earlier call was stopped or killed.
 
     Args:
+        reference: the picture that shows the person, see `personal_batches`.
         watch: looks at the model now and then; without it the last weights count.
 
     Returns:
@@ -85,7 +88,7 @@ def train(
     trainer = _build(config)
     trainer.watcher = watch
     pin = trainer.device.type == "cuda"
-    batches = personal_batches(config, person, others, trainer.batches_seen, pin)
+    batches = personal_batches(config, person, others, reference, trainer.batches_seen, pin)
     trainer.visualizer = Visualizer(config.directory, config.use_html, config.use_tensorboard, trainer.step)
     with contextlib.closing(batches), stop_on_signal(trainer):
         reason = trainer.fit(batches)
