@@ -47,7 +47,8 @@ def spoken_parts(path: str | Path, gain: float = 1.0) -> list[tuple[float, float
     torch.set_num_threads(1)  # the network is too small to be shared
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of the form in which the package has it
+            for kind in (DeprecationWarning, FutureWarning):  # torch's, of the form in which the package has it
+                warnings.simplefilter("ignore", kind)
             detector = silero_vad.load_silero_vad()
             heard = (np.float32(gain) * chunk for chunk in chunks(audio_pieces(path), _CHUNK))
             filled = (np.pad(chunk, (0, _CHUNK - len(chunk))) for chunk in heard)

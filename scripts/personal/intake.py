@@ -350,7 +350,7 @@ class _Making:
         cuts = sum(len(film.cuts) for film in films)
         self._checks.append(check_length(usable / FPS))
         if cuts or len(shots) > len(films):
-            words = f"{counted(cuts, 'cut')}; {counted(len(shots), 'piece')} are used"
+            words = f"{counted(cuts, 'cut')}; {counted(len(shots), 'piece')} used"
             self._say("cuts", cuts, "cuts", words)
         seen = sum(int(shot.track.known.sum()) for shot in shots) / total
         words = f"the face is seen in {seen:.0%} of the frames"
@@ -411,6 +411,8 @@ class _Making:
         late = {path: self._sound_shift(film, shots) for path, film in films.items()}
         waves = {path: None if film.sound is None else load_audio(film.sound) for path, film in films.items()}
         pieces: list[Piece] = []
+        for shot in shots:
+            (shot.crops / SHEET_NAME).unlink(missing_ok=True)  # is kept elsewhere, and is no frame
         for shot, first, end, part in _split(shots):
             folder = make_directory(self._new / _CLIPS) / f"{len(pieces):03d}_{part}"
             begin = shot.track.first + first
