@@ -142,13 +142,13 @@ def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
 def laplacian_loss(fake: Tensor, real: Tensor, levels: int = 4) -> Tensor:
     """Sum over the bands of a Laplacian pyramid of their L1 distance: fine detail counts as much as large areas.
 
-    fake, real: (B, 3, S, S); sizes are halved as long as they are even, `levels` - 1 times at most.
+    fake, real: (B, 3, H, W); sizes are halved as long as both are even, `levels` - 1 times at most.
 
     Source: Bojanowski et al. 2018, with a 2 x 2 mean for the pyramid and equal weights.
     """
     difference = fake.float() - real.float()  # the pyramid is linear: that of the difference will do
     terms: list[Tensor] = []
-    while len(terms) < levels - 1 and difference.shape[-1] % 2 == 0:
+    while len(terms) < levels - 1 and not any(size % 2 for size in difference.shape[-2:]):
         coarse = F.avg_pool2d(difference, 2)
         terms.append((difference - F.interpolate(coarse, scale_factor=2)).abs().mean())
         difference = coarse

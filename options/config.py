@@ -412,6 +412,7 @@ class PersonalConfig:
     lambda_pose: float = 1.0  # pose of the person under others' motion, as E saw it in the base's frame
     lambda_mouth: float = 1.0  # mouth of the person under others' sound, likewise
     lambda_likeness: float = 1.0  # of those frames to the person, as the base's V sees it
+    lambda_lips: float = 0.0  # frames that have a truth, around the mouth, beside what they cost as a whole
     patience: int | None = None  # looks at the watched part without a better score, after which it stops
 
 

@@ -58,6 +58,7 @@ def test_laplacian_counts_a_fine_difference_in_one_band_and_a_flat_one_in_the_co
     assert laplacian_loss(fine, real) == pytest.approx(0.5)
     blocks = fine.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :16, :16]
     assert laplacian_loss(blocks, real) == pytest.approx(0.5)
+    assert laplacian_loss(fine[:, :, :6], real[:, :, :6]) == pytest.approx(0.5)  # 6 rows: halved once
 
 
 def test_gradient_penalty_of_a_linear_score_is_half_its_squared_weights() -> None:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.losses import relative_error
+from models.losses import laplacian_loss, relative_error
 from models.networks.perceptual import EncoderFeatures
 from models.registry import build_network
 from models.trainers.base import to_device
 from models.trainers.loop import Best, Look, Trainer
-from models.trainers.personal import PersonalStage, foreign_pairs
+from models.trainers.personal import PersonalStage, around_lips, foreign_pairs
 from models.trainers.plan import describe_personal_plan
 from options.config import OTHERS, PERSON, PHOTO, DataConfig, LossConfig, OptimConfig, PersonalConfig, TrainConfig
 from tests.conftest import TINY
@@ -85,6 +85,21 @@ def test_what_is_held_costs_nothing_while_the_model_is_its_base():
     assert losses["G/pose"].item() < 1e-9
     assert losses["G/mouth"].item() < 1e-5
     assert losses["G/likeness"].item() > 1e-5  # its frames are not the person's
+
+
+def test_lips_cost_by_themselves_where_an_aligned_face_has_them():
+    config = make_config(personal=PersonalConfig(lambda_lips=2.0))
+    stage = make_trainer(config).stage.train()
+    batch = make_batch()
+    losses = stage(batch).losses
+    assert stage.weights["G/lips"] == 2.0
+    marked = torch.zeros(1, 3, 224, 224)
+    marked[..., 112:196, 56:168] = 1  # rows, columns of a crop in which the mouth moves
+    assert around_lips(marked).shape == (1, 3, 84, 112)
+    assert around_lips(marked).sum() == marked.sum()
+    fake, real = (frames[: 4 * FRAMES, :, 8:14, 4:12] for frames in stage(batch).for_adversary[:2])
+    assert losses["G/lips"].item() == pytest.approx(laplacian_loss(fake, real).item(), rel=0.05)  # noise is drawn anew
+    assert "G/lips" not in make_trainer(make_config()).stage.train()(batch).losses
 
 
 def test_a_photo_shows_the_mouth_it_has_whatever_is_heard():

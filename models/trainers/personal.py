@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.av_model import SPEECH_GAIN
-from models.losses import relative_error
+from models.losses import laplacian_loss, relative_error
 from models.networks.layers import resize_to
 from models.trainers.base import Batch, StepOutput
 from models.trainers.generator import GeneratorStage, frames_of
@@ -40,6 +40,7 @@ class PersonalStage(GeneratorStage):
             "G/pose": personal.lambda_pose,
             "G/mouth": personal.lambda_mouth,
             "G/likeness": personal.lambda_likeness,
+            "G/lips": personal.lambda_lips,
         }
 
     @property
@@ -81,6 +82,8 @@ class PersonalStage(GeneratorStage):
         free_noise = self.draw_noise(len(faces), mouth)
         free = _frames(self.networks, own, faces, mouth[sounds, 0], pose[motions, 0], free_noise)
         losses = self.picture_losses(fake, real, free)
+        if self.config.personal.lambda_lips > 0:
+            losses["G/lips"] = laplacian_loss(around_lips(fake), around_lips(real))
         if "base" in self.measures:
             made = self._base_frames(base, faces, base["mouth"][sounds, 0], base["pose"][motions, 0], free_noise)
             losses |= self._foreign_losses(free, made, batch["target"][faces, 0])
@@ -126,6 +129,15 @@ class PersonalStage(GeneratorStage):
     @torch.no_grad()
     def _base_frames(self, codes: Mapping[str, Any], *arguments: Any) -> Tensor:
         return _frames(self.measures["base"], codes, *arguments)
+
+
+def around_lips(frames: Tensor) -> Tensor:
+    """Where the mouth of an aligned face is, however the head turns: (N, 3, S, S) -> (N, 3, 3/8 S, S/2).
+
+    Lips are 2 % of a picture: a mouth that stays shut costs a picture's losses less than a blurred collar does.
+    """
+    unit = frames.shape[-1] // 16
+    return frames[..., 8 * unit : 14 * unit, 4 * unit : 12 * unit]
 
 
 def foreign_pairs(labels: list[int]) -> tuple[list[int], list[int], list[int]]:

@@ -159,6 +159,7 @@ def _small(plan: Plan) -> TrainConfig:
         optim=_schedule(plan, lr=3e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
         personal=PersonalConfig(
             steps=plan.steps, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=_patience(plan),
+            lambda_lips=_lips(plan),
             first_share=0.75 if plan.only_photos else 0.5, last_share=0.75 if plan.only_photos else 0.25,
         ),
     )  # fmt: skip
@@ -183,9 +184,14 @@ def _large(plan: Plan, network: NetworkConfig) -> TrainConfig:
         optim=_schedule(plan, lr=2e-4, late=late),
         personal=PersonalConfig(
             steps=plan.steps, base_is_target=True, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0,
-            patience=_patience(plan),
+            patience=_patience(plan), lambda_lips=_lips(plan),
         ),
     )  # fmt: skip
+
+
+def _lips(plan: Plan) -> float:
+    """Of photos the mouth is that of the base."""
+    return 0.0 if plan.only_photos else 10.0
 
 
 def _levels_of(network: NetworkConfig) -> int:
