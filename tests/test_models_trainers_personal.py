@@ -190,7 +190,7 @@ def test_the_best_look_is_kept_and_training_ends_when_it_gets_worse(tmp_path: Pa
     trainer = make_trainer(config)
     trainer.watcher = scores = Scores(0.1, 0.3, 0.2, 0.25, 0.9)
     assert trainer.fit(batches(0)) == "worse"
-    assert (trainer.step, trainer.best) == (3, Best(1, 0.3, 2))
+    assert (trainer.step, trainer.best) == (3, Best(1, 0.3, 2, 0.3))
     kept = torch.load(tmp_path / "me" / "1_net_V.pth", weights_only=True)["conv1x1.weight"]
     assert torch.equal(kept, scores.weights[1])
     assert not torch.equal(kept, scores.weights[2])
@@ -201,6 +201,16 @@ def test_the_best_look_is_kept_and_training_ends_when_it_gets_worse(tmp_path: Pa
     assert again.best == trainer.best
     assert again.fit(batches(3)) == "worse"
     assert again.step == 3
+
+
+def test_of_equal_looks_the_last_is_kept_but_the_base_only_left_for_better():
+    best = Best().after(0, 0.5)
+    assert best.after(1, 0.5) == Best(0, 0.5, 1, 0.5)
+    best = best.after(1, 0.6)
+    assert best == Best(1, 0.6, 0, 0.6)
+    best = best.after(2, 0.592)
+    assert best == Best(2, 0.592, 1, 0.6)
+    assert best.after(3, 0.589) == Best(2, 0.592, 2, 0.6)  # the highest counts: equals do not add up
 
 
 def test_a_run_that_was_killed_looks_and_keeps_as_if_it_had_not_been(tmp_path: Path):
@@ -217,7 +227,7 @@ def test_a_run_that_was_killed_looks_and_keeps_as_if_it_had_not_been(tmp_path: P
     assert second.step == 1
     second.watcher = Scores(0.3, 0.4)
     assert second.fit(batches(1)) == "done"
-    assert second.best == whole.best == Best(3, 0.4, 0)
+    assert second.best == whole.best == Best(3, 0.4, 0, 0.4)
     one, other = state_of(whole), state_of(second)
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 

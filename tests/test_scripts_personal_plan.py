@@ -59,6 +59,11 @@ def test_all_of_a_small_base_moves_and_the_schedule_counts_steps(tiny_model: Pat
     assert config.personal.patience == 14  # of 22 looks
     assert (config.batch_size, config.personal.first_share, config.personal.last_share) == (4, 0.5, 0.25)
     assert not config.personal.base_is_target
+    assert config.loss.lambda_contrastive > 0
+    photo = train_config(make_plan(tiny_model, only_photos=True).with_steps(90), plan.directory, "fp32", False)
+    assert (photo.frozen, photo.loss.lambda_contrastive) == (("E", "A_sync"), 0)  # nothing is heard or seen to move
+    assert photo.personal.lambda_pose > config.personal.lambda_pose
+    assert photo.personal.last_share == photo.personal.first_share == 0.5
     assert train_config(plan, plan.directory, "fp32", False, max_steps=12).max_steps == 12
 
 

@@ -33,6 +33,8 @@ from util.visualizer import Visualizer
 
 logger = logging.getLogger(__name__)
 
+_EQUAL = 0.01  # scores of looks that differ by less say nothing
+
 
 @dataclass(frozen=True)
 class Look:
@@ -45,11 +47,22 @@ class Look:
 
 @dataclass(frozen=True)
 class Best:
-    """The look with the highest score so far, whose weights are kept under its step, and how many came behind it."""
+    """The look whose weights are kept under its step: the last one with about the highest score.
+
+    Rates fall towards the end, so of equals the later one is the better: a look at a second of film is rough.
+    """
 
     step: int = 0
     score: float = -math.inf
-    looks_since: int = -1  # -1: there was no look yet
+    looks_since: int = -1  # since the highest score; -1: there was no look yet
+    highest: float = -math.inf
+
+    def after(self, step: int, score: float) -> Best:
+        """With one more look. The beginning, step 0, is left for what is better, not for its equal."""
+        since = 0 if score > self.highest else self.looks_since + 1
+        if score > self.highest - (_EQUAL if self.step else 0):
+            return Best(step, score, since, max(score, self.highest))
+        return replace(self, looks_since=since)
 
 
 class Trainer:
@@ -235,23 +248,21 @@ class Trainer:
         return figures
 
     def _look(self) -> None:
-        """Lets the watcher look, shows what it saw, and keeps the weights if nothing was better before."""
+        """Lets the watcher look, shows what it saw, and keeps the weights if nothing was clearly better before."""
         if self.watcher is None or not self.ranks.is_main:
             return
         self.stage.eval()
         with self.average.in_use(), torch.no_grad():
             look = self.watcher(self.networks)
-        is_better = look.score > self.best.score
-        self.best = (
-            Best(self.step, look.score, 0) if is_better else replace(self.best, looks_since=self.best.looks_since + 1)
-        )
+        self.best = self.best.after(self.step, look.score)
+        is_kept = self.best.step == self.step
         figures = {"watched/score": look.score, **{f"watched/{name}": value for name, value in look.figures.items()}}
         logger.info("step %d: %s%s", self.step, ", ".join(f"{k.partition('/')[2]} {v:.3f}" for k, v in figures.items()),
-                    ", the best so far" if is_better else "")  # fmt: skip
+                    ", kept" if is_kept else "")  # fmt: skip
         if self.visualizer is not None:
             self.visualizer.scalars(self.step, figures, self.epoch, 0.0)
             self.visualizer.images(self.step, look.rows)
-        if is_better:
+        if is_kept:
             self.save(str(self.step))  # before the state that names it
         self.save("latest")
 

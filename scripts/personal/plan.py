@@ -138,7 +138,8 @@ def _small(plan: Plan) -> TrainConfig:
     """All networks move, E and A_sync slowly: what they know of others' heads and voices is worth keeping."""
     late = (("G", plan.steps // 3),) if plan.only_photos else ()
     return TrainConfig(
-        batch_size=8 if plan.only_photos else 4,
+        batch_size=4,
+        frozen=("E", "A_sync") if plan.only_photos else (),
         data=DataConfig(
             crop_size=NetworkConfig.of_checkpoint(plan.base).crop_size,
             clip_len=2,
@@ -153,14 +154,13 @@ def _small(plan: Plan) -> TrainConfig:
             lambda_r1=1.0,
             lambda_identity=0.0,
             lambda_confusion=0.0,
-            lambda_contrastive=1.0,
+            lambda_contrastive=0.0 if plan.only_photos else 1.0,
             contrastive_form="cosine",
         ),
-        optim=_schedule(plan, lr=3e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
+        optim=_schedule(plan, lr=6e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
         personal=PersonalConfig(
-            steps=plan.steps, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0, patience=_patience(plan),
-            lambda_lips=_lips(plan),
-            first_share=0.75 if plan.only_photos else 0.5, last_share=0.75 if plan.only_photos else 0.25,
+            steps=plan.steps, lambda_pose=30.0 if plan.only_photos else 10.0, lambda_mouth=5.0, lambda_likeness=5.0,
+            patience=_patience(plan), lambda_lips=10.0, first_share=0.5, last_share=0.5 if plan.only_photos else 0.25,
         ),
     )  # fmt: skip
 
@@ -184,14 +184,9 @@ def _large(plan: Plan, network: NetworkConfig) -> TrainConfig:
         optim=_schedule(plan, lr=2e-4, late=late),
         personal=PersonalConfig(
             steps=plan.steps, base_is_target=True, lambda_pose=10.0, lambda_mouth=5.0, lambda_likeness=5.0,
-            patience=_patience(plan), lambda_lips=_lips(plan),
+            patience=_patience(plan), lambda_lips=10.0,
         ),
     )  # fmt: skip
-
-
-def _lips(plan: Plan) -> float:
-    """Of photos the mouth is that of the base."""
-    return 0.0 if plan.only_photos else 10.0
 
 
 def _levels_of(network: NetworkConfig) -> int:

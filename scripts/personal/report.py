@@ -101,8 +101,8 @@ def _told(facts: Facts) -> list[str]:
     if math.isfinite(best.score):
         parts = ", ".join(f"{name} x {weight:g}" for name, weight in WEIGHTS.items())
         lines.append(
-            f"Kept: the weights of step {best.step} of {plan.steps}, whose score on the watched part was the best "
-            f"({best.score:.3f}: {parts}, each from 0 to 1)."
+            f"Kept: the weights of step {best.step} of {plan.steps}, the last with about the best score on the watched "
+            f"part ({best.score:.3f}: {parts}, each from 0 to 1)."
         )
     if plan.use_all:
         lines.append(f"Then trained on everything for {best.step} steps; the figures are those of the watched run.")
