@@ -159,7 +159,7 @@ def _small(plan: Plan) -> TrainConfig:
         ),
         optim=_schedule(plan, lr=6e-4 if plan.only_photos else 1e-3, rates=(("E", 0.2), ("A_sync", 0.5)), late=late),
         personal=PersonalConfig(
-            steps=plan.steps, lambda_pose=30.0 if plan.only_photos else 10.0, lambda_mouth=5.0, lambda_likeness=5.0,
+            steps=plan.steps, lambda_pose=100.0 if plan.only_photos else 10.0, lambda_mouth=5.0, lambda_likeness=5.0,
             patience=_patience(plan), lambda_lips=10.0, first_share=0.5, last_share=0.5 if plan.only_photos else 0.25,
         ),
     )  # fmt: skip
