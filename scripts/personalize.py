@@ -94,7 +94,9 @@ def _described(plan: Plan) -> str:
     from scripts.personal.plan import train_config
 
     config = train_config(plan, plan.directory, "fp32", use_noise=True)
-    how = "all networks move" if plan.is_small else "the last blocks of G move"
+    how = "the last blocks of G move"
+    if plan.is_small:
+        how = "V and G move" if plan.only_photos else "all networks move"
     return f"{plan.name} on {plan.base}: {how}\n{describe_personal_plan(config)}"
 
 

@@ -135,7 +135,10 @@ def _discriminator(base: Path) -> tuple[tuple[str, Path], ...]:
 
 
 def _small(plan: Plan) -> TrainConfig:
-    """All networks move, E and A_sync slowly: what they know of others' heads and voices is worth keeping."""
+    """All networks move, E and A_sync slowly: what they know of others' heads and voices is worth keeping.
+
+    Of photos, which show neither, they stay, and pose weighs more: a still person teaches to stand still.
+    """
     late = (("G", plan.steps // 3),) if plan.only_photos else ()
     return TrainConfig(
         batch_size=4,
